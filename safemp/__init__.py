@@ -1,0 +1,75 @@
+"""A pool of processes that always answers.
+
+A safe drop-in for ``multiprocessing.Pool`` and
+``concurrent.futures.ProcessPoolExecutor``. Names load on first use, because every
+worker imports this file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safemp.codec.lost import Lost
+    from safemp.engines.crash import WorkerCrashed
+    from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
+    from safemp.executor import SafeExecutor
+    from safemp.executor import SafeExecutor as ProcessPoolExecutor
+    from safemp.future import SafeFuture
+    from safemp.maps import imap, imap_unordered, map, starmap
+    from safemp.pool import AsyncResult, Pool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncResult",
+    "Culprit",
+    "FrameError",
+    "Lost",
+    "Pool",
+    "PreflightError",
+    "ProcessPoolExecutor",
+    "ResultError",
+    "SafeExecutor",
+    "SafeFuture",
+    "SafempError",
+    "WorkerCrashed",
+    "imap",
+    "imap_unordered",
+    "map",
+    "starmap",
+]
+
+_HOMES = {
+    "AsyncResult": "safemp.pool",
+    "Culprit": "safemp.errors",
+    "FrameError": "safemp.errors",
+    "Lost": "safemp.codec.lost",
+    "Pool": "safemp.pool",
+    "PreflightError": "safemp.errors",
+    "ProcessPoolExecutor": "safemp.executor",
+    "ResultError": "safemp.errors",
+    "SafeExecutor": "safemp.executor",
+    "SafeFuture": "safemp.future",
+    "SafempError": "safemp.errors",
+    "WorkerCrashed": "safemp.engines.crash",
+    "imap": "safemp.maps",
+    "imap_unordered": "safemp.maps",
+    "map": "safemp.maps",
+    "starmap": "safemp.maps",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'safemp' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,164 @@
+"""What safemp raises, and how it reads.
+
+Every error's first line stands alone: what could not be done, where, which type.
+``reason:`` is what the lower layer said, ``fix:`` is what to type. Paths are
+expressions to paste into a debugger. A user's value is shown by path and type,
+never by its repr.
+
+Rule 1: every class here pickles, also when it is made on the spot to be caught as
+a user's own error (see ``PreflightError.of``).
+Rule 2: an error that replaces one of the standard library is an instance of that
+one too, so that code which caught it still does.
+"""
+
+from __future__ import annotations
+
+from _pickle import PicklingError  # the class that ``pickle`` re-exports; importing it here keeps pickle out of this layer
+from dataclasses import dataclass, field
+from multiprocessing.pool import MaybeEncodingError
+from typing import Any
+
+__all__ = ["Culprit", "FrameError", "PreflightError", "ResultError", "SafempError"]
+
+_SHOWN = 5
+"""Culprits that a message lists in full. Picked, not measured."""
+
+
+class SafempError(Exception):
+    """The base of every error that safemp itself raises."""
+
+    __module__ = "safemp"
+
+
+class FrameError(SafempError, ValueError):
+    """Frames are damaged, cut short, or written by another version of safemp."""
+
+    __module__ = "safemp"
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """One object that cannot travel.
+
+    Attributes:
+        path: A Python expression where one exists, rooted at the call as the user
+            wrote it: ``fn``, ``args[0]``, ``kwargs['x']``, ``items[17]``, ``result``.
+        type_name: The object's type, with its module unless that is ``builtins``.
+        reason: What the pickler said of it, in one line.
+        fix: What to type instead.
+    """
+
+    path: str
+    type_name: str
+    reason: str
+    fix: str
+    _obj: Any = field(default=None, repr=False, compare=False)
+    _error: BaseException | None = field(default=None, repr=False, compare=False)
+
+    def get(self) -> Any:
+        """Return the object itself.
+
+        Returns:
+            The object; ``None`` when this culprit has come from another process.
+        """
+        return self._obj
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Culprit, (self.path, self.type_name, self.reason, self.fix)
+
+
+def _text(verb: str, culprits: tuple[Culprit, ...]) -> str:
+    """Lay out *culprits* as one message; the first line stands alone."""
+    first = culprits[0]
+    lines = [
+        f"cannot {verb} {first.path}: {first.type_name} does not pickle",
+        f"  reason: {first.reason}",
+        f"  fix:    {first.fix}",
+    ]
+    rest = culprits[1:]
+    if rest:
+        shown = ", ".join(f"{c.path} ({c.type_name})" for c in rest[:_SHOWN])
+        more = f", and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
+        lines.append(f"(+ {len(rest)} more: {shown}{more})")
+    return "\n".join(lines)
+
+
+def _caught_as(cls: type, original: type[BaseException] | None) -> type:
+    """Return a class that is *cls* and, where layouts allow it, *original* too."""
+    if original is None or issubclass(cls, original):
+        return cls
+    try:
+        return type(cls.__name__, (cls, original), {"__module__": cls.__module__, "__init__": cls.__init__, "_caught_as": original})
+    except TypeError:  # two builtin bases with different layouts, or a metaclass that objects
+        return cls
+
+
+def _rebuild(cls: type, original: type[BaseException] | None, culprits: tuple[Culprit, ...]) -> Any:
+    made = _caught_as(cls, original)
+    error = made.__new__(made, _text(cls._verb, culprits))  # type: ignore[attr-defined]
+    error.culprits = culprits
+    return error
+
+
+class PreflightError(SafempError, PicklingError, TypeError):
+    """Something in a call cannot be pickled; nothing was sent.
+
+    Raised by the call itself (``submit``, ``map``, …), at the caller's line. When a
+    user's own ``__reduce__`` raised, the error is an instance of what it raised, too.
+
+    Attributes:
+        culprits: Every object that cannot travel, in the order of the walk.
+    """
+
+    __module__ = "safemp"
+    _verb = "send"
+    _caught_as: type[BaseException] | None = None
+
+    culprits: tuple[Culprit, ...]
+
+    def __init__(self, culprits: tuple[Culprit, ...]) -> None:
+        super().__init__(_text(self._verb, culprits))
+        self.culprits = culprits
+
+    @classmethod
+    def of(cls, culprits: tuple[Culprit, ...]) -> PreflightError:
+        """Make the error for *culprits*, caught also as what the first one raised."""
+        raised = culprits[0]._error
+        error: PreflightError = _rebuild(cls, type(raised) if isinstance(raised, Exception) else None, culprits)
+        error.__cause__ = raised
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        base = next(c for c in type(self).__mro__ if "_verb" in c.__dict__)
+        return _rebuild, (base, self._caught_as, self.culprits)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):
+    """A task has finished, but what it returned cannot be pickled.
+
+    Attributes:
+        culprits: Every object that cannot travel; paths are rooted at ``result``.
+        exc: The first reason (as in ``MaybeEncodingError``).
+        value: The first path and type; never the value's repr.
+    """
+
+    __module__ = "safemp"
+    _verb = "return"
+
+    culprits: tuple[Culprit, ...]
+
+    def __init__(self, culprits: tuple[Culprit, ...]) -> None:
+        MaybeEncodingError.__init__(self, culprits[0].reason, f"{culprits[0].path}: {culprits[0].type_name}")
+        # MaybeEncodingError stores repr()s of what it is given.
+        self.exc, self.value = culprits[0].reason, f"{culprits[0].path}: {culprits[0].type_name}"
+        self.args = (_text(self._verb, culprits),)
+        self.culprits = culprits
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ResultError, (self.culprits,)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
