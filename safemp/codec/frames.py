@@ -1,0 +1,99 @@
+"""The outer form of everything that travels: a header, one payload, then buffers.
+
+    frames = [header, payload, buffer_0, ..., buffer_n-1]
+
+The header says which version wrote it, what it is, how many buffers follow and what
+the payload's checksum is, so that a cut, swapped, foreign or damaged frame ends in
+``FrameError`` before pickle sees a byte of it.
+
+Rule 1: nothing here knows what a payload means.
+Rule 2: a receiver checks before it believes: version, kind, counts, checksum.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from zlib import crc32
+
+from safemp.errors import FrameError
+
+__all__ = ["VERSION", "Buffer", "Frames", "Kind", "pack", "unpack"]
+
+Buffer = bytes | bytearray | memoryview
+Frames = list[Buffer]
+
+VERSION = 1
+"""Raised whenever the meaning of a frame changes. Both sides check it."""
+
+_MAGIC = b"sm"
+_HEADER = struct.Struct("<2sBBII")
+
+_CHECKED = 1 << 20
+"""Bytes of a payload that the checksum covers: all of a small one, the first MiB of a
+large one (a full pass over 1 GiB would cost as much as sending it)."""
+
+
+class Kind(IntEnum):
+    """What a set of frames is."""
+
+    CALL = 1
+    FUNCTION = 2
+    CHUNK = 3
+    VALUE = 16
+    ERROR = 17
+    UNSENDABLE = 18
+    NOT_LOADED = 19
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+def pack(kind: int, payload: Buffer, buffers: Frames | None = None) -> Frames:
+    """Put a header before *payload* and *buffers*.
+
+    Args:
+        kind: A ``Kind``.
+        payload: One stream of bytes.
+        buffers: Out-of-band buffers, each of bytes; borrowed, not copied.
+
+    Returns:
+        ``[header, payload, *buffers]``.
+    """
+    count = len(buffers) if buffers else 0
+    checksum = crc32(payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED], len(payload) & 0xFFFFFFFF)
+    frames: Frames = [_HEADER.pack(_MAGIC, VERSION, kind, count, checksum), payload]
+    if buffers:
+        frames += buffers
+    return frames
+
+
+def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
+    """Take *frames* apart again and check them.
+
+    Returns:
+        The kind, the payload and the list of buffers.
+
+    Raises:
+        FrameError: They are cut short, damaged, or written by another version.
+    """
+    if len(frames) < 2 or len(frames[0]) != _HEADER.size:
+        raise FrameError("cannot read frames: they are cut short, or not written by safemp")
+    magic, version, kind, count, checksum = _HEADER.unpack(frames[0])
+    if magic != _MAGIC:
+        raise FrameError("cannot read frames: not written by safemp")
+    if version != VERSION:
+        raise FrameError(
+            f"cannot read frames of version {version}: this safemp reads version {VERSION}\n"
+            "  fix:    install the same version of safemp on both sides"
+        )
+    payload = frames[1]
+    if count != len(frames) - 2:
+        raise FrameError(f"cannot read frames: {count} buffers announced, {len(frames) - 2} there")
+    part = payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED]
+    if crc32(part, len(payload) & 0xFFFFFFFF) != checksum:
+        raise FrameError("cannot read frames: the payload is damaged")
+    known = _KINDS.get(kind)
+    if known is None:
+        raise FrameError(f"cannot read frames: unknown kind {kind}")
+    return known, payload, frames[2:]

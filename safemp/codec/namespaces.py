@@ -1,0 +1,154 @@
+"""The globals of functions that travel by value.
+
+cloudpickle gives such a function fresh globals in every pickle, so ``global X`` in an
+initializer, or a cache at the top of a script, would be forgotten at the next task.
+Here a process keeps one namespace per by-value module of each caller, for its life.
+
+Rule 1: what tasks put into a namespace stays there.
+Rule 2: a global of the caller is set when it is first needed, and again only when the
+caller's value has changed since (its pickle differs from the last one that was set).
+Rule 3: in the process a module came from, its namespace is the module's own
+``__dict__``, and nothing that comes back is ever set in it.
+Rule 4: a function whose module can be imported uses that module's real globals.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from uuid import uuid4
+
+__all__ = [
+    "adopt",
+    "define",
+    "get_global",
+    "is_main",
+    "key_of",
+    "known_names",
+    "module_globals",
+    "open_module",
+    "open_namespace",
+    "origin",
+]
+
+ORIGIN_ATTRS = ("__name__", "__package__", "__file__", "__path__", "__doc__")
+
+_TOKEN = uuid4().hex
+"""Names this process (and what it forks) as the origin of a namespace."""
+
+
+class _Namespace:
+    """One by-value module of one caller, as this process has it."""
+
+    __slots__ = ("module", "stamps")
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.stamps: dict[str, tuple[int, int]] = {}
+
+
+_received: dict[str, _Namespace] = {}
+_keys: dict[int, str] = {}
+"""``id(namespace dict) -> key``. The dicts live as long as the process."""
+_adopting: list[bool] = [False]
+
+
+def is_main(name: str | None) -> bool:
+    """Tell whether *name* is the script: under spawn it is ``__mp_main__``."""
+    return name in ("__main__", "__mp_main__")
+
+
+def adopt() -> None:
+    """Let the caller's ``__main__`` become this process's own ``__main__``.
+
+    For worker processes only. Then ``import __main__``, ``typing.get_type_hints`` and
+    a task's own use of pickle find the caller's names, as in a spawned child.
+    """
+    _adopting[0] = True
+
+
+def origin(module: str) -> str:
+    """Return the key under which *module* of this process is known elsewhere."""
+    return f"{module}@{_TOKEN}"
+
+
+def key_of(namespace: Mapping[str, Any]) -> str | None:
+    """Return the key of a namespace that was received, or ``None``."""
+    return _keys.get(id(namespace))
+
+
+def known_names(key: str) -> Mapping[str, object]:
+    """Return the names that the origin of *key* has defined here."""
+    space = _received.get(key)
+    return space.stamps if space is not None else {}
+
+
+def open_module(key: str, attrs: Mapping[str, Any]) -> ModuleType:
+    """Return the module of *key*: ours if we are its origin, else the received one."""
+    name, _, token = key.rpartition("@")
+    if token == _TOKEN:
+        module = sys.modules.get(name)
+        if module is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return module
+    space = _received.get(key)
+    if space is None:
+        module = ModuleType(name)
+        module.__dict__.update(attrs)
+        module.__dict__["__builtins__"] = builtins
+        space = _received[key] = _Namespace(module)
+        _keys[id(module.__dict__)] = key
+        if is_main(name):
+            if _adopting[0]:
+                sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        else:
+            # It exists only at its origin; where it can be imported too, the
+            # imported one keeps its place.
+            sys.modules.setdefault(name, module)
+    return space.module
+
+
+def open_namespace(key: str, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the globals dict of *key*."""
+    return open_module(key, attrs).__dict__
+
+
+def module_globals(name: str) -> dict[str, Any]:
+    """Import *name* and return its globals: the namespace of Rule 4."""
+    import_module(name)
+    return sys.modules[name].__dict__
+
+
+def get_global(key: str, qualname: str) -> Any:
+    """Return the object of dotted name *qualname* in the module of *key*."""
+    found: Any = open_module(key, {})
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def define(
+    key: str, attrs: Mapping[str, Any], groups: Sequence[tuple[tuple[str, ...], bytes]], load: Callable[[bytes], Any]
+) -> None:
+    """Set the globals in *groups* that this process does not have yet, or has older.
+
+    Args:
+        key: The namespace.
+        attrs: ``__name__``, ``__file__`` and the like of the module.
+        groups: Names and the pickle of the tuple of their values. A group refers only
+            to itself and to groups before it.
+        load: Loads one pickle.
+    """
+    if key.endswith(_TOKEN):
+        return
+    namespace = open_namespace(key, attrs)
+    stamps = _received[key].stamps
+    for names, blob in groups:
+        stamp = (len(blob), hash(blob))
+        if any(stamps.get(name) != stamp for name in names):
+            namespace.update(zip(names, load(blob), strict=True))
+            stamps.update(dict.fromkeys(names, stamp))

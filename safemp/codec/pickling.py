@@ -1,0 +1,570 @@
+"""The ladder: plain pickle where it is right, cloudpickle where it is needed.
+
+1. *Fast*: the C pickler with a private dispatch table. Accepted when the stream names
+   no module that travels by value, or names only ``__main__`` and the names in
+   question can be sent beside it.
+2. *Careful*: a ``CloudPickler`` that sees every object: lambdas, closures,
+   ``__main__``, by-value modules, exceptions.
+3. *Walk*: both failed; ``walker`` names every culprit.
+
+A *stream* is the definitions of by-value globals (see ``namespaces``), if any, and
+then one pickle.
+
+This is the only file that imports pickle and cloudpickle. cloudpickle's helpers used
+here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context, ContextVar
+from graphlib import CycleError, TopologicalSorter
+from io import BytesIO
+from operator import attrgetter, methodcaller
+from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
+from pickle import loads as _loads
+from types import FunctionType, ModuleType
+from typing import Any
+
+from cloudpickle import cloudpickle as _cp
+
+from safemp.codec import namespaces
+from safemp.codec.exceptions import reduce_exception
+from safemp.codec.frames import Buffer, Frames
+from safemp.codec.repairs import REPAIRS, importable
+
+__all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+
+OUT_OF_BAND = 1 << 16
+"""Bytes from which a buffer leaves the pickle stream and travels beside it. Picked so
+that smaller ones share the one system call of their message."""
+
+_reduce_default = methodcaller("__reduce_ex__", 5)
+_reduce_class = attrgetter("__qualname__")
+
+_by_value: set[str] = set()
+"""Modules which a worker said it cannot import: from now on they go by value."""
+
+
+def send_by_value(module: str) -> None:
+    """Remember that workers cannot import *module*."""
+    _by_value.add(module)
+
+
+class _Table(dict[type, Callable[[Any], Any]]):
+    """A dispatch table that learns: ``__missing__`` runs once per type, then C does.
+
+    It lives for one pickle only, so it keeps no class alive and sees every later
+    ``copyreg.pickle``.
+    """
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        reducer: Callable[[Any], Any]
+        if issubclass(cls, BaseException):
+            reducer = reduce_exception
+        elif cls in copyreg.dispatch_table:
+            reducer = copyreg.dispatch_table[cls]
+        elif issubclass(cls, type):
+            reducer = _reduce_class
+        else:
+            reducer = _reduce_default
+        self[cls] = reducer
+        return reducer
+
+
+def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
+    """A ``ContextVar`` is its name in a module; one of the script is made again."""
+    for name, module in list(sys.modules.items()):
+        space = getattr(module, "__dict__", None)
+        if type(space) is not dict or namespaces.is_main(name):
+            continue
+        for attr in (var.name, var.name.rpartition(".")[2]):
+            if space.get(attr) is var and importable(name):
+                return getattr, (module, attr)
+    try:
+        return _make_context_var, (var.name, (Context().run(var.get),))
+    except LookupError:
+        return _make_context_var, (var.name, ())
+
+
+def _make_context_var(name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
+    return ContextVar(name, default=default[0]) if default else ContextVar(name)
+
+
+_FAST = {**REPAIRS, ContextVar: _context_var}
+_CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
+
+
+# -- what travels by value ------------------------------------------------------------
+
+
+def _registered(name: str) -> bool:
+    """Tell whether *name* or a package above it was registered or found unimportable."""
+    registry = _cp._PICKLE_BY_VALUE_MODULES
+    if not registry and not _by_value:
+        return False
+    while name:
+        if name in registry or name in _by_value:
+            return True
+        name = name.rpartition(".")[0]
+    return False
+
+
+def _module_by_value(name: str) -> bool:
+    return namespaces.is_main(name) or _registered(name) or not importable(name)
+
+
+class _Home:
+    """A by-value module as the pickler sees it: its key, its dict, its attributes."""
+
+    __slots__ = ("attrs", "key", "names", "space")
+
+    def __init__(self, key: str, space: dict[str, Any], names: Mapping[str, object] | None) -> None:
+        self.key = key
+        self.space = space
+        # Of a received namespace only what its origin defined can be named to others.
+        self.names = names
+        self.attrs = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space and a != "__doc__"}
+
+    def has(self, qualname: str, obj: Any) -> bool:
+        """Tell whether *qualname* leads to *obj* here and at the origin."""
+        root, *rest = qualname.split(".")
+        if root not in self.space or (self.names is not None and root not in self.names):
+            return False
+        found = self.space[root]
+        try:
+            for part in rest:
+                found = getattr(found, part)
+        except Exception:  # a metaclass's __getattr__ may raise anything
+            return False
+        return found is obj
+
+
+def _home_of(space: dict[str, Any], name: Any) -> _Home | str | None:
+    """Place a globals dict.
+
+    Returns:
+        A ``_Home`` for a by-value module, the name of an importable one, ``None`` for
+        a dict that belongs to no module.
+    """
+    key = namespaces.key_of(space)
+    if key is not None:
+        return _Home(key, space, namespaces.known_names(key))
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or getattr(module, "__dict__", None) is not space:
+        return None
+    if _module_by_value(name):
+        return _Home(namespaces.origin("__main__" if namespaces.is_main(name) else name), space, None)
+    return str(name)
+
+
+class _Reference:
+    """Stands for a globals dict in a stream; loads as the dict."""
+
+    __slots__ = ("_reduced",)
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._reduced = (function, args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduced
+
+
+class _Needs:
+    """By-value globals that a stream refers to, in the order in which it met them."""
+
+    def __init__(self) -> None:
+        self.homes: dict[str, _Home] = {}
+        self.names: dict[tuple[str, str], None] = {}
+
+    def add(self, home: _Home, name: str) -> None:
+        self.homes.setdefault(home.key, home)
+        self.names.setdefault((home.key, name))
+
+
+class _CarefulPickler(_cp.Pickler):
+    """cloudpickle with our rules for globals, exceptions and repairs.
+
+    Args:
+        file: Takes the bytes.
+        needs: Collects the by-value globals that the stream refers to.
+        inside: ``(key, name)`` of the definitions being written; they go by value.
+        buffer_callback: As for ``pickle.Pickler``.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        needs: _Needs,
+        inside: frozenset[tuple[str, str]] = frozenset(),
+        buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self.dispatch_table = _Table(_CAREFUL)
+        self._needs = needs
+        self._inside = inside
+        self._spaces: dict[int, tuple[_Home | str | None, _Reference | None]] = {}
+        self.direct: set[tuple[str, str]] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        cls = type(obj)
+        if cls is FunctionType:
+            return self._reduce_function(obj)
+        if issubclass(cls, type):
+            return self._reduce_class(obj)
+        if issubclass(cls, BaseException):
+            return reduce_exception(obj)
+        if cls is ModuleType:
+            return self._reduce_module(obj)
+        return NotImplemented
+
+    def _named(self, home: _Home, obj: Any) -> tuple[Any, ...] | None:
+        """Refer to a by-value global by its name, if it has one."""
+        qualname = getattr(obj, "__qualname__", None)
+        if not isinstance(qualname, str):
+            return None
+        root = qualname.partition(".")[0]
+        if (home.key, root) in self._inside or not home.has(qualname, obj):
+            return None
+        self._needs.add(home, root)
+        self.direct.add((home.key, root))
+        return namespaces.get_global, (home.key, qualname)
+
+    def _reduce_class(self, cls: type) -> Any:
+        module = getattr(cls, "__module__", None)
+        if isinstance(module, str) and module != "builtins":
+            found = sys.modules.get(module)
+            home = _home_of(found.__dict__, module) if isinstance(found, ModuleType) else None
+            if isinstance(home, _Home):
+                named = self._named(home, cls)
+                return named if named is not None else _reduce_dynamic_class(cls)
+        reduced = _cp._class_reduce(cls)
+        if type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
+            return _reduce_dynamic_class(cls)
+        return reduced
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        space = function.__globals__
+        home, reference = self._place(space)
+        if isinstance(home, _Home):
+            named = self._named(home, function)
+            if named is not None:
+                return named
+        elif _cp._should_pickle_by_reference(function):
+            return NotImplemented
+        if reference is None:
+            return self._dynamic_function_reduce(function)
+        state, slots = _cp._function_getstate(function)
+        wanted = slots["__globals__"]
+        slots["__globals__"] = {}
+        if isinstance(home, _Home):
+            for name in wanted:
+                if home.names is None or name in home.names:
+                    self._needs.add(home, name)
+        code, _, _, _, closure = self._function_getnewargs(function)
+        return _cp._make_function, (code, reference, None, None, closure), (state, slots), None, None, _cp._function_setstate
+
+    def _place(self, space: dict[str, Any]) -> tuple[_Home | str | None, _Reference | None]:
+        placed = self._spaces.get(id(space))
+        if placed is None:
+            home = _home_of(space, space.get("__name__"))
+            reference = None
+            if isinstance(home, _Home):
+                reference = _Reference(namespaces.open_namespace, home.key, home.attrs)
+            elif home is not None:
+                reference = _Reference(namespaces.module_globals, home)
+            placed = self._spaces[id(space)] = (home, reference)
+        return placed
+
+    def _reduce_module(self, module: ModuleType) -> Any:
+        space = module.__dict__
+        home = _home_of(space, getattr(module, "__name__", None))
+        if not isinstance(home, _Home):
+            return NotImplemented if home is not None else _cp._module_reduce(module)
+        if not namespaces.is_main(module.__name__):
+            for name in space if home.names is None else home.names:
+                if not (name.startswith("__") and name.endswith("__")):
+                    self._needs.add(home, name)
+        return namespaces.open_module, (home.key, home.attrs)
+
+
+def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
+    make, args, state, _, _, _ = _cp._dynamic_class_reduce(cls)
+    return _make_class, (make, *args), state, None, None, _set_class_state
+
+
+_foreign: Any = _cp.weakref.WeakSet()
+"""Classes that this process has received. Any other one is its own: what comes back
+must not change it."""
+
+
+def _make_class(make: Callable[..., type], *args: Any) -> type:
+    tracker = args[-2]
+    known = tracker is not None and tracker in _cp._DYNAMIC_CLASS_TRACKER_BY_ID
+    cls = make(*args)
+    if not known:
+        _foreign.add(cls)
+    return cls
+
+
+def _set_class_state(cls: type, state: Any) -> Any:
+    return _cp._class_setstate(cls, state) if cls in _foreign else cls
+
+
+# -- dump -----------------------------------------------------------------------------
+
+
+def _definitions(needs: _Needs) -> list[tuple[str, dict[str, Any], list[tuple[tuple[str, ...], bytes]]]]:
+    """Pickle every global in *needs*, and those which these need in turn.
+
+    Returns:
+        For each namespace its key, its attributes and groups of names with the pickle
+        of the tuple of their values, ordered so that a group refers to earlier ones.
+    """
+    groups: dict[tuple[tuple[str, str], ...], tuple[bytes, set[tuple[str, str]]]] = {}
+    group_of: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
+
+    def write(group: tuple[tuple[str, str], ...]) -> None:
+        values = tuple(needs.homes[key].space[name] for key, name in group)
+        file = BytesIO()
+        pickler = _CarefulPickler(file, needs, frozenset(group))
+        pickler.dump(values)
+        groups[group] = (file.getvalue(), pickler.direct)
+        for name in group:
+            group_of[name] = group
+
+    done = 0
+    while done < len(needs.names):  # ``write`` appends to it
+        for name in list(needs.names)[done:]:
+            done += 1
+            if name[1] in needs.homes[name[0]].space:
+                write((name,))
+    while True:
+        order: TopologicalSorter[Any] = TopologicalSorter(
+            {g: {group_of[n] for n in direct if n in group_of} - {g} for g, (_, direct) in groups.items()}
+        )
+        try:
+            ordered = list(order.static_order())
+            break
+        except CycleError as error:  # definitions that refer to one another share a pickle
+            members = dict.fromkeys(error.args[1])
+            for group in members:
+                del groups[group]
+            write(tuple(dict.fromkeys(name for group in members for name in group)))
+    found: dict[str, list[tuple[tuple[str, ...], bytes]]] = {}
+    for group in ordered:
+        found.setdefault(group[0][0], []).append((tuple(name for _, name in group), groups[group][0]))
+    return [(key, needs.homes[key].attrs, named) for key, named in found.items()]
+
+
+def _stream(definitions: list[Any], payload: bytes) -> bytes:
+    if not definitions:
+        return payload
+    file = BytesIO()
+    Pickler(file, 5).dump(_Defined(definitions))
+    file.write(payload)
+    return file.getvalue()
+
+
+class _Defined:
+    """The first pickle of a stream that has definitions. Loading it defines them."""
+
+    __slots__ = ("definitions",)
+
+    def __init__(self, definitions: list[Any]) -> None:
+        self.definitions = definitions
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _define, (self.definitions,)
+
+
+def _define(definitions: list[Any]) -> _Defined:
+    for key, attrs, groups in definitions:
+        namespaces.define(key, attrs, groups, _loads)
+    return _MARK
+
+
+_MARK = _Defined([])
+
+
+def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
+    """Make a ``buffer_callback`` that takes the large buffers out of the stream."""
+    if buffers is None:
+        return None
+
+    def keep(buffer: PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    return keep
+
+
+def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes | None:
+    """Pickle with the C pickler.
+
+    Args:
+        obj: What to pickle.
+        buffers: Takes buffers of at least ``OUT_OF_BAND`` bytes; ``None``: all stay in
+            the stream.
+        ship: Send the definitions of by-value globals along. ``False`` for outcomes:
+            who gets them is where those globals come from.
+
+    Returns:
+        The stream; ``None`` where it would not be right, since it names a module that
+        travels by value.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
+    file = BytesIO()
+    pickler = Pickler(file, 5, buffer_callback=_split(buffers))
+    pickler.dispatch_table = _Table(_FAST)
+    pickler.dump(obj)
+    payload = file.getvalue()
+    for name in (*_cp._PICKLE_BY_VALUE_MODULES, *_by_value):
+        if name.encode() in payload:
+            return None
+    if b"_main__" in payload:
+        return _with_main(payload, ship)
+    return payload
+
+
+def _with_main(payload: bytes, ship: bool) -> bytes | None:
+    """Complete a stream that names ``__main__`` with what it names."""
+    main = sys.modules.get("__main__")
+    if main is None:
+        return None
+    home = _home_of(main.__dict__, "__main__")
+    if not isinstance(home, _Home):
+        return None
+    needs = _Needs()
+    for name, value in main.__dict__.items():
+        if isinstance(value, (FunctionType, type)) and namespaces.is_main(getattr(value, "__module__", None)):
+            if name.encode() in payload:
+                if not home.has(name, value):
+                    return None
+                needs.add(home, name)
+    if not needs.names:
+        return None
+    if not ship and home.names is not None:
+        return payload
+    try:
+        return _stream(_definitions(needs), payload)
+    except Exception:  # a name that only looks like one in the stream; the next rung is exact
+        return None
+
+
+def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes:
+    """Pickle with cloudpickle under our rules.
+
+    Args:
+        obj: What to pickle.
+        buffers: As for ``dumps_fast``.
+        ship: As for ``dumps_fast``.
+
+    Returns:
+        The stream.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
+    needs = _Needs()
+    file = BytesIO()
+    _CarefulPickler(file, needs, buffer_callback=_split(buffers)).dump(obj)
+    if not ship:
+        for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
+            del needs.names[name]
+    return _stream(_definitions(needs), file.getvalue())
+
+
+def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes:
+    """Pickle by the first rung of the ladder that works.
+
+    Raises:
+        Exception: What the careful rung raised.
+    """
+    try:
+        stream = dumps_fast(obj, buffers, ship=ship)
+    except Exception:  # the careful rung says what is wrong, if anything is
+        stream = None
+    if stream is None:
+        if buffers is not None:
+            buffers.clear()
+        stream = dumps_careful(obj, buffers, ship=ship)
+    return stream
+
+
+def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
+    """Load what ``dumps`` wrote.
+
+    Raises:
+        BaseException: Whatever user code raises while it is loaded.
+    """
+    found = _loads(stream, buffers=buffers)
+    if found is not _MARK:
+        return found
+    unpickler = Unpickler(_At(stream), buffers=buffers)
+    unpickler.load()
+    return unpickler.load()
+
+
+def _At(stream: Buffer) -> BytesIO:
+    return BytesIO(stream)
+
+
+# -- the walker's view ----------------------------------------------------------------
+
+
+class Semantics:
+    """What the careful pickler would do with one object, for the walker."""
+
+    def __init__(self) -> None:
+        self._needs = _Needs()
+        self._pickler = _CarefulPickler(BytesIO(), self._needs)
+
+    def by_value(self, obj: Any) -> bool:
+        """Tell whether function or class *obj* travels by value."""
+        space = obj.__globals__ if type(obj) is FunctionType else None
+        if space is None:
+            module = sys.modules.get(getattr(obj, "__module__", None) or "")
+            space = getattr(module, "__dict__", None)
+        if type(space) is dict and isinstance(_home_of(space, space.get("__name__")), _Home):
+            return True
+        return not _cp._should_pickle_by_reference(obj)
+
+    def globals_of(self, function: FunctionType) -> Mapping[str, Any]:
+        """Return the globals that travel with by-value *function*."""
+        space = function.__globals__
+        home, _ = self._pickler._place(space)
+        if isinstance(home, str):
+            return {}
+        names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
+        return {name: space[name] for name in names if name in space}
+
+    def reduce(self, obj: Any) -> Any:
+        """Return the reduce value of *obj*, or raise what pickling would raise."""
+        reduced = self._pickler.reducer_override(obj)
+        if reduced is NotImplemented:
+            reducer = self._pickler.dispatch_table[type(obj)]
+            reduced = reducer(obj)
+        return reduced
+
+    def find_global(self, obj: Any, name: str | None) -> str | None:
+        """Return why *obj* is not found under its name; ``None`` if it is."""
+        try:
+            Pickler(BytesIO(), 5).dump(obj)
+        except Exception as error:  # the reason is what we are after
+            return str(error)
+        return None
+
+    def dump(self, obj: Any) -> None:
+        """Pickle *obj* alone, or raise."""
+        dumps_careful(obj)

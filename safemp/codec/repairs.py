@@ -1,0 +1,91 @@
+"""What can honestly be rebuilt on the other side: one reducer for each exact type.
+
+A lock protects the memory of one process; the copy of the object that holds it needs
+its own, unlocked. A logger or a module is looked up by its name. Each reducer gives
+calls into the standard library wherever it can, so that what it wrote loads anywhere.
+
+Rule 1: matched by type identity, never by a class's name.
+Rule 2: what is not honest is refused, also when something lower would copy it
+(cloudpickle sends an open text file as a ``StringIO``).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from types import BuiltinFunctionType, ModuleType
+from typing import Any
+
+__all__ = ["REPAIRS", "importable"]
+
+_Capsule: type | None = None
+
+
+def importable(name: str) -> bool:
+    """Tell whether another process can be expected to import module *name*.
+
+    A module that somebody made in memory is only in this process's ``sys.modules``.
+    """
+    module = sys.modules.get(name)
+    if module is None:
+        return False
+    if name in sys.builtin_module_names or getattr(module, "__file__", None):
+        return True
+    spec = getattr(module, "__spec__", None)
+    return spec is not None and getattr(spec, "loader", None) is not None
+
+
+def _lock(_: Any) -> tuple[Any, ...]:
+    return threading.Lock, ()
+
+
+def _rlock(_: Any) -> tuple[Any, ...]:
+    return threading.RLock, ()
+
+
+def _local(_: Any) -> tuple[Any, ...]:
+    return threading.local, ()
+
+
+def _module(module: ModuleType) -> tuple[Any, ...]:
+    name = module.__name__
+    if sys.modules.get(name) is module and importable(name):
+        return import_module, (name,)
+    raise TypeError(f"cannot pickle module {name!r}: it exists only in this process")
+
+
+def _text_file(file: Any) -> tuple[Any, ...]:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
+            return getattr, (sys, name)
+    raise TypeError("cannot pickle '_io.TextIOWrapper' object")
+
+
+def _builtin(function: Any) -> Any:
+    """Find a bound C function again: pybind11 2.x binds functions to a ``PyCapsule``."""
+    owner = function.__self__
+    if owner is None or isinstance(owner, ModuleType):
+        return function.__reduce__()
+    if type(owner).__name__ == "PyCapsule":
+        name = function.__module__
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if module is not None and importable(module.__name__):
+            found = module.__dict__.get(function.__name__)
+            if found is function:
+                return getattr, (module, function.__name__)
+        raise TypeError("cannot pickle 'PyCapsule' object")
+    return function.__reduce__()
+
+
+REPAIRS: dict[type, Callable[[Any], Any]] = {
+    type(threading.Lock()): _lock,
+    type(threading.RLock()): _rlock,
+    threading.local: _local,
+    ModuleType: _module,
+    type(sys.__stdout__ or sys.__stderr__): _text_file,
+    BuiltinFunctionType: _builtin,
+}
+REPAIRS.pop(type(None), None)
+"""Reducers by exact type, for a pickler's private ``dispatch_table``."""
