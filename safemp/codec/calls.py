@@ -1,0 +1,317 @@
+"""Calls and outcomes: what the caller asks, what the worker answers.
+
+    encode_call      fn(*args, **kwargs)          -> frames of kind CALL
+    encode_function  the function of a map         -> FUNCTION, sent once to each worker
+    encode_chunk     some items of a map           -> CHUNK
+    encode_outcome   what a call returned          -> VALUE, or UNSENDABLE: why not
+    encode_failure   what a call raised            -> ERROR
+    encode_not_loaded  the call did not load       -> NOT_LOADED: encode it carefully
+
+Rule 1: an ``encode_`` of the caller's side raises ``PreflightError`` or encodes;
+one of the worker's side never raises, whatever user code does. If a value cannot be
+sent it sends the reason; if the reason cannot be sent, it sends text.
+Rule 2: a value is never sent as its repr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safemp.codec import pickling
+from safemp.codec.exceptions import Where, decode_error, encode_error
+from safemp.codec.frames import Frames, Kind, pack, unpack
+from safemp.codec.walker import find_culprits
+from safemp.errors import Culprit, FrameError, PreflightError, ResultError
+
+__all__ = [
+    "Call",
+    "Chunk",
+    "NotLoaded",
+    "decode_call",
+    "decode_chunk",
+    "decode_function",
+    "decode_outcome",
+    "encode_call",
+    "encode_chunk",
+    "encode_failure",
+    "encode_function",
+    "encode_not_loaded",
+    "encode_outcome",
+    "failed",
+    "read_not_loaded",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: ``fn(*args, **kwargs)``."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some items of a map: ``fn(item)`` for each, or ``fn(*item)`` when *star*."""
+
+    items: Sequence[Any]
+    first: int
+    star: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotLoaded:
+    """Why a worker could not load a call.
+
+    Attributes:
+        text: The error, as text.
+        module: The module that is missing there, if that is why.
+    """
+
+    text: str
+    module: str | None
+
+
+# -- the caller's side ----------------------------------------------------------------
+
+
+def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool) -> Frames:
+    """Climb the ladder; at its top, name every culprit under *roots*."""
+    buffers: Frames = []
+    try:
+        payload = pickling.dumps_careful(obj, buffers) if careful else pickling.dumps(obj, buffers)
+    except Exception as error:
+        raise preflight(error, roots()) from error
+    return pack(kind, payload, buffers)
+
+
+def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightError:
+    """Make the error for a call that *error* kept from being sent."""
+    culprits = find_culprits(roots, pickling.Semantics())
+    if not culprits:  # each part pickles, the whole does not: too deep, most likely
+        culprits = [_whole(roots[0], error)]
+    return PreflightError.of(tuple(culprits))
+
+
+def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
+    path, obj = root
+    if isinstance(error.__cause__, RecursionError) or isinstance(error, RecursionError):
+        fix = "flatten it: pickle goes one level of recursion deeper for each level of nesting"
+    else:
+        fix = "make it in the worker instead"
+    return Culprit(path, type_name(obj), text_of(error), fix, obj, error)
+
+
+def type_name(obj: Any) -> str:
+    """Name the type of *obj* without running code of the user's."""
+    cls = type(obj)
+    module, name = type.__dict__["__module__"].__get__(cls), type.__dict__["__qualname__"].__get__(cls)
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return the type and text of *error*, also when its ``__str__`` raises."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException:  # user code; its failure must not hide the first one
+        text = "<its text cannot be had>"
+    return f"{name}: {text}" if text else name
+
+
+def encode_call(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, careful: bool = False, root: str = ""
+) -> Frames:
+    """Turn a call into frames that any engine can carry.
+
+    Args:
+        fn: What to call.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        careful: Skip the fast rung, since a worker could not load what it wrote.
+        root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
+
+    Returns:
+        ``[header, payload, buffer_0, ..., buffer_n-1]``.
+
+    Raises:
+        PreflightError: Something cannot be pickled; ``culprits`` says what.
+    """
+
+    def roots() -> list[tuple[str, Any]]:
+        named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
+        return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
+
+    return _encode(Kind.CALL, (fn, args, kwargs), roots, careful)
+
+
+def encode_function(fn: Callable[..., Any], *, careful: bool = False) -> Frames:
+    """Turn the function of a map into frames.
+
+    Raises:
+        PreflightError: It cannot be pickled.
+    """
+    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful)
+
+
+def encode_chunk(items: Sequence[Any], first: int, *, star: bool = False, careful: bool = False) -> Frames:
+    """Turn some items of a map into frames.
+
+    Args:
+        items: The items, a list or a tuple.
+        first: The index of the first of them in the user's iterable.
+        star: Each item is a tuple of arguments.
+        careful: As for ``encode_call``.
+
+    Raises:
+        PreflightError: An item cannot be pickled; its path is ``items[index]``.
+    """
+
+    def roots() -> list[tuple[str, Any]]:
+        return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
+
+    return _encode(Kind.CHUNK, (items, first, star), roots, careful)
+
+
+# -- the worker's side ----------------------------------------------------------------
+
+
+def _decode(frames: Frames, wanted: Kind) -> Any:
+    kind, payload, buffers = unpack(frames)
+    if kind is not wanted:
+        raise FrameError(f"cannot read frames: {wanted.name} expected, {kind.name} found")
+    return pickling.loads(payload, buffers)
+
+
+def decode_call(frames: Frames) -> Call:
+    """Load a call.
+
+    Raises:
+        FrameError: The frames are damaged.
+        BaseException: Whatever user code raises while it is loaded.
+    """
+    return Call(*_decode(frames, Kind.CALL))
+
+
+def decode_function(frames: Frames) -> Callable[..., Any]:
+    """Load the function of a map. Raises as ``decode_call``."""
+    fn: Callable[..., Any] = _decode(frames, Kind.FUNCTION)
+    return fn
+
+
+def decode_chunk(frames: Frames) -> Chunk:
+    """Load some items of a map. Raises as ``decode_call``."""
+    return Chunk(*_decode(frames, Kind.CHUNK))
+
+
+def encode_outcome(value: Any) -> Frames:
+    """Turn what a call returned into frames. Never raises."""
+    buffers: Frames = []
+    try:
+        return pack(Kind.VALUE, pickling.dumps(value, buffers, ship=False), buffers)
+    except BaseException as error:  # user code, in __reduce__ or __getstate__, may raise anything
+        return _encode_unsendable(value, error)
+
+
+def _encode_unsendable(value: Any, error: BaseException) -> Frames:
+    try:
+        culprits = find_culprits([("result", value)], pickling.Semantics()) or [_whole(("result", value), error)]
+    except BaseException as second:  # as above
+        culprits = [Culprit("result", type_name(value), text_of(error), f"(the search for it failed: {text_of(second)})")]
+    return pack(Kind.UNSENDABLE, pickling.dumps(tuple(culprits)))
+
+
+def encode_failure(error: BaseException, where: Where) -> Frames:
+    """Turn what a call raised into frames. Never raises."""
+    record = encode_error(error, dump=_dump_error, load=pickling.loads, where=where)
+    return pack(Kind.ERROR, pickling.dumps_fast(record) or b"")
+
+
+def _dump_error(obj: Any) -> bytes:
+    return pickling.dumps_careful(obj, ship=False)
+
+
+def encode_not_loaded(error: BaseException) -> Frames:
+    """Tell the caller that a call did not load. Never raises."""
+    module = error.name if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) else None
+    return pack(Kind.NOT_LOADED, pickling.dumps((text_of(error), module)))
+
+
+# -- the caller's side again ----------------------------------------------------------
+
+
+def failed(frames: Frames) -> bool:
+    """Tell from the header alone whether an outcome is anything but a value."""
+    return frames[0][3] != Kind.VALUE
+
+
+def read_not_loaded(frames: Frames) -> NotLoaded | None:
+    """Return why the call did not load; ``None`` for any other outcome."""
+    if frames[0][3] != Kind.NOT_LOADED:
+        return None
+    _, payload, _ = unpack(frames)
+    return NotLoaded(*pickling.loads(payload))
+
+
+def decode_outcome(frames: Frames) -> tuple[bool, Any]:
+    """Load an outcome, in the thread that asks for it.
+
+    Returns:
+        ``(True, value)`` for what the call returned, ``(False, error)`` for what it
+        raised, or for what kept its result from arriving. Never raises for what is in
+        the frames; a damaged frame is a ``FrameError`` in the second place.
+    """
+    try:
+        kind, payload, buffers = unpack(frames)
+        if kind is Kind.VALUE:
+            return True, pickling.loads(payload, buffers)
+        if kind is Kind.ERROR:
+            return False, decode_error(pickling.loads(payload), load=pickling.loads)
+        if kind is Kind.UNSENDABLE:
+            return False, ResultError(pickling.loads(payload))
+        if kind is Kind.NOT_LOADED:
+            text, _ = pickling.loads(payload)
+            return False, _not_loadable("the call", text)
+        return False, FrameError(f"cannot read frames: an outcome expected, {kind.name} found")
+    except FrameError as error:
+        return False, error
+    except Exception as error:  # user code, in __setstate__ or a constructor
+        return False, _result_not_loaded(error)
+
+
+def _result_not_loaded(error: Exception) -> ResultError:
+    culprit = Culprit("result", "object", f"it pickles, but does not load here: {text_of(error)}", _LOAD_FIX)
+    made = ResultError((culprit,))
+    made.__cause__ = error
+    return made
+
+
+_LOAD_FIX = "give its class a __reduce__ whose call can be made again, and keep the class importable on both sides"
+
+
+def _not_loadable(what: str, text: str) -> PreflightError:
+    return PreflightError((Culprit(what, "object", f"it pickles, but does not load in the worker: {text}", _LOAD_FIX),))
+
+
+def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
+    """Make the error for a call that no worker could load, on either rung.
+
+    Args:
+        text: What the worker said.
+        roots: The parts of the call; the first that does not load here is named, or,
+            where all of them do (a module is missing in the worker), the call.
+    """
+    for path, obj in roots:
+        try:
+            pickling.loads(pickling.dumps_careful(obj))
+        except Exception as error:
+            reason = f"it pickles, but does not load: {text_of(error)}"
+            made = PreflightError((Culprit(path, type_name(obj), reason, _LOAD_FIX, obj, error),))
+            made.__cause__ = error
+            return made
+    return _not_loadable(roots[0][0], text)
+
+

@@ -1,0 +1,107 @@
+"""What happens in a worker: frames in, frames out.
+
+Rule 1: nothing here raises because of user code, be it the task, or ``__reduce__``,
+``__setstate__``, ``__str__`` or ``__getattr__`` of what it takes, returns or raises.
+Whatever a task raises comes back, ``SystemExit`` and ``KeyboardInterrupt`` included;
+it does not end the worker.
+Rule 2: nothing here knows how frames came or where they go.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from platform import node
+from typing import Any
+
+from safemp.codec import calls
+from safemp.codec.exceptions import Where
+from safemp.codec.frames import Frames
+from safemp.errors import FrameError
+
+__all__ = ["load_function", "run", "run_chunk"]
+
+
+def run(frames: Frames) -> Frames:
+    """Make one call.
+
+    Args:
+        frames: What ``encode_call`` gave.
+
+    Returns:
+        Frames for ``decode_outcome``. Never raises.
+    """
+    try:
+        call = calls.decode_call(frames)
+    except BaseException as error:  # user code, in __setstate__ or a constructor
+        return _not_loaded(error)
+    try:
+        value = call.fn(*call.args, **call.kwargs)
+    except BaseException as error:  # Rule 1
+        return _failed(error, call.fn, None)
+    return calls.encode_outcome(value)
+
+
+def load_function(frames: Frames) -> Callable[..., Any] | Frames:
+    """Load the function of a map.
+
+    Returns:
+        The function; where it does not load, the outcome that says so.
+    """
+    try:
+        return calls.decode_function(frames)
+    except BaseException as error:  # user code, as above
+        return _not_loaded(error)
+
+
+def run_chunk(frames: Frames, fn: Callable[..., Any], skip: int = 0) -> Iterator[Frames]:
+    """Make the calls of a chunk, one after another.
+
+    Args:
+        frames: What ``encode_chunk`` gave.
+        fn: The function of the map.
+        skip: Leave out as many items at the start: they have had their outcome.
+
+    Yields:
+        One outcome for each item; or a single ``NOT_LOADED`` one, and no item has run.
+    """
+    try:
+        chunk = calls.decode_chunk(frames)
+    except BaseException as error:  # user code, as above
+        yield _not_loaded(error)
+        return
+    items, star = chunk.items, chunk.star
+    del chunk
+    for i in range(skip, len(items)):
+        yield _run_item(fn, items[i], star, i)
+
+
+def _run_item(fn: Callable[..., Any], item: Any, star: bool, index: int) -> Frames:
+    try:
+        value = fn(*item) if star else fn(item)
+    except BaseException as error:  # Rule 1
+        return _failed(error, fn, index)
+    return calls.encode_outcome(value)
+
+
+def _failed(error: BaseException, fn: Callable[..., Any], index: int | None) -> Frames:
+    """Encode what a task raised, without the frame of this file it passed through."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return calls.encode_failure(error, Where(name_of(fn), index, os.getpid(), node()))
+
+
+def _not_loaded(error: BaseException) -> Frames:
+    if isinstance(error, FrameError):
+        return calls.encode_failure(error, Where("", None, os.getpid(), node()))
+    return calls.encode_not_loaded(error)
+
+
+def name_of(fn: Any) -> str:
+    """Name a callable for people: ``module.qualname``, else its type. Never raises."""
+    try:
+        name = fn.__qualname__
+        module = fn.__module__
+        return f"{module}.{name}" if isinstance(module, str) else str(name)
+    except BaseException:  # user code, in __getattr__
+        return f"a {type(fn).__name__}"
