@@ -1,0 +1,135 @@
+"""The public surface: what is named is there, is documented, and costs little to import."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import safemp
+
+ROOT = Path(__file__).parents[2]
+
+HEAVY = {
+    "asyncio",
+    "cloudpickle",
+    "concurrent.futures",
+    "email",
+    "http",
+    "importlib.metadata",
+    "inspect",
+    "logging",
+    "loky",
+    "multiprocessing",
+    "numpy",
+    "pickle",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tblib",
+    "tempfile",
+    "typing_extensions",
+}
+"""What ``import safemp`` must not load; most of it costs milliseconds in every worker."""
+
+LOADED = {"safemp"}
+"""What ``import safemp`` loads beside what a bare interpreter has loaded already."""
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the modules that *statement* loads in a fresh interpreter."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import typing; before = set(sys.modules)\n"
+        f"{statement}\n"
+        "import json; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(ROOT)]
+    return set(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def test_all_is_sorted_and_complete() -> None:
+    """Every name of ``__all__`` can be had, and the list is sorted."""
+    assert safemp.__all__ == sorted(safemp.__all__)
+    assert len(set(safemp.__all__)) == len(safemp.__all__)
+    for name in safemp.__all__:
+        assert getattr(safemp, name) is not None
+    assert set(safemp.__all__) <= set(dir(safemp))
+
+
+def test_star_import_gives_all_and_nothing_else() -> None:
+    """``from safemp import *`` binds what ``__all__`` names."""
+    namespace: dict[str, object] = {}
+
+    exec("from safemp import *", namespace)
+
+    assert set(namespace) - {"__builtins__"} == set(safemp.__all__)
+
+
+@pytest.mark.parametrize("name", safemp.__all__)
+def test_every_public_name_has_a_docstring(name: str) -> None:
+    """Every public name and every public method of it says what it is for."""
+    public = getattr(safemp, name)
+    undocumented = [name] if not inspect.getdoc(public) else []
+    if inspect.isclass(public):
+        for attribute, value in vars(public).items():
+            if not attribute.startswith("_") and callable(value) and not inspect.getdoc(getattr(public, attribute)):
+                undocumented.append(f"{name}.{attribute}")
+
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", safemp.__all__)
+def test_public_names_say_where_they_are_imported_from(name: str) -> None:
+    """A public exception or front end shows itself as ``safemp.X``, and pickles by that name."""
+    public = getattr(safemp, name)
+    if inspect.isclass(public) and issubclass(public, (BaseException, safemp.Pool, safemp.SafeExecutor)):
+        assert public.__module__ == "safemp"
+        assert pickle.loads(pickle.dumps(public)) is public
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """A misspelt name gives the error that the language gives."""
+    with pytest.raises(AttributeError, match="module 'safemp' has no attribute 'Poool'"):
+        _ = safemp.Poool
+
+
+def test_import_is_small() -> None:
+    """``import safemp`` loads one module, since every worker pays for it."""
+    loaded = loaded_by("import safemp")
+
+    assert loaded == LOADED
+    assert not loaded & HEAVY
+
+
+def test_the_hostile_import_is_seen() -> None:
+    """The measurement itself works: what a real import loads is listed."""
+    assert "multiprocessing.pool" in loaded_by("import multiprocessing.pool")
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    """``safemp.__version__`` is what pyproject.toml says, and what pip has installed."""
+    assert f'\nversion = "{safemp.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert version("safemp") == safemp.__version__
+
+
+def test_the_package_is_typed() -> None:
+    """Type checkers are told that safemp carries its types."""
+    assert (Path(safemp.__file__).parent / "py.typed").is_file()
+
+
+def test_the_reference_names_every_error() -> None:
+    """Each public error is explained in the reference."""
+    reference = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    errors = [
+        name
+        for name in safemp.__all__
+        if inspect.isclass(value := getattr(safemp, name)) and issubclass(value, BaseException)
+    ]
+
+    assert [name for name in errors if f"`{name}`" not in reference and f"safemp.{name}`" not in reference] == []
