@@ -1,0 +1,121 @@
+"""Engines carry frames to workers and outcomes back. They know no user object.
+
+What an engine promises, whatever it is made of:
+
+1. A task has exactly one outcome for each of its items.
+2. Tasks begin in the order in which they were submitted.
+3. A task whose ``begin()`` says no is dropped, and has no outcome.
+4. A task that had begun when its worker died fails, and only the item it was at. One
+   that had not begun, or the items after, go to another worker.
+5. ``close`` returns when every task has had its outcome; ``kill`` gives one to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from safemp.codec.frames import Frames
+
+__all__ = ["Engine", "Function", "Outcome", "Task"]
+
+Outcome = Frames | BaseException
+"""Frames for ``decode_outcome``, or an error that arose on the caller's side."""
+
+
+class Function:
+    """The function of a map, in frames that each worker gets once.
+
+    Attributes:
+        number: Distinct in this process.
+        frames: What ``encode_function`` gave.
+    """
+
+    __slots__ = ("frames", "number")
+
+    _last = 0
+
+    def __init__(self, frames: Frames) -> None:
+        Function._last += 1
+        self.number = Function._last
+        self.frames = frames
+
+
+class Task:
+    """One thing for one worker to do: a call, or a chunk of a map.
+
+    Front ends derive from it. An engine calls these methods from threads of its own,
+    each for one task never in two threads at once.
+
+    Attributes:
+        id: Distinct in its engine; the engine sets it.
+        frames: A call, or a chunk when *function* is set.
+        function: The function of a map.
+        count: The number of items; 1 for a call.
+        done: How many items have had their outcome. The engine keeps it.
+        name: The function's name, for messages.
+        first: For a map, the index of its first item in the user's iterable.
+    """
+
+    __slots__ = ("count", "done", "first", "frames", "function", "id", "name")
+
+    def __init__(self, frames: Frames, name: str, function: Function | None = None, count: int = 1, first: int = 0) -> None:
+        self.id = 0
+        self.frames = frames
+        self.name = name
+        self.function = function
+        self.count = count
+        self.done = 0
+        self.first = first
+
+    def begin(self) -> bool:
+        """Tell whether the task may be sent: nobody has cancelled it. Quick."""
+        return True
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        """Take the outcomes of items *first*, *first* + 1, … of this task."""
+        raise NotImplementedError
+
+    def deliver_same(self, outcome: Outcome) -> None:
+        """Take one outcome for all items that have had none."""
+        first, self.done = self.done, self.count
+        self.deliver(first, [outcome] * (self.count - first))
+
+    def abort(self) -> None:
+        """Give the task up before it was sent: ``cancel_futures``."""
+        raise NotImplementedError
+
+    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+        """Encode the task again. Runs user code; called from a thread made for it.
+
+        Args:
+            outcome: The ``NOT_LOADED`` outcome; ``None`` when a worker died while it
+                loaded the chunk: then each item is to go alone.
+
+        Returns:
+            What to run in its stead, or the outcome for all items that had none.
+        """
+        raise NotImplementedError
+
+
+class Engine(Protocol):
+    """What a front end asks of an engine. Safe to call from any thread."""
+
+    max_workers: int
+
+    def submit(self, task: Task) -> None:
+        """Take a task.
+
+        Raises:
+            RuntimeError: The engine is closed.
+            Exception: The engine cannot work any more, and why.
+        """
+
+    def close(self, *, wait: bool = True, cancel: bool = False) -> None:
+        """Take no more tasks; finish those taken (*cancel*: those begun), then end."""
+
+    def kill(self, signal: int) -> None:
+        """End now: queued tasks are aborted, running ones fail, workers get *signal*."""
+
+
+Starter = Callable[[], Engine]

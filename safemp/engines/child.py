@@ -1,0 +1,165 @@
+"""The loop of a worker process of the local engine.
+
+It takes messages from its caller, has ``worker`` do the work, writes down in the
+ledger what it is doing, and answers. It ends when it is told to, or when the caller
+is gone.
+
+Ctrl-C reaches every process of a terminal; here it does nothing, since the caller
+decides what becomes of the tasks. (A handler, not ``SIG_IGN``: programs that a task
+starts must get the default back.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from safemp import worker
+from safemp.codec import namespaces
+from safemp.codec.calls import Chunk
+from safemp.codec.frames import Frames, Kind
+from safemp.engines import system, wire
+from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
+from safemp.engines.wire import Message
+
+__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "FUNCTION", "ITEM", "ITEMS", "READY", "START", "main"]
+
+# To the worker.
+START = 1  # frames: the initializer's call, or none
+CALL = 2
+FUNCTION = 3  # ref: its number
+CHUNK = 4  # count: items to leave out; ref: the function's number
+EXIT = 5
+# From the worker.
+READY = 16
+BROKEN = 17  # the initializer raised; frames: the outcome
+DONE = 18  # of a call, or of a chunk that did not load
+ITEM = 19  # one outcome of a chunk
+ITEMS = 20  # count: outcomes of a chunk, in one record each
+
+_FLUSH = 0.02
+"""Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
+seldom enough to cost nothing."""
+
+
+def main(packets: socket.socket | None, stream: socket.socket, caller: int, direct: bool, adopt: bool) -> None:
+    """Run until told to end.
+
+    Args:
+        packets: Where small messages come in; ``None``: all come on *stream*.
+        stream: Where bodies come in and answers go out. The first thing on it is the
+            ledger's file.
+        caller: The caller's process id.
+        direct: Whether the caller is our parent.
+        adopt: Let the caller's ``__main__`` become ours.
+    """
+    system.die_with(caller, direct)
+    signal.signal(signal.SIGINT, _ignore)
+    if adopt:
+        namespaces.adopt()
+    _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    ledger = Ledger(fds[0])
+    os.close(fds[0])
+    _Child(packets, stream, ledger).loop()
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing on SIGINT."""
+
+
+class _Child:
+    def __init__(self, packets: socket.socket | None, stream: socket.socket, ledger: Ledger) -> None:
+        self._packets = packets
+        self._stream = stream
+        self._ledger = ledger
+        self._reader = wire.Reader()
+        self._buffer = bytearray(2 * wire.PACKET)
+        self._view = memoryview(self._buffer)
+        self._functions: dict[int, Callable[..., Any] | Frames] = {}
+
+    def loop(self) -> None:
+        while True:
+            try:
+                messages = self._receive()
+            except (EOFError, ConnectionError):
+                return
+            for message in messages:
+                if message.kind == EXIT or not self._do(message):
+                    return
+            del messages
+
+    def _receive(self) -> list[Message]:
+        if self._packets is None:
+            return wire.receive(self._stream, self._reader)
+        n = self._packets.recv_into(self._buffer)
+        if not n:
+            raise EOFError
+        message, sizes = wire.unpacket(self._view[:n])
+        if not sizes:
+            return [message]
+        self._reader.expect(message, sizes)
+        return wire.receive(self._stream, self._reader)
+
+    def _do(self, message: Message) -> bool:
+        kind = message.kind
+        if kind == CALL:
+            self._ledger.begin(message.task, RUNNING)
+            self._send(DONE, message.task, worker.run(message.frames))
+            self._ledger.begin(message.task, IDLE)
+        elif kind == CHUNK:
+            self._chunk(message)
+        elif kind == FUNCTION:
+            self._functions[message.ref] = worker.load_function(message.frames)
+        elif kind == START:
+            return self._start(message.frames)
+        return True
+
+    def _start(self, frames: Frames) -> bool:
+        if frames:
+            outcome = worker.run(frames)
+            if outcome[0][3] not in (Kind.VALUE, Kind.UNSENDABLE):
+                self._send(BROKEN, 0, outcome)
+                return False
+        self._send(READY, 0, [])
+        return True
+
+    def _chunk(self, message: Message) -> None:
+        ledger, task = self._ledger, message.task
+        ledger.begin(task, LOADING, message.count)
+        fn = self._functions[message.ref]
+        loaded = worker.load_chunk(message.frames)
+        message.frames.clear()
+        if isinstance(fn, list) or not isinstance(loaded, Chunk):
+            self._send(DONE, task, fn if isinstance(fn, list) else loaded)  # type: ignore[arg-type]
+            ledger.begin(task, IDLE)
+            return
+        ledger.begin(task, RUNNING, message.count)
+        flushed = time.monotonic()
+
+        def flush(count: int, records: bytes) -> None:
+            self._send(ITEMS, task, [records], count)
+
+        for index in range(message.count, len(loaded.items)):
+            outcome = worker.run_item(fn, loaded, index)
+            if not ledger.add(record := pack_outcome(outcome)):
+                ledger.take(task, RUNNING, flush)
+                if not ledger.add(record):
+                    self._send(ITEM, task, outcome, 1)
+                    ledger.begin(task, RUNNING, index + 1)
+            now = time.monotonic()
+            if now - flushed > _FLUSH:
+                ledger.take(task, RUNNING, flush)
+                flushed = now
+        ledger.take(task, IDLE, flush)
+        ledger.begin(task, IDLE)
+
+    def _send(self, kind: int, task: int, frames: Frames, count: int = 0) -> None:
+        try:
+            wire.send_all(self._stream, Message(kind, count, 0, task, frames))
+        except (BrokenPipeError, ConnectionResetError):  # nobody is left to answer
+            sys.exit(0)

@@ -1,0 +1,58 @@
+"""How a worker ended, for programs and for people."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from safemp.engines.system import signal_name
+from safemp.errors import SafempError
+
+__all__ = ["InitializerError", "WorkerCrashed", "how_it_ended"]
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """Say it in words: ``killed by signal 11 (SIGSEGV)``, ``exited with code 3``."""
+    if exitcode is None:
+        return "ended in an unknown way"
+    if exitcode < 0:
+        return f"was killed by signal {-exitcode} ({signal_name(-exitcode)})"
+    return f"exited with code {exitcode}"
+
+
+class WorkerCrashed(SafempError, BrokenProcessPool):
+    """The process that ran a task ended before the task did.
+
+    Only this task failed. The pool goes on: the worker has been replaced, every other
+    task finishes once.
+
+    Attributes:
+        call: The call: its function's name.
+        item: For a map, the index of the item in the user's iterable; else ``None``.
+        pid: The worker's process id; ``None`` when none was started.
+        exitcode: As ``multiprocessing.Process.exitcode``: negative for a signal.
+        signal: The signal's name, or ``None``.
+    """
+
+    __module__ = "safemp"
+
+    def __init__(self, call: str, item: int | None, pid: int | None, exitcode: int | None, text: str | None = None) -> None:
+        self.call = call
+        self.item = item
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal = signal_name(-exitcode) if exitcode is not None and exitcode < 0 else None
+        where = call if item is None else f"{call} for items[{item}]"
+        super().__init__(text or f"worker {pid} {how_it_ended(exitcode)} while it ran {where}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WorkerCrashed, (self.call, self.item, self.pid, self.exitcode, str(self.args[0]))
+
+
+class InitializerError(SafempError, BrokenProcessPool):
+    """A worker's initializer failed, so no worker can take tasks.
+
+    ``__cause__`` is what the initializer raised.
+    """
+
+    __module__ = "safemp"

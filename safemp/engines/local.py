@@ -1,0 +1,619 @@
+"""The local engine: worker processes on this machine, and one thread that serves them.
+
+    submit ──(a worker is idle)──────────────▶ worker     the submitting thread writes
+       └──(none is)──▶ queue ──▶ dispatcher ──▶ worker     packets, and bodies as there
+                                     ▲             │       is room
+                  deliver ◀──────────┴─────────────┘
+
+Invariants:
+
+1. Workers share nothing with each other: a connection and a ledger each, no common
+   lock or queue. So a worker that dies in any instruction harms only its own task.
+2. The caller's side writes only to a worker that waits to read, and never blocks on
+   it. So no send can wait for a send, nor for a stopped worker.
+3. The dispatcher never pickles or unpickles user objects and runs no user code
+   (callbacks of futures excepted). ``mend`` runs in a thread of its own.
+4. A task is in exactly one place: queued, on one worker, being mended, or done. Each
+   of its items has exactly one outcome. What had not begun when a worker died is
+   moved; the item that had begun fails.
+5. When the caller dies, its workers are gone within a second (``system.die_with``).
+
+All state is guarded by ``_lock``; outcomes are delivered outside it. Only the
+dispatcher starts processes, reads, and removes workers: the kernel ends a worker when
+the thread that started it ends, and that thread outlives every worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from itertools import count
+from typing import Any
+
+from safemp.codec.frames import Frames, Kind
+from safemp.engines import Function, Outcome, Task, child, system, wire
+from safemp.engines.crash import InitializerError, WorkerCrashed
+from safemp.engines.ledger import LOADING, Ledger, unpack_outcomes
+from safemp.engines.wire import Message
+
+__all__ = ["LocalEngine"]
+
+_STARTING, _IDLE, _BUSY, _LEAVING = range(4)
+
+_MAX_FAILED_STARTS = 3
+"""Workers in a row that die before they are ready, after which we stop trying."""
+
+_GRACE = 10.0
+"""Seconds that a worker which was told to leave may take for its exit handlers."""
+
+_TERM_GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+_KEPT_FUNCTIONS = 64
+"""Functions of maps that a worker is taken to remember."""
+
+
+class _Worker:
+    """One worker process, from the caller's side."""
+
+    __slots__ = (
+        "deadline",
+        "functions",
+        "ledger",
+        "outbox",
+        "packets",
+        "pid",
+        "pidfd",
+        "process",
+        "reader",
+        "state",
+        "stream",
+        "task",
+        "tasks_left",
+    )
+
+    def __init__(
+        self, process: Any, packets: socket.socket | None, stream: socket.socket, ledger: Ledger, tasks_left: int | None
+    ) -> None:
+        self.process = process
+        self.pid: int = process.pid
+        self.packets = packets
+        self.stream = stream
+        self.ledger = ledger
+        self.reader = wire.Reader()
+        self.outbox = wire.Outbox()
+        self.state = _STARTING
+        self.task: Task | None = None
+        self.tasks_left = tasks_left
+        self.functions: set[int] = set()
+        self.deadline = 0.0
+        pidfd = system.open_pidfd(self.pid)
+        self.pidfd: int = process.sentinel if pidfd is None else pidfd
+
+    def send(self, message: Message) -> None:
+        """Write *message* as far as the worker's sockets take it; the rest is queued.
+
+        An error means that the worker is gone; its end is noticed elsewhere.
+        """
+        size = sum(map(len, message.frames))
+        with contextlib.suppress(OSError):
+            if self.packets is None:
+                self.outbox.add(message, body_only=False)
+            elif size <= wire.PACKET:
+                self.packets.send(b"".join((wire.head(message), *message.frames)))
+                return
+            else:
+                self.packets.send(wire.head(message))
+                self.outbox.add(message, body_only=True)
+            self.outbox.flush(self.stream)
+
+    def close(self) -> None:
+        """Give back everything that was held for the process. It has ended."""
+        for sock in (self.packets, self.stream):
+            if sock is not None:
+                sock.close()
+        self.ledger.close()
+        if self.pidfd != self.process.sentinel:
+            os.close(self.pidfd)
+        with contextlib.suppress(ValueError):
+            self.process.close()
+
+
+class LocalEngine:
+    """Runs tasks in processes of this machine.
+
+    Args:
+        max_workers: The most processes at a time.
+        context: A ``multiprocessing`` context; its ``Process`` is used.
+        adopt: Let the caller's ``__main__`` become that of the workers.
+        start: The initializer's call, encoded; or no frames.
+        max_tasks: Tasks after which a worker is replaced; ``None``: never.
+        eager: Start all workers at once, not as tasks arrive.
+        name: Names the thread and the processes.
+    """
+
+    def __init__(
+        self,
+        max_workers: int,
+        context: Any,
+        *,
+        adopt: bool = True,
+        start: Frames | None = None,
+        max_tasks: int | None = None,
+        eager: bool = False,
+        name: str = "safemp",
+    ) -> None:
+        self.max_workers = max_workers
+        self.workers: dict[int, _Worker] = {}
+        self._context = context
+        self._adopt = adopt
+        self._start_frames = start or []
+        self._max_tasks = max_tasks
+        self._eager = eager
+        self._name = name
+        self._lock = threading.Lock()
+        self._queue: deque[Task] = deque()
+        self._idle: list[_Worker] = []
+        self._by_fd: dict[int, _Worker] = {}
+        self._ids = count(1)
+        self._numbers = count(1)
+        self._mending = 0
+        self._starting = 0
+        self._failed_starts = 0
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._killed: int | None = None
+        self._pid = os.getpid()
+        self._poller = system.Poller()
+        self._wake_r, self._wake_w = wire.streams()
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+        self._poller.add(self._wake_r.fileno())
+        self._awake = False
+        self._thread = threading.Thread(target=self._run, name=f"{name}-dispatcher", daemon=True)
+        self._thread.start()
+
+    # -- called by front ends ---------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """Take a task: see ``Engine``."""
+        with self._lock:
+            self._check_open()
+            task.id = next(self._ids)
+            if self._idle and not self._queue:
+                if task.begin():
+                    self._assign(self._idle.pop(), task)
+            else:
+                self._queue.append(task)
+                if len(self.workers) < self.max_workers:
+                    self._wake()
+
+    def _check_open(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                "cannot use a pool of the parent process in a forked child\n"
+                "  fix:    make a pool of its own in the child, or use safemp.map, which does"
+            )
+        if self._broken is not None:
+            raise _again(self._broken)
+        if self._closing:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def close(self, *, wait: bool = True, cancel: bool = False) -> None:
+        """Take no more tasks: see ``Engine``."""
+        if self._pid != os.getpid():
+            return
+        aborted: list[Task] = []
+        with self._lock:
+            self._closing = True
+            if cancel:
+                aborted.extend(self._queue)
+                self._queue.clear()
+            self._wake()
+        for task in aborted:
+            task.abort()
+        if wait and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def kill(self, signal: int) -> None:
+        """End now: see ``Engine``."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            self._killed = signal
+            for worker in list(self.workers.values()):
+                _signal(worker, signal)
+        self.close(wait=False, cancel=True)
+
+    # -- with the lock held -----------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            with contextlib.suppress(OSError):
+                self._wake_w.send(b"x")
+
+    def _assign(self, worker: _Worker, task: Task) -> None:
+        """Give *task*, which has begun, to *worker*, which is idle."""
+        worker.state = _BUSY
+        worker.task = task
+        function = task.function
+        if function is None:
+            worker.send(Message(child.CALL, 0, 0, task.id, task.frames))
+        else:
+            if function.number not in worker.functions:
+                self._teach(worker, function)
+            worker.send(Message(child.CHUNK, task.done, function.number, task.id, task.frames))
+        if worker.outbox:
+            self._wake()
+
+    def _teach(self, worker: _Worker, function: Function) -> None:
+        worker.functions.add(function.number)
+        worker.send(Message(child.FUNCTION, 0, function.number, 0, function.frames))
+
+    def _next(self, worker: _Worker) -> None:
+        """Find something to do for *worker*, which waits."""
+        worker.task = None
+        if worker.tasks_left is not None and worker.tasks_left <= 0:
+            self._dismiss(worker)
+            return
+        queue = self._queue
+        while queue:
+            task = queue.popleft()
+            if task.begin():
+                self._assign(worker, task)
+                return
+        worker.state = _IDLE
+        self._idle.append(worker)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.state = _LEAVING
+        worker.deadline = time.monotonic() + _GRACE
+        worker.send(Message(child.EXIT, 0, 0, 0, []))
+
+    # -- the dispatcher ---------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                pass
+        finally:
+            self._poller.close()
+            self._wake_r.close()
+            self._wake_w.close()
+
+    def _step(self) -> bool:
+        """Serve one round of events.
+
+        Returns:
+            Whether there will be another one.
+        """
+        with self._lock:
+            self._grow()
+            if self._closing and not self._queue and not self._mending:
+                for worker in list(self.workers.values()):
+                    if worker.state == _IDLE:
+                        self._dismiss(worker)
+                self._idle.clear()
+                if not self.workers:
+                    return False
+            timeout = self._timeout()
+        for fd in self._poller.wait(timeout):
+            worker = self._by_fd.get(fd)
+            if worker is None:
+                if fd == self._wake_r.fileno():
+                    self._woken()
+            elif fd == worker.pidfd:
+                self._bury(worker)
+            else:
+                self._serve(worker)
+        return True
+
+    def _woken(self) -> None:
+        with self._lock:
+            self._awake = False
+            with contextlib.suppress(BlockingIOError):
+                self._wake_r.recv(64)
+            for worker in self.workers.values():
+                if worker.outbox:
+                    self._poller.watch_writes(worker.stream.fileno(), True)
+
+    def _timeout(self) -> float | None:
+        """End workers that overstay; return the seconds until the next one will."""
+        now, soonest = time.monotonic(), None
+        if not (self._closing or self._max_tasks):
+            return None
+        for worker in self.workers.values():
+            if worker.deadline:
+                left = worker.deadline - now
+                if left <= 0:
+                    _signal(worker, signal.SIGKILL)
+                    worker.deadline = now + _GRACE
+                    left = _GRACE
+                soonest = left if soonest is None else min(soonest, left)
+        return soonest
+
+    def _grow(self) -> None:
+        """Start the workers that the queue, or the caller, asks for."""
+        while (
+            len(self.workers) < self.max_workers
+            and self._broken is None
+            and self._killed is None
+            and (len(self._queue) > self._starting + len(self._idle) or (self._eager and not self._closing))
+        ):
+            self._lock.release()
+            try:
+                worker: _Worker | None = self._spawn()
+                error: OSError | None = None
+            except OSError as e:  # no process, no descriptor, no memory to be had
+                worker, error = None, e
+            finally:
+                self._lock.acquire()
+            if worker is None:
+                assert error is not None
+                if not self.workers:
+                    self._break(_no_worker(error))
+                return
+            self.workers[worker.pid] = worker
+            self._starting += 1
+            if self._killed is not None:
+                _signal(worker, self._killed)
+
+    def _spawn(self) -> _Worker:
+        ours, theirs = wire.streams()
+        pair = wire.packets()
+        ledger_fd = system.ledger_file()
+        try:
+            process = self._context.Process(
+                target=child.main,
+                name=f"{self._name}-{next(self._numbers)}",
+                args=(
+                    pair[1] if pair else None,
+                    theirs,
+                    os.getpid(),
+                    self._context.get_start_method() != "forkserver",
+                    self._adopt,
+                ),
+            )
+            process.start()
+            socket.send_fds(ours, [b"L"], [ledger_fd])
+            worker = _Worker(process, pair[0] if pair else None, ours, Ledger(ledger_fd), self._max_tasks)
+        except BaseException:
+            ours.close()
+            if pair:
+                pair[0].close()
+            raise
+        finally:
+            theirs.close()
+            if pair:
+                pair[1].close()
+            os.close(ledger_fd)
+        ours.setblocking(False)
+        if worker.packets is not None:
+            worker.packets.setblocking(False)
+        for fd in (ours.fileno(), worker.pidfd):
+            self._poller.add(fd)
+            self._by_fd[fd] = worker
+        worker.send(Message(child.START, 0, 0, 0, self._start_frames))
+        if worker.outbox:
+            self._poller.watch_writes(ours.fileno(), True)
+        return worker
+
+    def _serve(self, worker: _Worker) -> None:
+        """Read what *worker* says, as far as it goes; write what it has room for."""
+        if worker.outbox:
+            with self._lock, contextlib.suppress(OSError):
+                if worker.outbox.flush(worker.stream):
+                    self._poller.watch_writes(worker.stream.fileno(), False)
+        while True:
+            try:
+                n = worker.stream.recv_into(worker.reader.target())
+            except BlockingIOError:
+                return
+            except OSError:
+                n = 0
+            if not n:  # its end of the stream is closed; the process ends, or has ended
+                self._deaf(worker)
+                return
+            messages = worker.reader.took(n)
+            for message in messages:
+                self._take(worker, message)
+            if messages and n < wire.PACKET:
+                return  # most likely that was all; if not, the poller says so
+
+    def _deaf(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError, OSError, ValueError):
+            del self._by_fd[worker.stream.fileno()]
+            self._poller.remove(worker.stream.fileno())
+
+    def _take(self, worker: _Worker, message: Message) -> None:
+        """Act on one message: the worker first gets its next task, then we deliver."""
+        kind = message.kind
+        if kind == child.READY:
+            with self._lock:
+                self._starting -= 1
+                self._failed_starts = 0
+                self._next(worker)
+            return
+        if kind == child.BROKEN:
+            self._initializer_failed(message.frames)
+            return
+        task = worker.task
+        if task is None or task.id != message.task:
+            return
+        first = task.done
+        outcomes: list[Outcome]
+        if kind == child.DONE:
+            if message.frames[0][3] == Kind.NOT_LOADED:
+                self._finish(worker)
+                self._mend(task, message.frames)
+                return
+            outcomes = [message.frames] * (task.count - first)
+        elif kind == child.ITEM:
+            outcomes = [message.frames]
+        else:
+            outcomes = list(unpack_outcomes(message.frames[0]))
+        task.done += len(outcomes)
+        if task.done >= task.count:
+            self._finish(worker)
+        task.deliver(first, outcomes)
+
+    def _finish(self, worker: _Worker) -> None:
+        with self._lock:
+            if worker.tasks_left is not None:
+                worker.tasks_left -= 1
+            self._next(worker)
+
+    def _initializer_failed(self, frames: Frames) -> None:
+        from safemp.codec.calls import decode_outcome
+
+        _, cause = decode_outcome(frames)
+        error = InitializerError(f"cannot use the pool: its initializer failed: {type(cause).__name__}")
+        error.__cause__ = cause
+        with self._lock:
+            queued = self._break(error)
+        for task in queued:
+            task.deliver_same(_again(error))
+
+    def _break(self, error: BaseException) -> list[Task]:
+        """Stop taking tasks, for *error*. With the lock held.
+
+        Returns:
+            The tasks that were queued; the caller delivers *error* to them.
+        """
+        self._broken = error
+        queued = list(self._queue)
+        self._queue.clear()
+        self._closing = True
+        return queued
+
+    # -- what goes wrong --------------------------------------------------------------
+
+    def _mend(self, task: Task, outcome: Frames | None) -> None:
+        """Have *task* encoded again, in a thread, since that runs user code."""
+        with self._lock:
+            self._mending += 1
+        threading.Thread(target=self._mend_now, args=(task, outcome), name=f"{self._name}-mend", daemon=True).start()
+
+    def _mend_now(self, task: Task, outcome: Frames | None) -> None:
+        try:
+            mended = task.mend(outcome)
+        except BaseException as error:  # user code, in __reduce__
+            mended = error
+        with self._lock:
+            self._mending -= 1
+            if isinstance(mended, list) and mended and isinstance(mended[0], Task):
+                for each in reversed(mended):
+                    each.id = next(self._ids)
+                    self._queue.appendleft(each)
+                while self._idle and self._queue:
+                    self._next(self._idle.pop())
+                mended = None
+            self._wake()
+        if mended is not None:
+            task.deliver_same(mended)
+
+    def _bury(self, worker: _Worker) -> None:
+        """Settle what a worker leaves that has ended."""
+        self._serve(worker)  # what it said before it died counts
+        exitcode = _exitcode(worker.process)
+        progress = worker.ledger.read()
+        task = worker.task
+        with self._lock:
+            del self.workers[worker.pid]
+            if worker in self._idle:
+                self._idle.remove(worker)
+            gave_up = None
+            if worker.state == _STARTING:
+                self._starting -= 1
+                self._failed_starts += 1
+                if self._failed_starts >= _MAX_FAILED_STARTS and self._broken is None:
+                    gave_up = WorkerCrashed("", None, worker.pid, exitcode, _no_start(worker.pid, exitcode))
+                    queued = self._break(gave_up)
+            self._deaf(worker)
+            self._by_fd.pop(worker.pidfd, None)
+            self._poller.remove(worker.pidfd)
+        worker.close()
+        if gave_up is not None:
+            for each in queued:
+                each.deliver_same(_again(gave_up))
+        if task is None or task.done >= task.count:
+            return
+        if progress.task != task.id:
+            self._requeue(task)  # it had not begun
+            return
+        first = task.done
+        fresh: list[Outcome] = list(progress.outcomes[max(0, first - progress.base) :])
+        if fresh:
+            task.done += len(fresh)
+            task.deliver(first, fresh)
+        if task.done >= task.count:
+            return
+        if progress.state == LOADING and task.count - task.done > 1 and self._killed is None:
+            self._mend(task, None)
+            return
+        index, item = task.done, task.first + task.done if task.function is not None else None
+        task.done += 1
+        crashed = WorkerCrashed(task.name, item, worker.pid, exitcode)
+        self._requeue(task)
+        task.deliver(index, [crashed])
+
+    def _requeue(self, task: Task) -> None:
+        """Put what is left of a begun task first in the queue."""
+        if task.done >= task.count:
+            return
+        with self._lock:
+            if self._killed is None and self._broken is None:
+                self._queue.appendleft(task)
+                if self._idle:
+                    self._next(self._idle.pop())
+                self._wake()
+                return
+        task.deliver_same(WorkerCrashed(task.name, None, None, None, f"{task.name} was not run: the pool was ended"))
+
+
+def _again(error: BaseException) -> BaseException:
+    """Copy *error* for one more raiser, so that tracebacks do not pile up on one."""
+    import copy
+
+    made = copy.copy(error)
+    made.__cause__ = error.__cause__
+    return made
+
+
+def _no_worker(error: OSError) -> WorkerCrashed:
+    made = WorkerCrashed("", None, None, None, f"cannot start a worker: {error}")
+    made.__cause__ = error
+    return made
+
+
+def _no_start(pid: int, exitcode: int | None) -> str:
+    from safemp.engines.crash import how_it_ended
+
+    return (
+        f"cannot start workers: {_MAX_FAILED_STARTS} in a row ended before they were ready; "
+        f"the last, {pid}, {how_it_ended(exitcode)}"
+    )
+
+
+def _signal(worker: _Worker, number: int) -> None:
+    """Send a signal to a worker that has not been buried, so its pid is still its own."""
+    with contextlib.suppress(OSError):
+        os.kill(worker.pid, number)
+    if number != signal.SIGKILL:
+        worker.deadline = time.monotonic() + _TERM_GRACE
+
+
+def _exitcode(process: Any) -> int | None:
+    """Reap an ended process. Another thread may be at it in multiprocessing."""
+    for _ in range(100):
+        process.join(0.05)
+        code: int | None = process.exitcode
+        if code is not None:
+            return code
+    return None

@@ -1,0 +1,141 @@
+"""What differs from one operating system to the next, in one place.
+
+Each function says what it falls back to where the best way does not exist.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import signal
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+from safemp.engines.ledger import SIZE
+
+__all__ = ["Poller", "die_with", "ledger_file", "open_pidfd", "signal_name"]
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+
+
+def die_with(parent: int, direct: bool) -> None:
+    """End this process when its parent ends, also in the middle of a C loop.
+
+    Linux: the kernel sends SIGKILL when the thread that forked us ends. Elsewhere a
+    thread looks twice a second, which a task that never releases the GIL can delay.
+
+    Args:
+        parent: The caller's process id.
+        direct: Whether the caller is our parent, and no fork server between us.
+    """
+    if sys.platform == "linux":
+        try:
+            import ctypes
+
+            if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0:
+                if direct and os.getppid() != parent:
+                    os._exit(0)
+                return
+        except (ImportError, OSError, AttributeError):
+            pass
+
+    def watch() -> None:
+        ours = os.getppid()
+        while os.getppid() == ours:
+            time.sleep(0.5)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="safemp-parent-watch", daemon=True).start()
+
+
+def open_pidfd(pid: int) -> int | None:
+    """Open a descriptor that becomes readable when child *pid* ends.
+
+    Returns:
+        ``None`` where there is none (not Linux, or a kernel before 5.3): then the
+        process's sentinel must do, which a grandchild can hold open.
+    """
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            return None
+    return None
+
+
+def ledger_file() -> int:
+    """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
+    if hasattr(os, "memfd_create"):
+        try:
+            fd = os.memfd_create("safemp-ledger")
+        except OSError:
+            fd = -1
+        if fd >= 0:
+            os.ftruncate(fd, SIZE)
+            return fd
+    with tempfile.TemporaryFile() as file:
+        file.truncate(SIZE)
+        return os.dup(file.fileno())
+
+
+def signal_name(number: int) -> str:
+    """Name a signal: ``SIGSEGV``; ``signal 40`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Poller:
+    """Waits for many descriptors: epoll on Linux, else what ``selectors`` has.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._epoll: Any = select.epoll() if hasattr(select, "epoll") else None
+        self._selector = None if self._epoll is not None else selectors.DefaultSelector()
+
+    def add(self, fd: int) -> None:
+        """Wait until *fd* can be read."""
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLIN)
+        else:
+            assert self._selector is not None
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def watch_writes(self, fd: int, on: bool) -> None:
+        """Wait until *fd* can be written, too."""
+        if self._epoll is not None:
+            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if on else 0))
+        else:
+            assert self._selector is not None
+            self._selector.modify(fd, selectors.EVENT_READ | (selectors.EVENT_WRITE if on else 0))
+
+    def remove(self, fd: int) -> None:
+        """Forget *fd*. Before it is closed."""
+        if self._epoll is not None:
+            self._epoll.unregister(fd)
+        else:
+            assert self._selector is not None
+            self._selector.unregister(fd)
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Return the descriptors that are ready.
+
+        Args:
+            timeout: Seconds; ``None``: for ever.
+        """
+        if self._epoll is not None:
+            return [fd for fd, _ in self._epoll.poll(timeout)]
+        assert self._selector is not None
+        return [key.fd for key, _ in self._selector.select(timeout)]
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        (self._epoll if self._epoll is not None else self._selector).close()
