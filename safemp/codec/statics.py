@@ -1,0 +1,99 @@
+"""Look at an object without running any code of its class.
+
+A class may lie about its name, its module and its ``__class__``, its ``__getattr__`` may
+recurse, a property may open a connection. So everything here goes through ``type``'s
+own descriptors and through the memory of the object.
+"""
+
+from __future__ import annotations
+
+from types import BuiltinFunctionType, CellType, GetSetDescriptorType, MappingProxyType, MemberDescriptorType
+from typing import Any
+
+__all__ = ["class_dict", "has_data_descriptor", "instance_dict", "lookup", "members", "mro", "type_name"]
+
+_mro_of = type.__dict__["__mro__"].__get__
+_dict_of = type.__dict__["__dict__"].__get__
+_module_of = type.__dict__["__module__"].__get__
+_qualname_of = type.__dict__["__qualname__"].__get__
+
+_READABLE: dict[type, tuple[str, ...]] = {
+    BaseException: ("args", "__cause__", "__context__"),
+    BuiltinFunctionType: ("__self__",),
+    CellType: ("cell_contents",),
+}
+"""Getters of C types which are known to do nothing but read."""
+
+
+def mro(cls: type) -> tuple[type, ...]:
+    """Return the true ``__mro__`` of *cls*."""
+    found: tuple[type, ...] = _mro_of(cls)
+    return found
+
+
+def class_dict(cls: type) -> MappingProxyType[str, Any]:
+    """Return the true ``__dict__`` of *cls*."""
+    found: MappingProxyType[str, Any] = _dict_of(cls)
+    return found
+
+
+def lookup(cls: type, name: str) -> Any:
+    """Return what *name* is in *cls* or its bases, unbound; ``None`` if it is nothing."""
+    for base in mro(cls):
+        space = class_dict(base)
+        if name in space:
+            return space[name]
+    return None
+
+
+def has_data_descriptor(cls: type, name: str) -> bool:
+    """Tell whether instances of *cls* get *name* from the class, past their ``__dict__``."""
+    kind = type(lookup(cls, name))
+    return lookup(kind, "__set__") is not None or lookup(kind, "__delete__") is not None
+
+
+def instance_dict(obj: Any) -> dict[str, Any] | None:
+    """Return the true ``__dict__`` of *obj*, ``None`` if it has none.
+
+    A class of the user may have a property called ``__dict__``; only C getters count.
+    """
+    for base in mro(type(obj)):
+        found: Any = class_dict(base).get("__dict__")
+        if type(found) in (GetSetDescriptorType, MemberDescriptorType) and base is not type:
+            try:
+                space = found.__get__(obj)
+            except Exception:  # a getter of a C type that needs what *obj* lacks
+                return None
+            return space if isinstance(space, dict) else None
+    return None
+
+
+def members(obj: Any) -> list[tuple[str, Any]]:
+    """List ``(name, value)`` of the slots and C members of *obj* that are set."""
+    found: list[tuple[str, Any]] = []
+    seen: set[str] = set()
+    for base in mro(type(obj)):
+        readable = _READABLE.get(base, ())
+        for name, descriptor in list(class_dict(base).items()):
+            if name in seen or name == "__dict__":
+                continue
+            seen.add(name)
+            kind = type(descriptor)
+            if kind is MemberDescriptorType or (kind is GetSetDescriptorType and name in readable):
+                try:
+                    found.append((name, descriptor.__get__(obj)))
+                except Exception:  # an empty slot or cell
+                    continue
+    return found
+
+
+def type_name(cls: type) -> str:
+    """Return ``module.qualname`` of *cls*, without the module if that is ``builtins``."""
+    qualname = str.__str__(_qualname_of(cls))
+    try:
+        module = _module_of(cls)
+    except Exception:  # deleted from the class
+        return qualname
+    if not isinstance(module, str) or module == "builtins":
+        return qualname
+    return f"{str.__str__(module)}.{qualname}"

@@ -1,0 +1,370 @@
+"""Finds everything in a call that cannot travel, each with its exact path.
+
+The walker mirrors the pickler: it asks for the reduce value of each object and goes on
+into that, so it sees what would be saved and nothing else. Hence it has no false alarms
+and runs no property, ``__getattr__`` or ``__repr__`` which pickling would not run.
+
+An object whose reduce value cannot be had, or a global that is not found under its
+name, is a culprit; nothing below it is looked at. When no culprit is found although
+pickling has failed, the failure is none of one object's (recursion depth, say).
+
+Rule 1: iterative. The stack is a list, so depth costs memory only.
+Rule 2: an ``id`` is in the memo only while the memo keeps its object alive. Many
+objects exist only in a reduce value, and ids of the dead are used again.
+Rule 3: parents, not paths. What a path needs is one tuple per object; ``paths`` spells
+it for culprits only.
+Rule 4: what may run user code stands in ``_below``, whose errors are caught. Of these
+a ``KeyboardInterrupt`` counts only when it can be had again: otherwise it is the user's.
+"""
+
+from __future__ import annotations
+
+import abc
+import copyreg
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import EnumMeta
+from types import FunctionType
+from typing import Any, Protocol, TypeAlias
+
+from safemp.codec import statics
+from safemp.codec.fixes import fix_for
+from safemp.codec.paths import Edge, Node, expression, key_text, owner_of
+from safemp.errors import Culprit
+
+__all__ = ["Semantics", "find_culprits"]
+
+_ROOT, _TEXT, _INDEX, _NTH, _VALUE, _STATE, _STATE_DICT, _STATE_SLOT, _REDUCE = Edge  # global names cost half of Edge.X
+
+_ATOMS = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, bytearray, range, type(Ellipsis), type(NotImplemented)}
+)
+"""Types whose exact instances always pickle and hold nothing."""
+
+_NEWOBJ: Any = copyreg.__newobj__  # type: ignore[attr-defined]
+_ENUM_OWN = frozenset(
+    {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"}
+)
+"""What ``EnumMeta`` makes anew from the members."""
+_HEAP_TYPE = 1 << 9
+"""``Py_TPFLAGS_HEAPTYPE``: made by a ``class`` statement (or like one)."""
+_LONGEST_REASON = 300
+"""Characters of an error that are shown. Picked, not measured."""
+
+_Memo: TypeAlias = dict[int, Any]
+
+
+class Semantics(Protocol):
+    """What the careful pickler would do with one object. Every method may raise anything."""
+
+    def reduce(self, obj: Any) -> Any:
+        """Return the reduce value (a ``str`` or a tuple of 2 to 6) of *obj*, or raise as pickling would."""
+
+    def by_value(self, obj: Any) -> bool:
+        """Tell whether function or class *obj* travels by value."""
+
+    def find_global(self, obj: Any, name: str | None) -> str | None:
+        """Return why *obj* is not found as *name* (``None``: its own); ``None`` if it is."""
+
+    def globals_of(self, function: FunctionType, /) -> Mapping[str, Any]:
+        """Return the globals that travel with a by-value function."""
+
+    def dump(self, obj: Any) -> None:
+        """Pickle *obj* alone, or raise."""
+
+
+def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = 100) -> list[Culprit]:
+    """Find every object below *roots* that the pickler could not save.
+
+    Calls what pickling would call (``__reduce_ex__``, ``__getstate__``, reducers) once
+    per object; keeps no reference but the culprits'. Raises nothing of theirs.
+
+    Args:
+        roots: ``(name, object)``; paths begin with the name. What several roots share
+            is reported under the first.
+        semantics: Answers for the pickler.
+        limit: Stop after so many culprits.
+
+    Returns:
+        The culprits in the order in which the pickler would come upon them.
+
+    Raises:
+        KeyboardInterrupt: The user's.
+    """
+    memo: _Memo = {}
+    stack: list[Node] = [(obj, None, _ROOT, name) for name, obj in roots]
+    stack.reverse()
+    found: list[tuple[Node, BaseException]] = []
+    while stack and len(found) < limit:
+        node = stack.pop()
+        obj = node[0]
+        if id(obj) in memo:
+            continue
+        memo[id(obj)] = obj
+        try:
+            below = _below(node, semantics, memo)
+        except BaseException as error:
+            if _stands(error, obj, semantics):
+                found.append((node, error))
+            continue
+        below.reverse()
+        stack += below
+    # The errors' tracebacks hold this frame, and so would hold everything that was walked.
+    memo.clear()
+    stack.clear()
+    steps: dict[int, Any] = {}
+    return [_culprit(node, error, steps) for node, error in found]
+
+
+class _NotFoundError(Exception):
+    """A global that is not found under its name; the reason is its argument."""
+
+
+def _stands(error: BaseException, obj: Any, semantics: Semantics) -> bool:
+    """Confirm *error*: what pickles alone is no culprit (a ``PickleBuffer``, which has no reduce value).
+
+    Raises:
+        KeyboardInterrupt: *error* is one, and it does not come again.
+    """
+    if type(error) is _NotFoundError:
+        return True
+    interrupted = issubclass(type(error), KeyboardInterrupt)
+    try:
+        semantics.dump(obj)
+    except KeyboardInterrupt:
+        if interrupted:
+            return True
+        raise
+    except BaseException:
+        if not interrupted:
+            return True
+    if interrupted:
+        raise error
+    return False
+
+
+def _culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
+    obj = node[0]
+    raised = None if type(error) is _NotFoundError else error
+    return Culprit(
+        path=expression(node, steps),
+        type_name=statics.type_name(type(obj)),
+        reason=_reason(error),
+        fix=fix_for(obj, owner_of(node), raised is not None),
+        _obj=obj,
+        _error=raised,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one bounded line what *error* says; its ``__str__`` may be the user's."""
+    name = statics.type_name(type(error))
+    try:
+        text = str.__str__(str(error))
+    except BaseException:  # a __str__ that raises, exits or recurses
+        return name
+    text = " ".join(text[: 4 * _LONGEST_REASON].split())
+    if len(text) > _LONGEST_REASON:
+        text = text[: _LONGEST_REASON - 1] + "…"
+    if not text or type(error) is _NotFoundError or name in ("TypeError", "_pickle.PicklingError"):
+        return text or name
+    return f"{name}: {text}"
+
+
+# -- one object ------------------------------------------------------------------------
+
+
+def _below(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+    """List what the pickler saves directly under *node*, in its order, without atoms and known objects."""
+    obj = node[0]
+    cls = type(obj)
+    if cls is list or cls is tuple:
+        return [(x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in _ATOMS and id(x) not in memo]
+    if cls is dict:
+        below: list[Node] = []
+        _pairs(obj.items(), node, memo, below)
+        return below
+    if cls in _ATOMS:
+        return []
+    if cls is set or cls is frozenset:
+        return [(x, node, _NTH, i) for i, x in enumerate(obj) if type(x) not in _ATOMS and id(x) not in memo]
+    if cls is FunctionType or issubclass(cls, type):
+        return _below_global(node, semantics, memo)
+    return _below_reduced(node, semantics, memo)
+
+
+def _pairs(pairs: Iterable[tuple[Any, Any]], node: Node, memo: _Memo, below: list[Node]) -> None:
+    for i, (key, value) in enumerate(list(pairs)):
+        if type(key) not in _ATOMS and id(key) not in memo:
+            below.append((key, node, _NTH, i))
+        if type(value) not in _ATOMS and id(value) not in memo:
+            below.append((value, node, _VALUE, (i, key)))
+
+
+def _below_reduced(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+    """Go into the reduce value of ``node[0]`` as ``pickle.save_reduce`` does."""
+    obj = node[0]
+    reduced = semantics.reduce(obj)
+    if not isinstance(reduced, tuple):
+        if isinstance(reduced, str):
+            _check_global(obj, reduced, semantics)
+        else:
+            semantics.dump(obj)  # says what is wrong with such a value
+        return []
+    size = len(reduced)
+    if not 2 <= size <= 6:
+        semantics.dump(obj)  # likewise
+        return []
+    func, args = reduced[:2]
+    below: list[Node] = []
+    if func is _NEWOBJ and type(args) is tuple and len(args) == 1 and args[0] is type(obj) is obj.__class__:
+        if id(args[0]) not in memo:  # nearly every instance takes this way
+            below.append((args[0], node, _REDUCE, "[1][0]"))
+    else:
+        _constructor(func, args, node, semantics, memo, below)
+    if size == 2:
+        return below
+    if size > 3 and reduced[3] is not None:
+        below += [(x, node, _INDEX, i) for i, x in enumerate(reduced[3]) if type(x) not in _ATOMS and id(x) not in memo]
+    if size > 4 and reduced[4] is not None:
+        _pairs(reduced[4], node, memo, below)
+    if size > 5 and reduced[5] is not None and id(reduced[5]) not in memo:
+        below.append((reduced[5], node, _REDUCE, "[5]"))
+    state = reduced[2]
+    if type(state) is dict:
+        _attributes(state, node, _STATE, "[2]", memo, below)
+    elif type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
+        for edge, where, part in ((_STATE_DICT, "[2][0]", state[0]), (_STATE_SLOT, "[2][1]", state[1])):
+            if part:
+                _attributes(part, node, edge, where, memo, below)
+    elif type(state) not in _ATOMS and id(state) not in memo:
+        below.append((state, node, _REDUCE, "[2]"))
+    return below
+
+
+def _attributes(state: dict[Any, Any], node: Node, edge: Edge, where: str, memo: _Memo, below: list[Node]) -> None:
+    if id(state) in memo:  # instances that share their __dict__
+        return
+    memo[id(state)] = state
+    for name, value in list(state.items()):
+        if type(name) is not str:
+            at = next(i for i, key in enumerate(state) if key is name)
+            below.append((name, node, _TEXT, ("list(", f".__reduce_ex__(5){where})[{at}]")))
+            below.append((value, node, _TEXT, ("list(", f".__reduce_ex__(5){where}.values())[{at}]")))
+        elif type(value) not in _ATOMS and id(value) not in memo:
+            below.append((value, node, edge, name))
+
+
+def _constructor(func: Any, args: Any, node: Node, semantics: Semantics, memo: _Memo, below: list[Node]) -> None:
+    """Go into the function of a reduce value and its arguments."""
+    obj = node[0]
+    if type(args) is not tuple or not callable(func):
+        semantics.dump(obj)  # says what is wrong with such a value
+        return
+    name = getattr(func, "__name__", "")
+    first = 0
+    if type(name) is str and name in ("__newobj__", "__newobj_ex__"):
+        # Saved as an opcode, not by name; the pickler compares the class with what the object says it is.
+        first = 1
+        if not args or args[0] is not obj.__class__:
+            semantics.dump(obj)
+        if args and id(args[0]) not in memo:
+            below.append((args[0], node, _REDUCE, "[1][0]"))
+    elif id(func) not in memo:
+        below.append((func, node, _REDUCE, "[0]"))
+    for i in range(first, len(args)):
+        arg = args[i]
+        if type(arg) not in _ATOMS and id(arg) not in memo:
+            below.append((arg, node, _REDUCE, f"[1][{i}]"))
+
+
+# -- functions and classes -------------------------------------------------------------
+
+
+def _check_global(obj: Any, name: str | None, semantics: Semantics) -> None:
+    reason = semantics.find_global(obj, name)
+    if reason is not None:
+        raise _NotFoundError(reason)
+
+
+def _below_global(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+    """Go into a by-value function or class; look another one up under its name."""
+    obj = node[0]
+    if not semantics.by_value(obj):
+        _check_global(obj, None, semantics)
+        return []
+    parts: list[tuple[Any, str, str]] = []
+    if type(obj) is FunctionType:
+        _function_parts(obj, semantics, parts.append)
+    elif obj.__flags__ & _HEAP_TYPE:
+        _class_parts(obj, parts.append)
+    else:  # type(None) and other types of the interpreter have ways of their own
+        semantics.dump(obj)
+    return [
+        (part, node, _TEXT, (before, after))
+        for part, before, after in parts
+        if type(part) not in _ATOMS and id(part) not in memo
+    ]
+
+
+_Put: TypeAlias = Callable[[tuple[Any, str, str]], None]
+"""Takes a part, what goes in front of the path so far, and what after it."""
+
+
+def _function_parts(function: FunctionType, semantics: Semantics, put: _Put) -> None:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            put((cell.cell_contents, "", f".__closure__[{name!r}]"))
+        except ValueError:  # an empty cell
+            continue
+    for i, value in enumerate(function.__defaults__ or ()):
+        put((value, "", f".__defaults__[{i}]"))
+    for attribute in ("__kwdefaults__", "__annotations__"):
+        for name, value in (getattr(function, attribute) or {}).items():
+            put((value, "", f".{attribute}[{name!r}]"))
+    for name, value in function.__dict__.items():
+        put((value, "", _dot(name)))
+    for attribute in ("__module__", "__doc__"):
+        put((getattr(function, attribute), "", f".{attribute}"))
+    for name, value in semantics.globals_of(function).items():
+        put((value, "", f".__globals__[{name!r}]"))
+
+
+def _class_parts(cls: type, put: _Put) -> None:
+    """Mirror cloudpickle's ``_class_getnewargs`` and ``_class_getstate`` (3.1)."""
+    space = dict(statics.class_dict(cls))
+    put((type(cls), "type(", ")"))
+    bases = "__orig_bases__" if "__orig_bases__" in space else "__bases__"
+    for i, base in enumerate(getattr(cls, bases)):
+        put((base, "", f".{bases}[{i}]"))
+    left_out = {"__weakref__", "__dict__", "__annotate_func__", "_abc_impl"}
+    if isinstance(space.get("__dict__"), property):
+        left_out.discard("__dict__")
+    slots = space.get("__slots__", ())
+    left_out.update([slots] if isinstance(slots, str) else slots)
+    if issubclass(type(cls), EnumMeta):
+        for name, member in space["_member_map_"].items():
+            left_out.add(name)
+            put((member._value_, "", f".{name}._value_"))
+        left_out |= _ENUM_OWN
+    if "_abc_impl" in space:
+        # The registered classes; ``abc`` keeps them in C, and this is how cloudpickle asks for them.
+        for i, reference in enumerate(abc._get_dump(cls)[0]):  # type: ignore[attr-defined]
+            put((reference(), "list(abc._get_dump(", f")[0])[{i}]()"))
+    inherited: dict[str, Any] = {}
+    for base in reversed(cls.__bases__):
+        inherited.update(statics.class_dict(base))
+    for name, value in space.items():
+        if name not in left_out and not (name in inherited and inherited[name] is value):
+            put((value, "", _dot(name) if _reads_as_itself(value) else f".__dict__[{name!r}]"))
+
+
+def _reads_as_itself(value: Any) -> bool:
+    """Tell whether an attribute of a class that holds *value* gives *value* (or what it wraps)."""
+    kind = type(value)
+    if kind is classmethod:
+        return type(value.__func__) is FunctionType
+    return kind in (FunctionType, staticmethod, property) or statics.lookup(kind, "__get__") is None
+
+
+def _dot(name: str) -> str:
+    return f".{name}" if name.isidentifier() else f".__dict__[{key_text(name) or ascii(name)}]"
