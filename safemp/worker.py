@@ -10,16 +10,17 @@ Rule 2: nothing here knows how frames came or where they go.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from platform import node
 from typing import Any
 
 from safemp.codec import calls
+from safemp.codec.calls import Chunk
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Frames
 from safemp.errors import FrameError
 
-__all__ = ["load_function", "run", "run_chunk"]
+__all__ = ["load_chunk", "load_function", "name_of", "run", "run_item"]
 
 
 def run(frames: Frames) -> Frames:
@@ -54,33 +55,28 @@ def load_function(frames: Frames) -> Callable[..., Any] | Frames:
         return _not_loaded(error)
 
 
-def run_chunk(frames: Frames, fn: Callable[..., Any], skip: int = 0) -> Iterator[Frames]:
-    """Make the calls of a chunk, one after another.
+def load_chunk(frames: Frames) -> Chunk | Frames:
+    """Load some items of a map.
 
-    Args:
-        frames: What ``encode_chunk`` gave.
-        fn: The function of the map.
-        skip: Leave out as many items at the start: they have had their outcome.
-
-    Yields:
-        One outcome for each item; or a single ``NOT_LOADED`` one, and no item has run.
+    Returns:
+        The chunk; where it does not load, the outcome that says so.
     """
     try:
-        chunk = calls.decode_chunk(frames)
+        return calls.decode_chunk(frames)
     except BaseException as error:  # user code, as above
-        yield _not_loaded(error)
-        return
-    items, star = chunk.items, chunk.star
-    del chunk
-    for i in range(skip, len(items)):
-        yield _run_item(fn, items[i], star, i)
+        return _not_loaded(error)
 
 
-def _run_item(fn: Callable[..., Any], item: Any, star: bool, index: int) -> Frames:
+def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
+    """Call *fn* for one item of *chunk*.
+
+    Returns:
+        Frames for ``decode_outcome``. Never raises.
+    """
     try:
-        value = fn(*item) if star else fn(item)
+        value = fn(*chunk.items[index]) if chunk.star else fn(chunk.items[index])
     except BaseException as error:  # Rule 1
-        return _failed(error, fn, index)
+        return _failed(error, fn, chunk.first + index)
     return calls.encode_outcome(value)
 
 

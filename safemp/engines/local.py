@@ -37,8 +37,8 @@ from typing import Any
 
 from safemp.codec.frames import Frames, Kind
 from safemp.engines import Function, Outcome, Task, child, system, wire
-from safemp.engines.crash import InitializerError, WorkerCrashed
-from safemp.engines.ledger import LOADING, Ledger, unpack_outcomes
+from safemp.engines.crash import InitializerError, WorkerCrashed, how_it_ended
+from safemp.engines.ledger import LOADING, Ledger, Progress, unpack_outcomes
 from safemp.engines.wire import Message
 
 __all__ = ["LocalEngine"]
@@ -164,6 +164,8 @@ class LocalEngine:
         self._numbers = count(1)
         self._mending = 0
         self._starting = 0
+        self._leaving = 0
+        self._limited: set[_Worker] = set()
         self._failed_starts = 0
         self._closing = False
         self._broken: BaseException | None = None
@@ -190,7 +192,7 @@ class LocalEngine:
                     self._assign(self._idle.pop(), task)
             else:
                 self._queue.append(task)
-                if len(self.workers) < self.max_workers:
+                if len(self.workers) - self._leaving < self.max_workers:
                     self._wake()
 
     def _check_open(self) -> None:
@@ -227,7 +229,7 @@ class LocalEngine:
         with self._lock:
             self._killed = signal
             for worker in list(self.workers.values()):
-                _signal(worker, signal)
+                self._signal(worker, signal)
         self.close(wait=False, cancel=True)
 
     # -- with the lock held -----------------------------------------------------------
@@ -273,8 +275,21 @@ class LocalEngine:
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.state = _LEAVING
-        worker.deadline = time.monotonic() + _GRACE
+        self._leaving += 1
+        self._limit(worker, _GRACE)
         worker.send(Message(child.EXIT, 0, 0, 0, []))
+
+    def _limit(self, worker: _Worker, seconds: float) -> None:
+        """Have *worker* killed unless it has ended in *seconds*."""
+        worker.deadline = time.monotonic() + seconds
+        self._limited.add(worker)
+
+    def _signal(self, worker: _Worker, number: int) -> None:
+        """Send a signal to a worker that is not buried: so its pid is still its own."""
+        with contextlib.suppress(OSError):
+            os.kill(worker.pid, number)
+        if number != signal.SIGKILL:
+            self._limit(worker, _TERM_GRACE)
 
     # -- the dispatcher ---------------------------------------------------------------
 
@@ -294,15 +309,18 @@ class LocalEngine:
             Whether there will be another one.
         """
         with self._lock:
-            self._grow()
+            failed, more = self._grow()
             if self._closing and not self._queue and not self._mending:
-                for worker in list(self.workers.values()):
-                    if worker.state == _IDLE:
-                        self._dismiss(worker)
+                for worker in self._idle:
+                    self._dismiss(worker)
                 self._idle.clear()
                 if not self.workers:
                     return False
-            timeout = self._timeout()
+            timeout = 0.0 if more else self._timeout()
+            error = self._broken
+        for task in failed:
+            assert error is not None
+            task.deliver_same(_again(error))
         for fd in self._poller.wait(timeout):
             worker = self._by_fd.get(fd)
             if worker is None:
@@ -324,45 +342,46 @@ class LocalEngine:
                     self._poller.watch_writes(worker.stream.fileno(), True)
 
     def _timeout(self) -> float | None:
-        """End workers that overstay; return the seconds until the next one will."""
-        now, soonest = time.monotonic(), None
-        if not (self._closing or self._max_tasks):
+        """Kill workers that overstay; return the seconds until the next one will."""
+        if not self._limited:
             return None
-        for worker in self.workers.values():
-            if worker.deadline:
-                left = worker.deadline - now
-                if left <= 0:
-                    _signal(worker, signal.SIGKILL)
-                    worker.deadline = now + _GRACE
-                    left = _GRACE
-                soonest = left if soonest is None else min(soonest, left)
-        return soonest
+        now = time.monotonic()
+        for worker in self._limited:
+            if worker.deadline <= now:
+                self._signal(worker, signal.SIGKILL)
+                worker.deadline = now + _GRACE
+        return min(worker.deadline for worker in self._limited) - now
 
-    def _grow(self) -> None:
-        """Start the workers that the queue, or the caller, asks for."""
-        while (
-            len(self.workers) < self.max_workers
-            and self._broken is None
-            and self._killed is None
-            and (len(self._queue) > self._starting + len(self._idle) or (self._eager and not self._closing))
-        ):
-            self._lock.release()
-            try:
-                worker: _Worker | None = self._spawn()
-                error: OSError | None = None
-            except OSError as e:  # no process, no descriptor, no memory to be had
-                worker, error = None, e
-            finally:
-                self._lock.acquire()
-            if worker is None:
-                assert error is not None
-                if not self.workers:
-                    self._break(_no_worker(error))
-                return
-            self.workers[worker.pid] = worker
-            self._starting += 1
-            if self._killed is not None:
-                _signal(worker, self._killed)
+    def _grow(self) -> tuple[list[Task], bool]:
+        """Start one worker, if the queue or the caller asks for it. With the lock held.
+
+        Returns:
+            The tasks that fail since no worker can be started, and whether more workers
+            are asked for.
+        """
+        if not self._short():
+            return [], False
+        self._lock.release()
+        try:
+            worker: _Worker | None = self._spawn()
+        except OSError as e:  # no process, no descriptor, no memory to be had
+            worker, error = None, e
+        finally:
+            self._lock.acquire()
+        if worker is None:
+            return ([], False) if self.workers else (self._break(_no_worker(error)), False)
+        self.workers[worker.pid] = worker
+        self._starting += 1
+        if self._killed is not None:
+            self._signal(worker, self._killed)
+        return [], self._short()
+
+    def _short(self) -> bool:
+        """Tell whether a worker should be started."""
+        active = len(self.workers) - self._leaving
+        if active >= self.max_workers or self._broken is not None or self._killed is not None:
+            return False
+        return len(self._queue) > self._starting or (self._eager and not self._closing)
 
     def _spawn(self) -> _Worker:
         ours, theirs = wire.streams()
@@ -427,9 +446,13 @@ class LocalEngine:
                 return  # most likely that was all; if not, the poller says so
 
     def _deaf(self, worker: _Worker) -> None:
-        with contextlib.suppress(KeyError, OSError, ValueError):
-            del self._by_fd[worker.stream.fileno()]
-            self._poller.remove(worker.stream.fileno())
+        """Stop listening to *worker*; it cannot answer any more, so it must end."""
+        fd = worker.stream.fileno()
+        if self._by_fd.pop(fd, None) is not None:
+            self._poller.remove(fd)
+            with self._lock:
+                if not worker.deadline:
+                    self._limit(worker, _TERM_GRACE)
 
     def _take(self, worker: _Worker, message: Message) -> None:
         """Act on one message: the worker first gets its next task, then we deliver."""
@@ -521,29 +544,35 @@ class LocalEngine:
     def _bury(self, worker: _Worker) -> None:
         """Settle what a worker leaves that has ended."""
         self._serve(worker)  # what it said before it died counts
+        self._deaf(worker)
         exitcode = _exitcode(worker.process)
         progress = worker.ledger.read()
-        task = worker.task
+        failed: list[Task] = []
         with self._lock:
             del self.workers[worker.pid]
             if worker in self._idle:
                 self._idle.remove(worker)
-            gave_up = None
-            if worker.state == _STARTING:
+            self._limited.discard(worker)
+            task = worker.task
+            if worker.state == _LEAVING:
+                self._leaving -= 1
+            elif worker.state == _STARTING:
                 self._starting -= 1
                 self._failed_starts += 1
-                if self._failed_starts >= _MAX_FAILED_STARTS and self._broken is None:
-                    gave_up = WorkerCrashed("", None, worker.pid, exitcode, _no_start(worker.pid, exitcode))
-                    queued = self._break(gave_up)
-            self._deaf(worker)
-            self._by_fd.pop(worker.pidfd, None)
+                if self._failed_starts >= _MAX_FAILED_STARTS and self._broken is None and self._killed is None:
+                    failed = self._break(WorkerCrashed("", None, worker.pid, exitcode, _no_start(worker.pid, exitcode)))
+            del self._by_fd[worker.pidfd]
             self._poller.remove(worker.pidfd)
+            error = self._broken
         worker.close()
-        if gave_up is not None:
-            for each in queued:
-                each.deliver_same(_again(gave_up))
-        if task is None or task.done >= task.count:
-            return
+        for each in failed:
+            assert error is not None
+            each.deliver_same(_again(error))
+        if task is not None and task.done < task.count:
+            self._blame(task, worker.pid, exitcode, progress)
+
+    def _blame(self, task: Task, pid: int, exitcode: int | None, progress: Progress) -> None:
+        """Fail the item that a dead worker was at; move the others."""
         if progress.task != task.id:
             self._requeue(task)  # it had not begun
             return
@@ -557,11 +586,11 @@ class LocalEngine:
         if progress.state == LOADING and task.count - task.done > 1 and self._killed is None:
             self._mend(task, None)
             return
-        index, item = task.done, task.first + task.done if task.function is not None else None
+        index = task.done
+        item = None if task.function is None else task.first + index
         task.done += 1
-        crashed = WorkerCrashed(task.name, item, worker.pid, exitcode)
         self._requeue(task)
-        task.deliver(index, [crashed])
+        task.deliver(index, [WorkerCrashed(task.name, item, pid, exitcode)])
 
     def _requeue(self, task: Task) -> None:
         """Put what is left of a begun task first in the queue."""
@@ -593,20 +622,10 @@ def _no_worker(error: OSError) -> WorkerCrashed:
 
 
 def _no_start(pid: int, exitcode: int | None) -> str:
-    from safemp.engines.crash import how_it_ended
-
     return (
         f"cannot start workers: {_MAX_FAILED_STARTS} in a row ended before they were ready; "
         f"the last, {pid}, {how_it_ended(exitcode)}"
     )
-
-
-def _signal(worker: _Worker, number: int) -> None:
-    """Send a signal to a worker that has not been buried, so its pid is still its own."""
-    with contextlib.suppress(OSError):
-        os.kill(worker.pid, number)
-    if number != signal.SIGKILL:
-        worker.deadline = time.monotonic() + _TERM_GRACE
 
 
 def _exitcode(process: Any) -> int | None:

@@ -1,0 +1,107 @@
+"""One map: its function, which each worker gets once, and the chunks of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from safemp.codec import calls, pickling
+from safemp.codec.frames import Frames
+from safemp.engines import Engine, Function, Outcome, Task
+from safemp.worker import name_of
+
+__all__ = ["Batch", "chunked"]
+
+Sink = Callable[[int, list[Outcome]], None]
+"""Takes outcomes of consecutive items and the index of the first. Called by an engine's
+thread."""
+
+
+def chunked(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    """Cut *items* into tuples of *size*, the last one perhaps shorter."""
+    iterator = iter(items)
+    while chunk := tuple(islice(iterator, size)):
+        yield chunk
+
+
+class Batch:
+    """Sends chunks of a map to an engine.
+
+    Args:
+        engine: Where they go.
+        fn: The function.
+        sink: Where the outcomes go.
+        star: Each item is a tuple of arguments.
+
+    Raises:
+        PreflightError: *fn* cannot be pickled.
+    """
+
+    def __init__(self, engine: Engine, fn: Callable[..., Any], sink: Sink, *, star: bool = False) -> None:
+        self.cancelled = False
+        self._engine = engine
+        self._fn = fn
+        self._sink = sink
+        self._star = star
+        self._name = name_of(fn)
+        self._function = Function(calls.encode_function(fn))
+        self._careful: Function | None = None
+
+    def encode(self, items: Sequence[Any], first: int) -> Task:
+        """Make the task for *items*, of which the first has index *first*.
+
+        Raises:
+            PreflightError: An item cannot be pickled.
+        """
+        frames = calls.encode_chunk(items, first, star=self._star)
+        return _ChunkTask(self, frames, self._function, items, first)
+
+    def send(self, task: Task) -> None:
+        """Hand *task* to the engine. Raises what ``Engine.submit`` raises."""
+        self._engine.submit(task)
+
+    def cancel(self) -> None:
+        """Drop the chunks that have not begun."""
+        self.cancelled = True
+
+    def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
+        if self._careful is None:
+            self._careful = Function(calls.encode_function(self._fn, careful=True))
+        frames = calls.encode_chunk(items, first, star=self._star, careful=True)
+        return _ChunkTask(self, frames, self._careful, items, first)
+
+
+class _ChunkTask(Task):
+    __slots__ = ("_batch", "_items")
+
+    def __init__(self, batch: Batch, frames: Frames, function: Function, items: Sequence[Any], first: int) -> None:
+        super().__init__(frames, batch._name, function, len(items), first)
+        self._batch = batch
+        self._items = items
+
+    def begin(self) -> bool:
+        return not self._batch.cancelled
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        self._batch._sink(self.first + first, outcomes)
+        if self.done >= self.count:
+            self._items = ()
+
+    def abort(self) -> None:
+        from concurrent.futures import CancelledError
+
+        self.deliver_same(CancelledError())
+
+    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+        batch, items, first = self._batch, self._items[self.done :], self.first + self.done
+        if outcome is None:
+            return [batch._encode_carefully(items[i : i + 1], first + i) for i in range(len(items))]
+        reason = calls.read_not_loaded(outcome)
+        assert reason is not None
+        if self.function is batch._careful:
+            roots = [("fn", batch._fn), *((f"items[{first + i}]", item) for i, item in enumerate(items))]
+            return calls.blame_load(reason.text, roots)
+        if reason.module is not None:
+            pickling.send_by_value(reason.module)
+        return [batch._encode_carefully(items, first)]

@@ -1,0 +1,81 @@
+"""The inline engine: the caller's own process is the worker.
+
+For debugging (breakpoints work, nothing is concurrent) and as the honest fake in
+tests: every frame is written and read as for a real worker.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from safemp import worker
+from safemp.codec.calls import Chunk
+from safemp.codec.frames import Frames, Kind
+from safemp.engines import Outcome, Task
+
+__all__ = ["InlineEngine"]
+
+
+class InlineEngine:
+    """Runs each task in ``submit``, in the thread that calls it."""
+
+    max_workers = 1
+
+    def __init__(self, start: Frames | None = None) -> None:
+        self._closed = False
+        self._lock = threading.Lock()
+        self._broken: BaseException | None = None
+        if start:
+            outcome = worker.run(start)
+            if outcome[0][3] not in (Kind.VALUE, Kind.UNSENDABLE):
+                from safemp.codec.calls import decode_outcome
+                from safemp.engines.crash import InitializerError
+
+                cause = decode_outcome(outcome)[1]
+                self._broken = InitializerError(f"cannot use the pool: its initializer failed: {type(cause).__name__}")
+                self._broken.__cause__ = cause
+
+    def submit(self, task: Task) -> None:
+        """Run *task* now: see ``Engine``."""
+        if self._broken is not None:
+            raise self._broken
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if not task.begin():
+            return
+        pending: list[Task] = [task]
+        while pending:
+            each = pending.pop(0)
+            outcomes = _run(each)
+            if isinstance(outcomes[0], list) and outcomes[0][0][3] == Kind.NOT_LOADED:
+                try:
+                    mended = each.mend(outcomes[0])
+                except Exception as error:  # user code, in __reduce__
+                    mended = error
+                if isinstance(mended, list) and mended and isinstance(mended[0], Task):
+                    pending[:0] = mended
+                else:
+                    each.deliver_same(mended)  # type: ignore[arg-type]
+                continue
+            each.done = each.count
+            each.deliver(0, outcomes)
+
+    def close(self, *, wait: bool = True, cancel: bool = False) -> None:
+        """Take no more tasks: see ``Engine``."""
+        self._closed = True
+
+    def kill(self, signal: int) -> None:
+        """Take no more tasks: nothing is ever running."""
+        self._closed = True
+
+
+def _run(task: Task) -> list[Outcome]:
+    if task.function is None:
+        return [worker.run(task.frames)]
+    fn = worker.load_function(task.function.frames)
+    if isinstance(fn, list):
+        return [fn]
+    chunk = worker.load_chunk(task.frames)
+    if not isinstance(chunk, Chunk):
+        return [chunk]
+    return [worker.run_item(fn, chunk, i) for i in range(len(chunk.items))]

@@ -1,0 +1,375 @@
+"""``SafeExecutor``: ``concurrent.futures.ProcessPoolExecutor`` that always answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import Any, ParamSpec, TypeVar
+
+from safemp.batch import Batch, chunked
+from safemp.codec import calls, pickling
+from safemp.codec.frames import Frames
+from safemp.engines import Engine, Outcome, Task
+from safemp.future import SafeFuture
+from safemp.worker import name_of
+
+__all__ = ["SafeExecutor", "check_callable", "make_engine"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CO_COROUTINE = 0x80 | 0x200
+"""``inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR``, without importing inspect."""
+
+_MAX_WINDOWS_WORKERS = 61
+"""``WaitForMultipleObjects`` takes 63 handles; as in the standard library."""
+
+
+def default_workers() -> int:
+    """Return the cores this process may use, by affinity and by cgroup."""
+    from loky.backend.context import cpu_count
+
+    return int(cpu_count())
+
+
+def check_callable(fn: Any) -> None:
+    """Refuse what cannot be called in a worker.
+
+    Raises:
+        TypeError: *fn* is not callable, or calling it would give a coroutine.
+    """
+    if not callable(fn):
+        raise TypeError(f"cannot call fn: {calls.type_name(fn)} is not callable\n  fix:    hand over the function and its arguments separately")
+    code = getattr(getattr(fn, "__func__", fn), "__code__", None)
+    if code is not None and getattr(code, "co_flags", 0) & _CO_COROUTINE:
+        raise TypeError(
+            f"cannot run {name_of(fn)}: a coroutine function gives a coroutine, which cannot come back\n"
+            "  fix:    hand over a function that calls asyncio.run()"
+        )
+
+
+def make_engine(
+    engine: str | Engine,
+    max_workers: int,
+    context: Any,
+    start: tuple[Callable[..., Any], tuple[Any, ...]] | None,
+    max_tasks: int | None,
+    *,
+    eager: bool,
+    name: str,
+) -> Engine:
+    """Make the engine that a front end was asked for.
+
+    Raises:
+        ValueError: There is no engine of that name.
+        PreflightError: The initializer cannot be pickled.
+    """
+    if not isinstance(engine, str):
+        return engine
+    frames = calls.encode_call(start[0], start[1], {}, root="init") if start is not None else None
+    if engine == "inline":
+        from safemp.engines.inline import InlineEngine
+
+        return InlineEngine(frames)
+    if engine != "local":
+        raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
+    from safemp.engines.local import LocalEngine
+
+    if context is None or isinstance(context, str):
+        from loky.backend import get_context
+
+        context = get_context(context)
+    return LocalEngine(
+        max_workers, context, start=frames, max_tasks=max_tasks, eager=eager, name=name
+    )
+
+
+class _CallTask(Task):
+    __slots__ = ("_call", "_careful", "_future")
+
+    def __init__(self, frames: Frames, call: tuple[Any, tuple[Any, ...], dict[str, Any]], future: SafeFuture[Any], careful: bool = False) -> None:
+        super().__init__(frames, name_of(call[0]))
+        self._call = call
+        self._future = future
+        self._careful = careful
+
+    def begin(self) -> bool:
+        # A moved or mended task begins again; its future is running already.
+        return self._future.running() or self._future.set_running_or_notify_cancel()
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        del self._call
+        self._future._settle(outcomes[0])
+
+    def abort(self) -> None:
+        if self._future.cancel():
+            self._future.set_running_or_notify_cancel()
+
+    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+        fn, args, kwargs = self._call
+        assert outcome is not None
+        reason = calls.read_not_loaded(outcome)
+        assert reason is not None
+        if self._careful:
+            roots = [("fn", fn), *((f"args[{i}]", a) for i, a in enumerate(args)), *((f"kwargs[{k!r}]", v) for k, v in kwargs.items())]
+            return calls.blame_load(reason.text, roots)
+        if reason.module is not None:
+            pickling.send_by_value(reason.module)
+        return [_CallTask(calls.encode_call(fn, args, kwargs, careful=True), self._call, self._future, careful=True)]
+
+
+class SafeExecutor(Executor):
+    """A pool of processes with the interface of ``ProcessPoolExecutor``.
+
+    What cannot be sent is named at the line of the call; what a call raised comes back
+    as its own class; a worker that dies fails only the call it was at.
+
+    Args:
+        max_workers: The most processes at a time; default: the cores this process may
+            use. They start as calls arrive.
+        mp_context: A ``multiprocessing`` context or the name of a start method;
+            default: loky's, a clean interpreter which does not import the caller's main.
+        initializer: Called in each worker before its first call. When it raises, every
+            call fails with ``InitializerError``, whose cause is what it raised.
+        initargs: Its arguments.
+        max_tasks_per_child: Calls after which a worker is replaced; default: never.
+        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+
+    Raises:
+        ValueError: A number is out of range, or an engine unknown.
+        TypeError: *initializer* is not callable.
+        PreflightError: *initializer* or *initargs* cannot be pickled.
+    """
+
+    __module__ = "safemp"
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        engine: str | Engine = "local",
+    ) -> None:
+        if max_workers is None:
+            max_workers = default_workers()
+            if sys.platform == "win32":
+                max_workers = min(_MAX_WINDOWS_WORKERS, max_workers)
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        elif sys.platform == "win32" and max_workers > _MAX_WINDOWS_WORKERS:
+            raise ValueError(f"max_workers must be <= {_MAX_WINDOWS_WORKERS}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+        start = (initializer, tuple(initargs)) if initializer is not None else None
+        self._engine = make_engine(
+            engine, max_workers, mp_context, start, max_tasks_per_child, eager=False, name="safemp"
+        )
+        self._max_workers = max_workers
+        self._shut_down = False
+        _open.add(self)
+        self._finalizer = weakref.finalize(self, self._engine.close, wait=False)
+        self._finalizer.atexit = False
+
+    @property
+    def _processes(self) -> dict[int, Any]:
+        """The workers' processes by process id; libraries look here."""
+        workers = getattr(self._engine, "workers", {})
+        return {pid: worker.process for pid, worker in list(workers.items())}
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> SafeFuture[T]:  # type: ignore[override]
+        """Call ``fn(*args, **kwargs)`` in a worker.
+
+        Returns:
+            The future of what it returns.
+
+        Raises:
+            PreflightError: The call cannot be pickled; nothing was sent.
+            RuntimeError: The executor is shut down, or belongs to the parent process.
+            TypeError: *fn* is not callable, or a coroutine function.
+            InitializerError: The initializer has failed.
+        """
+        check_callable(fn)
+        if self._shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        frames = calls.encode_call(fn, args, kwargs)
+        future: SafeFuture[T] = SafeFuture()
+        self._engine.submit(_CallTask(frames, (fn, args, kwargs), future))
+        return future
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call *fn* for the items of *iterables*, in parallel; give results in order.
+
+        Args:
+            fn: The function; it is sent to each worker once.
+            iterables: One for each parameter, as for the builtin ``map``.
+            timeout: Seconds from now until which results are waited for.
+            chunksize: Items that go to a worker together.
+            buffersize: Calls that may be under way beyond those yielded; default: all.
+
+        Raises:
+            PreflightError: *fn* or an item cannot be pickled; named ``items[index][parameter]``.
+            ValueError: *chunksize* or *buffersize* is less than 1.
+            TimeoutError: From the iterator: the time is up.
+            BaseException: From the iterator: what a call raised, in its place.
+        """
+        check_callable(fn)
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None:
+            if not isinstance(buffersize, int):
+                raise TypeError("buffersize must be an integer or None")
+            if buffersize < 1:
+                raise ValueError("buffersize must be None or > 0")
+        if self._shut_down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
+        ordered = _Ordered(self._engine, fn)
+        if buffersize is None:
+            ordered.send_all(list(chunks))
+        else:
+            for _ in range(-(-buffersize // chunksize)):
+                if not ordered.send_next(chunks):
+                    break
+        return ordered.results(deadline, chunks if buffersize is not None else None)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, finish those taken, end the workers.
+
+        Args:
+            wait: Return only when that is done.
+            cancel_futures: Cancel the calls that have not begun.
+        """
+        self._shut_down = True
+        _open.discard(self)
+        self._finalizer.detach()
+        self._engine.close(wait=wait, cancel=cancel_futures)
+
+    def terminate_workers(self) -> None:
+        """End the workers now, by SIGTERM; running calls fail with ``WorkerCrashed``."""
+        self._end(signal.SIGTERM)
+
+    def kill_workers(self) -> None:
+        """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
+        self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _end(self, number: int) -> None:
+        self._shut_down = True
+        _open.discard(self)
+        self._finalizer.detach()
+        self._engine.kill(number)
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
+        if exc_type is not None and not issubclass(exc_type, Exception):
+            # Ctrl-C, sys.exit: nobody will read the answers.
+            self.terminate_workers()
+        self.shutdown(wait=True)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle a SafeExecutor: its workers belong to this process\n  fix:    make one in the worker, or use safemp.map there")
+
+
+class _Ordered:
+    """The results of a map in the order of its items."""
+
+    def __init__(self, engine: Engine, fn: Callable[..., Any]) -> None:
+        self._batch = Batch(engine, fn, self._take, star=True)
+        self._condition = threading.Condition()
+        self._outcomes: dict[int, Outcome] = {}
+        self._sent = 0
+
+    def _take(self, first: int, outcomes: list[Outcome]) -> None:
+        with self._condition:
+            self._outcomes.update(enumerate(outcomes, first))
+            self._condition.notify_all()
+
+    def send_all(self, chunks: list[tuple[Any, ...]]) -> None:
+        """Encode every chunk, so that a culprit is named before anything is sent."""
+        tasks = []
+        for chunk in chunks:
+            tasks.append(self._batch.encode(chunk, self._sent))
+            self._sent += len(chunk)
+        for task in tasks:
+            self._batch.send(task)
+
+    def send_next(self, chunks: Iterator[tuple[Any, ...]]) -> bool:
+        chunk = next(chunks, None)
+        if chunk is None:
+            return False
+        self._batch.send(self._batch.encode(chunk, self._sent))
+        self._sent += len(chunk)
+        return True
+
+    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None) -> Iterator[Any]:
+        index = 0
+        try:
+            while index < self._sent:
+                outcome = self._wait(index, deadline)
+                index += 1
+                if more is not None:
+                    self.send_next(more)
+                yield raise_or_return(outcome)
+        finally:
+            self._batch.cancel()
+
+    def _wait(self, index: int, deadline: float | None) -> Outcome:
+        with self._condition:
+            while index not in self._outcomes:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                self._condition.wait(left)
+            return self._outcomes.pop(index)
+
+
+def raise_or_return(outcome: Outcome) -> Any:
+    """Decode *outcome*: return the value, or raise the error."""
+    if isinstance(outcome, BaseException):
+        raise outcome
+    good, value = calls.decode_outcome(outcome)
+    if good:
+        return value
+    try:
+        raise value
+    finally:
+        del value
+
+
+_open: weakref.WeakSet[SafeExecutor] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """Finish what was submitted, as the standard library does, then end the workers."""
+    for executor in list(_open):
+        executor.shutdown(wait=True)
+
+
+def _after_fork() -> None:
+    _open.clear()
+
+
+# Before the interpreter waits for threads, and before multiprocessing joins children.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,101 @@
+"""A future that decodes its outcome in the thread that asks for it, once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from safemp.codec.calls import decode_outcome, failed
+from safemp.engines import Outcome
+from safemp.errors import SafempError
+
+__all__ = ["SafeFuture"]
+
+T = TypeVar("T")
+
+_UNREAD = SafempError("this outcome has not been decoded yet")
+"""In the place of an error that nobody has asked for. Never raised, never shown."""
+
+
+class SafeFuture(Future[T]):
+    """A ``concurrent.futures.Future`` of a call made in a worker.
+
+    What it is asked for (``result``, ``exception``) is decoded in the asking thread,
+    so that a user's ``__setstate__`` can neither stall nor break the pool. Waiting,
+    callbacks, ``wait``, ``as_completed`` and ``asyncio.wrap_future`` are as usual.
+    """
+
+    __module__ = "safemp"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outcome: Any = None
+        self._decoding = threading.RLock()
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Finish with *outcome*. Called once, by the engine's thread."""
+        if isinstance(outcome, BaseException):
+            super().set_exception(outcome)
+            return
+        self._outcome = outcome
+        if failed(outcome):
+            super().set_exception(_UNREAD)
+        else:
+            super().set_result(None)  # type: ignore[arg-type]
+
+    def _decode(self) -> None:
+        if self._outcome is None:
+            return
+        with self._decoding:
+            if self._outcome is None:
+                return
+            good, value = decode_outcome(self._outcome)
+            self._result: Any = value if good else None
+            self._exception: Any = None if good else value
+            self._outcome = None
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the call returned, or raise what it raised.
+
+        Args:
+            timeout: Seconds to wait; ``None``: until it is done.
+
+        Raises:
+            TimeoutError: The wait was too short. The call goes on.
+            CancelledError: The future was cancelled.
+            ResultError: What the call returned could not be sent, or does not load here.
+            WorkerCrashed: The worker's process ended during the call.
+            BaseException: What the call raised, as its own class.
+        """
+        try:
+            if self._outcome is not None or not self.done():
+                super().exception(timeout)
+                self._decode()
+            return super().result(0)
+        finally:
+            self = None  # type: ignore[assignment]  # no cycle of error, traceback, future
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, ``None`` if it returned.
+
+        Args:
+            timeout: Seconds to wait; ``None``: until it is done.
+
+        Raises:
+            TimeoutError: The wait was too short.
+            CancelledError: The future was cancelled.
+        """
+        if self._outcome is not None or not self.done():
+            super().exception(timeout)
+            self._decode()
+        return super().exception(0)
+
+    def _get_snapshot(self) -> Any:  # what asyncio reads from Python 3.14 on
+        self._decode()
+        return super()._get_snapshot()  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        if self._outcome is not None:
+            return f"<{type(self).__name__} at {id(self):#x} state=finished>"
+        return super().__repr__()

@@ -1,0 +1,132 @@
+"""``safemp.map`` and its kin, on a process-wide executor that stays warm.
+
+It is made at the first use, in a forked child anew, and ends with the interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from safemp.executor import SafeExecutor, check_callable
+from safemp.results import Gather, ItemIterator
+
+__all__ = ["close_shared", "imap", "imap_unordered", "map", "shared", "starmap"]
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_shared: SafeExecutor | None = None
+
+
+def shared() -> SafeExecutor:
+    """Return the process-wide executor, made anew if it has been shut down."""
+    global _shared
+    with _lock:
+        if _shared is None or _shared._shut_down:
+            _shared = SafeExecutor()
+        return _shared
+
+
+def close_shared() -> None:
+    """End the workers of the process-wide executor; the next use makes new ones."""
+    global _shared
+    with _lock:
+        executor, _shared = _shared, None
+    if executor is not None:
+        executor.shutdown()
+
+
+def map(fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int | None = None) -> list[T]:
+    """Call *fn* for the items of *iterables*, in parallel.
+
+    Args:
+        fn: The function.
+        iterables: One for each parameter, as for the builtin ``map``.
+        chunksize: Items that go to a worker together; default: so that each worker
+            gets about four chunks.
+
+    Returns:
+        The results, in order.
+
+    Raises:
+        PreflightError: *fn* or an item cannot be pickled; nothing was sent.
+        BaseException: What the first failed item raised, when all have finished.
+    """
+    if len(iterables) == 1:
+        return _gather(fn, iterables[0], chunksize, star=False)
+    return _gather(fn, zip(*iterables), chunksize, star=True)  # noqa: B905 - as the builtin map
+
+
+def starmap(fn: Callable[..., T], iterable: Iterable[Iterable[Any]], *, chunksize: int | None = None) -> list[T]:
+    """As ``map``, each item being the positional arguments of a call."""
+    return _gather(fn, iterable, chunksize, star=True)
+
+
+def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool) -> list[T]:
+    check_callable(fn)
+    items = iterable if hasattr(iterable, "__len__") else list(iterable)
+    executor = shared()
+    if chunksize is None:
+        chunksize = max(1, -(-len(items) // (4 * executor._max_workers)))
+    elif chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    gather = Gather(executor._engine, fn, items, chunksize, star=star)
+    gather.wait()
+    return gather.values()
+
+
+def imap(fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None) -> Iterator[T]:
+    """Call *fn* for each item; give the results in order, as they come.
+
+    Args:
+        fn: Called with one item.
+        iterable: The items; may be infinite.
+        chunksize: Items that go to a worker together.
+        buffersize: Items read ahead of the results taken; default: 8 for each worker.
+
+    Raises:
+        PreflightError: *fn* cannot be pickled. An item that cannot is named in its place.
+        BaseException: From the iterator: what a call raised. The iteration can go on.
+    """
+    return _iterate(fn, iterable, chunksize, buffersize, ordered=True)
+
+
+def imap_unordered(
+    fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None
+) -> Iterator[T]:
+    """As ``imap``, giving the results in the order in which they arrive."""
+    return _iterate(fn, iterable, chunksize, buffersize, ordered=False)
+
+
+def _iterate(
+    fn: Callable[..., T], iterable: Iterable[Any], chunksize: int, buffersize: int | None, *, ordered: bool
+) -> Iterator[T]:
+    check_callable(fn)
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    executor = shared()
+    window = max(chunksize, buffersize or 8 * executor._max_workers * chunksize)
+    return ItemIterator(
+        executor._engine,
+        fn,
+        iterable,
+        chunksize,
+        ordered=ordered,
+        window=window,
+        unread=window,
+        timeout_error=TimeoutError,
+    )
+
+
+def _after_fork() -> None:
+    global _shared, _lock
+    _shared, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

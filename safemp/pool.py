@@ -1,0 +1,467 @@
+"""``Pool``: ``multiprocessing.Pool`` that always answers. Same methods, same defaults."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from multiprocessing import TimeoutError as PoolTimeoutError
+from typing import Any
+
+from safemp.codec import calls
+from safemp.engines import Engine
+from safemp.executor import _CallTask, check_callable, default_workers, make_engine
+from safemp.future import SafeFuture
+from safemp.results import Gather, ItemIterator
+
+__all__ = ["AsyncResult", "Pool"]
+
+RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+
+_UNREAD = 10_000
+"""Results of ``imap`` that may wait unread before its feeding pauses. Picked: far more
+than a reader lags behind, far less than memory."""
+
+
+class AsyncResult:
+    """The result of ``apply_async``, ``map_async`` or ``starmap_async``.
+
+    As ``multiprocessing.pool.AsyncResult``; and what a call raised comes back whole.
+    """
+
+    __module__ = "safemp"
+
+    def __init__(self, pool: Pool, callback: Callable[..., object] | None, error_callback: Callable[..., object] | None) -> None:
+        self._pool: Pool | None = pool  # an abandoned pool lives until its results are there
+        self._callback = callback
+        self._error_callback = error_callback
+        self._event = threading.Event()
+        self._read = threading.RLock()
+        self._load: Callable[[], Any] | None = None
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._failed: Callable[[], bool] = lambda: False
+
+    def _arrived(self) -> None:
+        """The last outcome is there. Called in an engine's thread."""
+        pool, self._pool = self._pool, None
+        if pool is not None and (self._callback is not None or self._error_callback is not None):
+            pool._call_back(self)
+        else:
+            self._event.set()
+
+    def _run_callback(self) -> None:
+        """Call back, and only then let ``get`` return, as the standard library does."""
+        try:
+            self._decode()
+            if self._error is None:
+                if self._callback is not None:
+                    self._callback(self._value)
+            elif self._error_callback is not None:
+                self._error_callback(self._error)
+        except BaseException:
+            # The callback's own failure: said on stderr, as for any thread, and over.
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))  # type: ignore[arg-type]
+        finally:
+            self._callback = self._error_callback = None
+            self._event.set()
+
+    def _decode(self) -> None:
+        with self._read:
+            load, self._load = self._load, None
+            if load is None:
+                return
+            try:
+                self._value = load()
+            except BaseException as error:
+                self._error = error
+
+    def ready(self) -> bool:
+        """Tell whether the call has finished."""
+        return self._event.is_set()
+
+    def successful(self) -> bool:
+        """Tell whether the call returned.
+
+        Raises:
+            ValueError: It has not finished.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        with self._read:
+            return self._error is None and not (self._load is not None and self._failed())
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call has finished.
+
+        Args:
+            timeout: Seconds; ``None``: for as long as it takes.
+        """
+        self._event.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return what the call returned, or raise what it raised.
+
+        Args:
+            timeout: Seconds to wait; ``None``: until it is done.
+
+        Raises:
+            multiprocessing.TimeoutError: The wait was too short.
+            ResultError: What it returned could not be sent, or does not load here.
+            WorkerCrashed: The worker's process ended during the call.
+            BaseException: What the call raised, as its own class; of a map, what its
+                first failed item raised.
+        """
+        if not self._event.wait(timeout):
+            raise PoolTimeoutError
+        self._decode()
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self = None  # type: ignore[assignment]  # no cycle through the traceback
+        return self._value
+
+
+class Pool:
+    """A pool of processes with the interface of ``multiprocessing.Pool``.
+
+    What cannot be sent is named at the line of the call; what a call raised comes back
+    as its own class; a worker that dies fails only the call it was at.
+
+    Args:
+        processes: How many; default: the cores this process may use.
+        initializer: Called in each worker when it starts. When it raises, every call
+            fails with ``InitializerError``, whose cause is what it raised.
+        initargs: Its arguments.
+        maxtasksperchild: Tasks after which a worker is replaced; default: never.
+        context: A ``multiprocessing`` context or the name of a start method;
+            default: loky's, a clean interpreter which does not import the caller's main.
+        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+
+    Raises:
+        ValueError: A number is out of range, or an engine unknown.
+        TypeError: *initializer* is not callable.
+        PreflightError: *initializer* or *initargs* cannot be pickled.
+    """
+
+    __module__ = "safemp"
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+        *,
+        engine: str | Engine = "local",
+    ) -> None:
+        self._state = CLOSE  # until there is something to close
+        if processes is None:
+            processes = default_workers()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        start = (initializer, tuple(initargs)) if initializer is not None else None
+        self._processes = processes
+        self._engine = make_engine(engine, processes, context, start, maxtasksperchild, eager=True, name="safemp-pool")
+        self._iterators: weakref.WeakSet[ItemIterator] = weakref.WeakSet()
+        self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
+        self._callback_thread: threading.Thread | None = None
+        self._callback_lock = threading.Lock()
+        self._state = RUN
+        self._finalizer = weakref.finalize(self, _end, self._engine, self._callbacks)
+        self._finalizer.atexit = False
+        _open.add(self)
+
+    # -- calls ------------------------------------------------------------------------
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> Any:
+        """Call ``func(*args, **kwds)`` in a worker and return what it returns.
+
+        Raises:
+            As ``apply_async`` and ``AsyncResult.get``.
+        """
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: dict[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """Call ``func(*args, **kwds)`` in a worker.
+
+        Args:
+            func: What to call.
+            args: Its positional arguments.
+            kwds: Its keyword arguments.
+            callback: Called with what it returned, in a thread of the pool.
+            error_callback: Called with what it raised, in a thread of the pool.
+
+        Raises:
+            PreflightError: The call cannot be pickled; nothing was sent.
+            ValueError: The pool is closed.
+            TypeError: *func* is not callable, or a coroutine function.
+        """
+        self._check_running()
+        check_callable(func)
+        arguments, keywords = tuple(args), dict(kwds or {})
+        frames = calls.encode_call(func, arguments, keywords)
+        future: SafeFuture[Any] = SafeFuture()
+        result = AsyncResult(self, callback, error_callback)
+        result._load = future.result
+        result._failed = lambda: future._state == "CANCELLED_AND_NOTIFIED" or future._exception is not None
+        future.add_done_callback(lambda _: result._arrived())
+        self._submit(_CallTask(frames, (func, arguments, keywords), future))
+        return result
+
+    def _submit(self, task: Any) -> None:
+        try:
+            self._engine.submit(task)
+        except RuntimeError as error:
+            if self._state != RUN:
+                raise ValueError("Pool not running") from error
+            raise
+
+    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+        """Call *func* for each item and return the results in order.
+
+        Args:
+            func: Called with one item.
+            iterable: The items.
+            chunksize: Items that go to a worker together; default: so that each worker
+                gets about four chunks.
+
+        Raises:
+            PreflightError: *func* or an item cannot be pickled; nothing was sent.
+            BaseException: What the first failed item raised, when all have finished.
+        """
+        return self._gather(func, iterable, chunksize, False, None, None).get()  # type: ignore[no-any-return]
+
+    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+        """As ``map``, each item being the positional arguments of a call."""
+        return self._gather(func, iterable, chunksize, True, None, None).get()  # type: ignore[no-any-return]
+
+    def map_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """As ``map``, without waiting; see ``apply_async`` for the callbacks."""
+        return self._gather(func, iterable, chunksize, False, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """As ``starmap``, without waiting; see ``apply_async`` for the callbacks."""
+        return self._gather(func, iterable, chunksize, True, callback, error_callback)
+
+    def _gather(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        star: bool,
+        callback: Callable[..., object] | None,
+        error_callback: Callable[..., object] | None,
+    ) -> AsyncResult:
+        self._check_running()
+        check_callable(func)
+        items = iterable if hasattr(iterable, "__len__") else list(iterable)
+        if chunksize is None:
+            chunksize = default_chunksize(len(items), self._processes)
+        elif chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        result = AsyncResult(self, callback, error_callback)
+        gather = Gather(self._engine, func, items, chunksize, star=star)
+        result._load, result._failed = gather.values, gather.failed
+        gather.when_done(result._arrived)
+        return result
+
+    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+        """Call *func* for each item; give the results in order, as they come.
+
+        Args:
+            func: Called with one item.
+            iterable: The items; read in a thread, a little ahead of the workers.
+            chunksize: Items that go to a worker together.
+
+        Raises:
+            PreflightError: *func* cannot be pickled. An item that cannot is named in
+                its place.
+        """
+        return self._iterate(func, iterable, chunksize, True)
+
+    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+        """As ``imap``, giving the results in the order in which they arrive."""
+        return self._iterate(func, iterable, chunksize, False)
+
+    def _iterate(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool) -> ItemIterator:
+        self._check_running()
+        check_callable(func)
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        iterator = ItemIterator(
+            self._engine,
+            func,
+            iterable,
+            chunksize,
+            ordered=ordered,
+            window=4 * self._processes * chunksize,
+            unread=_UNREAD + chunksize,
+            timeout_error=PoolTimeoutError,
+        )
+        self._iterators.add(iterator)
+        return iterator
+
+    # -- callbacks --------------------------------------------------------------------
+
+    def _call_back(self, result: AsyncResult) -> None:
+        """Have *result* call back, in the pool's thread for that."""
+        with self._callback_lock:
+            if self._callback_thread is None:
+                self._callback_thread = threading.Thread(
+                    target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
+                )
+                self._callback_thread.start()
+        self._callbacks.put(result)
+
+    # -- the end ----------------------------------------------------------------------
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def close(self) -> None:
+        """Take no more calls. Those taken are finished, then the workers end."""
+        if self._state != RUN:
+            return
+        self._state = CLOSE
+        iterators = list(self._iterators)
+        if not iterators:
+            self._engine.close(wait=False)
+            return
+        for iterator in iterators:
+            iterator.unbound()
+        threading.Thread(target=_close_after, args=(iterators, self._engine), name="safemp-closer", daemon=True).start()
+
+    def terminate(self) -> None:
+        """End the workers now. Calls under way fail."""
+        self._state = TERMINATE
+        for iterator in list(self._iterators):
+            iterator.stop()
+        self._finalizer.detach()
+        _open.discard(self)
+        self._engine.kill(signal.SIGTERM)
+        self._engine.close()
+        self._stop_callbacks()
+
+    def join(self) -> None:
+        """Wait until the workers have ended, and every callback has run.
+
+        Raises:
+            ValueError: Neither ``close`` nor ``terminate`` was called.
+        """
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        for iterator in list(self._iterators):
+            iterator.join()
+        self._engine.close()
+        self._finalizer.detach()
+        _open.discard(self)
+        self._stop_callbacks()
+
+    def _stop_callbacks(self) -> None:
+        with self._callback_lock:
+            thread, self._callback_thread = self._callback_thread, None
+        if thread is not None:
+            self._callbacks.put(None)
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def __enter__(self) -> Pool:
+        self._check_running()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
+        if self._state == _RUN:
+            _warn(f"unclosed running pool {self!r}", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} pool_size={self._processes}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    @property
+    def _pool(self) -> list[Any]:
+        """The workers' processes; libraries look here."""
+        return [worker.process for worker in list(getattr(self._engine, "workers", {}).values())]
+
+
+def default_chunksize(n: int, workers: int) -> int:
+    """Return the standard library's chunk size: about four chunks for each worker."""
+    chunksize, extra = divmod(n, workers * 4)
+    return max(1, chunksize + bool(extra))
+
+
+def _run_callbacks(results: queue.SimpleQueue[AsyncResult | None]) -> None:
+    while (result := results.get()) is not None:
+        result._run_callback()
+        del result
+
+
+def _close_after(iterators: list[ItemIterator], engine: Engine) -> None:
+    for iterator in iterators:
+        iterator.join()
+    engine.close(wait=False)
+
+
+def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None]) -> None:
+    """Clean up behind a pool that nobody refers to any more."""
+    engine.kill(signal.SIGTERM)
+    callbacks.put(None)
+
+
+_open: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """End open pools with the interpreter: their workers are daemons."""
+    for pool in list(_open):
+        pool.terminate()
+
+
+def _after_fork() -> None:
+    for pool in list(_open):
+        pool._state = TERMINATE
+        pool._finalizer.detach()
+    _open.clear()
+
+
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

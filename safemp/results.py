@@ -1,0 +1,311 @@
+"""What a pool hands out while work is under way: results of maps, as list or iterator.
+
+Rule 1: outcomes arrive in an engine's thread, and are decoded in the thread that asks.
+Rule 2: whatever a task raised stays with its item. A ``StopIteration`` out of a task
+never ends or shortens an iteration.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from safemp.batch import Batch, chunked
+from safemp.codec import calls
+from safemp.codec.frames import Kind
+from safemp.engines import Engine, Outcome
+
+__all__ = ["Gather", "ItemIterator", "outcome_failed", "unwrap"]
+
+
+def unwrap(outcome: Outcome) -> Any:
+    """Decode *outcome*: return the value, or raise the error."""
+    if isinstance(outcome, BaseException):
+        raise outcome
+    good, value = calls.decode_outcome(outcome)
+    if good:
+        return value
+    try:
+        raise value
+    finally:
+        del value, outcome  # no cycle of error, traceback and this frame
+
+
+def outcome_failed(outcome: Outcome) -> bool:
+    """Tell, without decoding it, whether *outcome* is anything but a value."""
+    return isinstance(outcome, BaseException) or outcome[0][3] != Kind.VALUE
+
+
+class Gather:
+    """All results of one map, in the order of its items.
+
+    Args:
+        engine: Where the items go.
+        fn: The function.
+        items: All of them.
+        chunksize: Items that go to a worker together, at least 1.
+        star: Each item is a tuple of arguments.
+
+    Raises:
+        PreflightError: *fn* or an item cannot be pickled; nothing was sent.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        chunksize: int,
+        *,
+        star: bool = False,
+    ) -> None:
+        self._finished = threading.Event()
+        self._done: Callable[[], object] | None = None
+        self._lock = threading.Lock()
+        batch = Batch(engine, fn, self._take, star=star)
+        tasks, first = [], 0
+        for chunk in chunked(items, chunksize):
+            tasks.append(batch.encode(chunk, first))
+            first += len(chunk)
+        self._outcomes: list[Outcome | None] = [None] * first
+        self._left = first
+        if not first:
+            self._finish()
+        for task in tasks:
+            batch.send(task)
+
+    def _take(self, first: int, outcomes: list[Outcome]) -> None:
+        with self._lock:
+            self._outcomes[first : first + len(outcomes)] = outcomes
+            self._left -= len(outcomes)
+            left = self._left
+        if not left:
+            self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            self._finished.set()
+            done = self._done
+        if done is not None:
+            done()
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Have *call* made when the last outcome is there: in an engine's thread, or now."""
+        with self._lock:
+            self._done = call
+            now = self._finished.is_set()
+        if now:
+            call()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until every item has had its outcome; tell whether that is so.
+
+        Args:
+            timeout: Seconds; ``None``: until it is.
+        """
+        return self._finished.wait(timeout)
+
+    def failed(self) -> bool:
+        """Tell whether any item failed. After ``wait``."""
+        return any(outcome_failed(outcome) for outcome in self._outcomes if outcome is not None)
+
+    def values(self) -> list[Any]:
+        """Return all results. After ``wait``.
+
+        Raises:
+            BaseException: What the first failed item, by its place, raised.
+        """
+        for outcome in self._outcomes:
+            if outcome is not None and outcome_failed(outcome):
+                unwrap(outcome)
+        return [unwrap(outcome) for outcome in self._outcomes if outcome is not None]
+
+
+class ItemIterator:
+    """Results of a map, one by one, while a thread feeds its items to the workers.
+
+    Args:
+        engine: Where the items go.
+        fn: The function.
+        items: They are read in the feeding thread, as far ahead as *window* says. What
+            reading them raises comes in its place, and ends the iteration.
+        chunksize: Items that go to a worker together, at least 1.
+        ordered: Give results in the order of the items; else as they come.
+        window: Items that may be under way.
+        unread: Results that may wait to be read before feeding pauses.
+        timeout_error: What ``next(timeout)`` raises.
+
+    Raises:
+        PreflightError: *fn* cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        chunksize: int,
+        *,
+        ordered: bool,
+        star: bool = False,
+        window: int,
+        unread: int,
+        timeout_error: type[Exception],
+    ) -> None:
+        self._condition = threading.Condition()
+        self._batch = Batch(engine, fn, self._take, star=star)
+        self._ordered = ordered
+        self._window = window
+        self._unread: float = unread
+        self._timeout_error = timeout_error
+        self._outcomes: dict[int, Outcome] = {}
+        self._arrived: deque[int] = deque()
+        self._next = 0
+        self._sent = 0
+        self._received = 0
+        self._exhausted = False
+        self._stopped = False
+        self._thread = threading.Thread(
+            target=self._feed, args=(iter(items), chunksize), name="safemp-feeder", daemon=True
+        )
+        self._thread.start()
+
+    # -- the feeding thread -----------------------------------------------------------
+
+    def _feed(self, items: Iterator[Any], chunksize: int) -> None:
+        end: BaseException | None = None
+        try:
+            chunks = _until_error(items, chunksize)
+            while True:
+                with self._condition:
+                    while not self._stopped and not self._room():
+                        self._condition.wait()
+                    if self._stopped:
+                        break
+                chunk, end = next(chunks)
+                if chunk:
+                    self._send(chunk)
+                if end is not None:
+                    break
+        except BaseException as error:  # the engine is closed, or broken
+            end = error
+        finally:
+            del items
+        with self._condition:
+            if end is not None and not isinstance(end, StopIteration):
+                self._outcomes[self._sent] = end
+                self._arrived.append(self._sent)
+                self._sent += 1
+                self._received += 1
+            self._exhausted = True
+            self._condition.notify_all()
+
+    def _room(self) -> bool:
+        return self._sent - self._received < self._window and len(self._outcomes) < self._unread
+
+    def _send(self, chunk: list[Any]) -> None:
+        first = self._sent
+        try:
+            tasks = [self._batch.encode(chunk, first)]
+        except Exception as error:  # PreflightError: only the items that cannot be sent fail
+            if len(chunk) == 1:
+                with self._condition:
+                    self._sent += 1
+                self._take(first, [error])
+                return
+            for item in chunk:
+                self._send([item])
+            return
+        with self._condition:
+            self._sent += len(chunk)
+        for task in tasks:
+            self._batch.send(task)
+
+    def _take(self, first: int, outcomes: list[Outcome]) -> None:
+        with self._condition:
+            for index, outcome in enumerate(outcomes, first):
+                self._outcomes[index] = outcome
+                self._arrived.append(index)
+            self._received += len(outcomes)
+            self._condition.notify_all()
+
+    # -- the reading thread -----------------------------------------------------------
+
+    def __iter__(self) -> ItemIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next result.
+
+        Args:
+            timeout: Seconds to wait; ``None``: until there is one.
+
+        Raises:
+            StopIteration: There is none left.
+            TimeoutError: The wait was too short; ``multiprocessing.TimeoutError``.
+            RuntimeError: The call raised ``StopIteration``; it is the cause.
+            BaseException: What the call raised. The iteration can go on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while True:
+                index = self._ready()
+                if index is not None:
+                    break
+                if self._exhausted and self._next >= self._sent:
+                    raise StopIteration
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise self._timeout_error
+                self._condition.wait(left)
+            outcome = self._outcomes.pop(index)
+            self._next += 1
+            self._condition.notify_all()
+        try:
+            return unwrap(outcome)
+        except StopIteration as error:
+            raise RuntimeError(f"the call for items[{index}] raised StopIteration") from error
+        finally:
+            del outcome
+
+    def _ready(self) -> int | None:
+        if self._ordered:
+            return self._next if self._next in self._outcomes else None
+        return self._arrived.popleft() if self._arrived else None
+
+    def unbound(self) -> None:
+        """Feed all items, whether anybody reads their results or not."""
+        with self._condition:
+            self._unread = float("inf")
+            self._condition.notify_all()
+
+    def stop(self) -> None:
+        """Feed no more items; drop those that have not begun."""
+        self._batch.cancel()
+        with self._condition:
+            self._stopped = True
+            self._condition.notify_all()
+
+    def join(self) -> None:
+        """Wait until no more items will be fed."""
+        self._thread.join()
+
+
+def _until_error(items: Iterator[Any], size: int) -> Iterator[tuple[list[Any], BaseException | None]]:
+    """Cut *items* into lists; with the last one comes what ended them."""
+    while True:
+        chunk: list[Any] = []
+        end: BaseException | None = None
+        while len(chunk) < size:
+            try:
+                chunk.append(next(items))
+            except BaseException as error:  # the user's iterator; StopIteration is its end
+                end = error
+                break
+        yield chunk, end
