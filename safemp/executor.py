@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, ParamSpec, TypeVar
 
 from safemp.batch import Batch, chunked
@@ -17,6 +18,7 @@ from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Outcome, Task
 from safemp.future import SafeFuture
+from safemp.results import unwrap
 from safemp.worker import name_of
 
 __all__ = ["SafeExecutor", "check_callable", "make_engine"]
@@ -329,7 +331,7 @@ class _Ordered:
                 index += 1
                 if more is not None:
                     self.send_next(more)
-                yield raise_or_return(outcome)
+                yield unwrap(outcome)
         finally:
             self._batch.cancel()
 
@@ -338,22 +340,9 @@ class _Ordered:
             while index not in self._outcomes:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError
+                    raise FutureTimeoutError
                 self._condition.wait(left)
             return self._outcomes.pop(index)
-
-
-def raise_or_return(outcome: Outcome) -> Any:
-    """Decode *outcome*: return the value, or raise the error."""
-    if isinstance(outcome, BaseException):
-        raise outcome
-    good, value = calls.decode_outcome(outcome)
-    if good:
-        return value
-    try:
-        raise value
-    finally:
-        del value
 
 
 _open: weakref.WeakSet[SafeExecutor] = weakref.WeakSet()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from safemp.executor import SafeExecutor, check_callable
-from safemp.results import Gather, ItemIterator
+from safemp.results import Feed, Gather, ItemIterator
 
 __all__ = ["close_shared", "imap", "imap_unordered", "map", "shared", "starmap"]
 
@@ -111,7 +111,7 @@ def _iterate(
         raise ValueError("buffersize must be None or > 0")
     executor = shared()
     window = max(chunksize, buffersize or 8 * executor._max_workers * chunksize)
-    return ItemIterator(
+    feed = Feed(
         executor._engine,
         fn,
         iterable,
@@ -121,6 +121,7 @@ def _iterate(
         unread=window,
         timeout_error=TimeoutError,
     )
+    return ItemIterator(feed, own=True)
 
 
 def _after_fork() -> None:

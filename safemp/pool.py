@@ -17,7 +17,7 @@ from safemp.codec import calls
 from safemp.engines import Engine
 from safemp.executor import _CallTask, check_callable, default_workers, make_engine
 from safemp.future import SafeFuture
-from safemp.results import Gather, ItemIterator
+from safemp.results import Feed, Gather, ItemIterator
 
 __all__ = ["AsyncResult", "Pool"]
 
@@ -174,12 +174,12 @@ class Pool:
         start = (initializer, tuple(initargs)) if initializer is not None else None
         self._processes = processes
         self._engine = make_engine(engine, processes, context, start, maxtasksperchild, eager=True, name="safemp-pool")
-        self._iterators: weakref.WeakSet[ItemIterator] = weakref.WeakSet()
+        self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
         self._callback_thread: threading.Thread | None = None
         self._callback_lock = threading.Lock()
         self._state = RUN
-        self._finalizer = weakref.finalize(self, _end, self._engine, self._callbacks)
+        self._finalizer = weakref.finalize(self, _end, self._engine, self._callbacks, self._feeds)
         self._finalizer.atexit = False
         _open.add(self)
 
@@ -321,7 +321,7 @@ class Pool:
         check_callable(func)
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
-        iterator = ItemIterator(
+        feed = Feed(
             self._engine,
             func,
             iterable,
@@ -331,8 +331,8 @@ class Pool:
             unread=_UNREAD + chunksize,
             timeout_error=PoolTimeoutError,
         )
-        self._iterators.add(iterator)
-        return iterator
+        self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
+        return ItemIterator(feed, own=False)
 
     # -- callbacks --------------------------------------------------------------------
 
@@ -357,19 +357,19 @@ class Pool:
         if self._state != RUN:
             return
         self._state = CLOSE
-        iterators = list(self._iterators)
-        if not iterators:
+        if not any(feed.alive() for feed in self._feeds):
             self._engine.close(wait=False)
             return
-        for iterator in iterators:
-            iterator.unbound()
-        threading.Thread(target=_close_after, args=(iterators, self._engine), name="safemp-closer", daemon=True).start()
+        for feed in self._feeds:
+            feed.unbound()
+        closer = threading.Thread(target=_close_after, args=(list(self._feeds), self._engine), name="safemp-closer", daemon=True)
+        closer.start()
 
     def terminate(self) -> None:
         """End the workers now. Calls under way fail."""
         self._state = TERMINATE
-        for iterator in list(self._iterators):
-            iterator.stop()
+        for feed in self._feeds:
+            feed.stop()
         self._finalizer.detach()
         _open.discard(self)
         self._engine.kill(signal.SIGTERM)
@@ -384,8 +384,8 @@ class Pool:
         """
         if self._state == RUN:
             raise ValueError("Pool is still running")
-        for iterator in list(self._iterators):
-            iterator.join()
+        for feed in self._feeds:
+            feed.join()
         self._engine.close()
         self._finalizer.detach()
         _open.discard(self)
@@ -434,14 +434,16 @@ def _run_callbacks(results: queue.SimpleQueue[AsyncResult | None]) -> None:
         del result
 
 
-def _close_after(iterators: list[ItemIterator], engine: Engine) -> None:
-    for iterator in iterators:
-        iterator.join()
+def _close_after(feeds: list[Feed], engine: Engine) -> None:
+    for feed in feeds:
+        feed.join()
     engine.close(wait=False)
 
 
-def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None]) -> None:
+def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None], feeds: list[Feed]) -> None:
     """Clean up behind a pool that nobody refers to any more."""
+    for feed in feeds:
+        feed.stop()
     engine.kill(signal.SIGTERM)
     callbacks.put(None)
 

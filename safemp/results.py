@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from safemp.codec import calls
 from safemp.codec.frames import Kind
 from safemp.engines import Engine, Outcome
 
-__all__ = ["Gather", "ItemIterator", "outcome_failed", "unwrap"]
+__all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
 
 def unwrap(outcome: Outcome) -> Any:
@@ -124,7 +125,7 @@ class Gather:
         return [unwrap(outcome) for outcome in self._outcomes if outcome is not None]
 
 
-class ItemIterator:
+class Feed:
     """Results of a map, one by one, while a thread feeds its items to the workers.
 
     Args:
@@ -135,7 +136,7 @@ class ItemIterator:
         chunksize: Items that go to a worker together, at least 1.
         ordered: Give results in the order of the items; else as they come.
         window: Items that may be under way.
-        unread: Results that may wait to be read before feeding pauses.
+        unread: Items that may be read ahead of the results taken.
         timeout_error: What ``next(timeout)`` raises.
 
     Raises:
@@ -204,7 +205,7 @@ class ItemIterator:
             self._condition.notify_all()
 
     def _room(self) -> bool:
-        return self._sent - self._received < self._window and len(self._outcomes) < self._unread
+        return self._sent - self._received < self._window and self._sent - self._next < self._unread
 
     def _send(self, chunk: list[Any]) -> None:
         first = self._sent
@@ -234,24 +235,8 @@ class ItemIterator:
 
     # -- the reading thread -----------------------------------------------------------
 
-    def __iter__(self) -> ItemIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> Any:
-        """Return the next result.
-
-        Args:
-            timeout: Seconds to wait; ``None``: until there is one.
-
-        Raises:
-            StopIteration: There is none left.
-            TimeoutError: The wait was too short; ``multiprocessing.TimeoutError``.
-            RuntimeError: The call raised ``StopIteration``; it is the cause.
-            BaseException: What the call raised. The iteration can go on.
-        """
+    def next(self, timeout: float | None) -> Any:
+        """Return the next result: see ``ItemIterator.next``."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while True:
@@ -292,9 +277,48 @@ class ItemIterator:
             self._stopped = True
             self._condition.notify_all()
 
+    def alive(self) -> bool:
+        """Tell whether items are still being fed."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Wait until no more items will be fed."""
         self._thread.join()
+
+
+class ItemIterator:
+    """Iterates over the results of a map; ``next`` takes a timeout.
+
+    Args:
+        feed: Where they come from.
+        own: Stop feeding when nobody refers to this iterator any more.
+    """
+
+    def __init__(self, feed: Feed, *, own: bool) -> None:
+        self._feed = feed
+        if own:
+            weakref.finalize(self, feed.stop).atexit = False
+
+    def __iter__(self) -> ItemIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._feed.next(None)
+
+    def next(self, timeout: float | None = None) -> Any:
+        """Return the next result.
+
+        Args:
+            timeout: Seconds to wait; ``None``: until there is one.
+
+        Raises:
+            StopIteration: There is none left.
+            TimeoutError: The wait was too short (of a ``Pool``:
+                ``multiprocessing.TimeoutError``).
+            RuntimeError: The call raised ``StopIteration``; it is the cause.
+            BaseException: What the call raised. The iteration can go on.
+        """
+        return self._feed.next(timeout)
 
 
 def _until_error(items: Iterator[Any], size: int) -> Iterator[tuple[list[Any], BaseException | None]]:
