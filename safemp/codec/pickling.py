@@ -380,13 +380,14 @@ class _Defined:
         return _define, (self.definitions,)
 
 
-def _define(definitions: list[Any]) -> _Defined:
+def _define(definitions: list[Any]) -> None:
     for key, attrs, groups in definitions:
         namespaces.define(key, attrs, groups, _loads)
-    return _MARK
 
 
-_MARK = _Defined([])
+_PREFIX = b"\x8c" + bytes([len(__name__)]) + __name__.encode() + b"\x94\x8c\x07_define"
+_PREFIX_AT = 11
+"""Where a definitions pickle names its loader: behind PROTO (2 bytes) and FRAME (9)."""
 
 
 def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
@@ -508,16 +509,11 @@ def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
     Raises:
         BaseException: Whatever user code raises while it is loaded.
     """
-    found = _loads(stream, buffers=buffers)
-    if found is not _MARK:
-        return found
-    unpickler = Unpickler(_At(stream), buffers=buffers)
-    unpickler.load()
-    return unpickler.load()
-
-
-def _At(stream: Buffer) -> BytesIO:
-    return BytesIO(stream)
+    if stream[_PREFIX_AT : _PREFIX_AT + len(_PREFIX)] != _PREFIX:
+        return _loads(stream, buffers=buffers)
+    file = BytesIO(stream)
+    Unpickler(file).load()
+    return Unpickler(file, buffers=buffers).load()
 
 
 # -- the walker's view ----------------------------------------------------------------

@@ -29,6 +29,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -40,6 +41,7 @@ from safemp.engines import Function, Outcome, Task, child, system, wire
 from safemp.engines.crash import InitializerError, WorkerCrashed, how_it_ended
 from safemp.engines.ledger import LOADING, Ledger, Progress, unpack_outcomes
 from safemp.engines.wire import Message
+from safemp.errors import SafempError
 
 __all__ = ["LocalEngine"]
 
@@ -120,8 +122,9 @@ class _Worker:
         self.ledger.close()
         if self.pidfd != self.process.sentinel:
             os.close(self.pidfd)
-        with contextlib.suppress(ValueError):
-            self.process.close()
+        if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
+            with contextlib.suppress(ValueError):
+                self.process.close()
 
 
 class LocalEngine:
@@ -297,6 +300,9 @@ class LocalEngine:
         try:
             while self._step():
                 pass
+        except BaseException as error:
+            self._collapse(error)
+            raise
         finally:
             self._poller.close()
             self._wake_r.close()
@@ -484,7 +490,7 @@ class LocalEngine:
         task.done += len(outcomes)
         if task.done >= task.count:
             self._finish(worker)
-        task.deliver(first, outcomes)
+        _hand_over(task, first, outcomes)
 
     def _finish(self, worker: _Worker) -> None:
         with self._lock:
@@ -580,7 +586,7 @@ class LocalEngine:
         fresh: list[Outcome] = list(progress.outcomes[max(0, first - progress.base) :])
         if fresh:
             task.done += len(fresh)
-            task.deliver(first, fresh)
+            _hand_over(task, first, fresh)
         if task.done >= task.count:
             return
         if progress.state == LOADING and task.count - task.done > 1 and self._killed is None:
@@ -590,7 +596,20 @@ class LocalEngine:
         item = None if task.function is None else task.first + index
         task.done += 1
         self._requeue(task)
-        task.deliver(index, [WorkerCrashed(task.name, item, pid, exitcode)])
+        _hand_over(task, index, [WorkerCrashed(task.name, item, pid, exitcode)])
+
+    def _collapse(self, error: BaseException) -> None:
+        """End with a defect of our own: nobody may be left waiting."""
+        broken = SafempError(f"the pool has failed, by a defect in safemp: {type(error).__name__}: {error}")
+        broken.__cause__ = error
+        with self._lock:
+            left = self._break(broken)
+            for worker in self.workers.values():
+                self._signal(worker, signal.SIGKILL)
+                if worker.task is not None and worker.task.done < worker.task.count:
+                    left.append(worker.task)
+        for task in left:
+            task.deliver_same(_again(broken))
 
     def _requeue(self, task: Task) -> None:
         """Put what is left of a begun task first in the queue."""
@@ -604,6 +623,14 @@ class LocalEngine:
                 self._wake()
                 return
         task.deliver_same(WorkerCrashed(task.name, None, None, None, f"{task.name} was not run: the pool was ended"))
+
+
+def _hand_over(task: Task, first: int, outcomes: list[Outcome]) -> None:
+    """Deliver; a callback that raises (``SystemExit``, say) ends nothing but itself."""
+    try:
+        task.deliver(first, outcomes)
+    except BaseException:
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))  # type: ignore[arg-type]
 
 
 def _again(error: BaseException) -> BaseException:

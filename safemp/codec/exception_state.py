@@ -1,0 +1,206 @@
+"""The state of an exception, read and written past all code of its class.
+
+An exception keeps state in four places: ``args``; C members of its builtin bases
+(``OSError.errno``, ``StopIteration.value``, ...); slots; ``__dict__``. All are reached
+through the descriptors of the class that defines them, so neither a constructor nor a
+property, ``__getattr__``, ``__setattr__`` or read-only ``args`` of the user's runs.
+
+Rule 1: ``read_state`` leaves out what a new object has anyway: most states are small.
+Rule 2: ``make`` and ``write_state`` load by name in another process. Their names,
+their arguments and the keys of a state are a wire format.
+"""
+
+from __future__ import annotations
+
+import builtins
+from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import Any, TypeAlias
+
+from safemp.codec.statics import class_dict, mro
+from safemp.codec.tracebacks import decode_traceback, encode_traceback
+
+__all__ = [
+    "State",
+    "group_of",
+    "is_builtin",
+    "linked",
+    "make",
+    "raw_dict",
+    "read_links",
+    "read_members",
+    "read_state",
+    "read_tail",
+    "text_of",
+    "write_state",
+]
+
+NO_TEXT = "<exception str() failed>"
+"""What ``traceback`` prints for an exception whose ``__str__`` raises."""
+
+State: TypeAlias = dict[str, Any]
+"""``args``: tuple; ``members``: ``{"Class.name": value}`` of C members and slots;
+``dict``; ``cause``, ``context``: exceptions; ``suppress``: bool; ``tb``: a wire value."""
+
+_BUILTIN = frozenset(value for value in vars(builtins).values() if isinstance(value, type))
+_GROUP: Any = getattr(builtins, "BaseExceptionGroup", None)  # 3.11
+
+_base_of = type.__dict__["__base__"].__get__
+_qualname_of = type.__dict__["__qualname__"].__get__
+_space = class_dict(BaseException)
+_dict, _args, _tb = (_space[name] for name in ("__dict__", "args", "__traceback__"))
+_cause, _context, _suppress = (_space[name] for name in ("__cause__", "__context__", "__suppress_context__"))
+
+_NOT_STATE = frozenset(
+    {_suppress, _space.get("__weakref__")}
+    | ({class_dict(_GROUP)["message"], class_dict(_GROUP)["exceptions"]} if _GROUP else set())
+)
+"""Members that travel by themselves (the last two, which are read-only, through ``make``)."""
+
+_GETSETS = {OSError: ("characters_written",), UnicodeError: ("encoding", "object", "start", "end", "reason")}
+"""State of builtins behind getters: the first everywhere, the others where a Python has them so."""
+
+
+def is_builtin(cls: type) -> bool:
+    """Tell whether *cls* is one of Python's own, whose state we know."""
+    return cls in _BUILTIN
+
+
+def text_of(exc: BaseException) -> str:
+    """Return ``str(exc)``, or ``NO_TEXT``. Never raises; runs the user's ``__str__``."""
+    try:
+        return str.__str__(str(exc))  # an exact str, also of a subclass
+    except BaseException:  # user code
+        return NO_TEXT
+
+
+def raw_dict(exc: BaseException) -> dict[str, Any]:
+    """Return the true ``__dict__`` of *exc*, made if need be."""
+    found: dict[str, Any] = _dict.__get__(exc)
+    return found
+
+
+def group_of(exc: BaseException) -> tuple[str, list[BaseException]] | None:
+    """Return message and members if *exc* is a group; past its own properties."""
+    if _GROUP is None or _GROUP not in mro(type(exc)):
+        return None
+    space = class_dict(_GROUP)
+    return space["message"].__get__(exc), list(space["exceptions"].__get__(exc))
+
+
+def read_links(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Return ``(__cause__, __context__)``."""
+    return _cause.__get__(exc), _context.__get__(exc)
+
+
+def linked(exc: BaseException) -> list[BaseException]:
+    """Return the exceptions that Python itself ties to *exc*: cause, context, members."""
+    group = group_of(exc)
+    return [other for other in (*read_links(exc), *(group[1] if group else ())) if other is not None]
+
+
+def _members(exc: BaseException) -> list[tuple[str, Any, type]]:
+    """List ``(key, descriptor, owner)`` of every C member and slot."""
+    found = []
+    for owner in mro(type(exc)):
+        space = class_dict(owner)
+        getsets = _GETSETS.get(owner, ())
+        for name, descriptor in list(space.items()):
+            kind = type(descriptor)
+            if (kind is MemberDescriptorType and descriptor not in _NOT_STATE) or (
+                kind is GetSetDescriptorType and name in getsets
+            ):
+                found.append((f"{_qualname_of(owner)}.{name}", descriptor, owner))
+    return found
+
+
+def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
+    """Return the C members and, unless *slots* is false, the slots of *exc*."""
+    values: dict[str, Any] = {}
+    for key, descriptor, owner in _members(exc):
+        builtin = owner in _BUILTIN
+        if key in values or not (slots or builtin):
+            continue
+        try:
+            value = descriptor.__get__(exc)
+        except Exception:  # AttributeError: empty; C getters may raise others
+            continue
+        # An empty C member reads as None too, and for some that is not the same:
+        # OSError with filename None prints a file called "None".
+        if value is not None or not builtin:
+            values[key] = value
+    return values
+
+
+def read_tail(exc: BaseException) -> State:
+    """Return what no class looks after itself: links, suppression, traceback."""
+    state: State = {}
+    cause, context = read_links(exc)
+    if cause is not None:
+        state["cause"] = cause
+    if context is not None:
+        state["context"] = context
+    if _suppress.__get__(exc):
+        state["suppress"] = True
+    tb = encode_traceback(_tb.__get__(exc))
+    if tb is not None:
+        state["tb"] = tb
+    return state
+
+
+def read_state(exc: BaseException) -> State:
+    """Return the whole state of *exc*, for ``write_state``. Borrows its values."""
+    state = read_tail(exc)
+    state["args"] = _args.__get__(exc)
+    members = read_members(exc)
+    if members:
+        state["members"] = members
+    space = raw_dict(exc)
+    if space:
+        state["dict"] = space
+    return state
+
+
+def make(cls: type[BaseException], *group: Any) -> BaseException:
+    """Make an exception without its ``__new__`` and ``__init__``.
+
+    Args:
+        cls: Its class.
+        group: Message and members, for an exception group.
+    """
+    base: type | None = cls
+    # The first C-level __new__ along __base__ is the one that CPython calls safe for
+    # this layout; looking along the MRO finds the wrong one for two builtin bases.
+    while base is not None:
+        new = class_dict(base).get("__new__")
+        if type(new) is BuiltinFunctionType:
+            made: BaseException = new(cls, *group)
+            return made
+        base = _base_of(base)
+    raise TypeError(f"cannot make {cls!r}: not an exception class")
+
+
+def write_state(exc: BaseException, state: State) -> None:
+    """Fill *exc* with what ``read_state`` returned.
+
+    Members that its class does not have here are left out.
+    """
+    if "args" in state:
+        _args.__set__(exc, state["args"])
+    if "dict" in state:
+        raw_dict(exc).update(state["dict"])
+    members = state.get("members")
+    if members:
+        descriptors = {key: descriptor for key, descriptor, _ in reversed(_members(exc))}
+        for key, value in members.items():
+            try:
+                descriptors[key].__set__(exc, value)
+            except Exception:  # another version of the class, or a read-only member
+                continue
+    if state.get("cause") is not None:
+        _cause.__set__(exc, state["cause"])
+    if state.get("context") is not None:
+        _context.__set__(exc, state["context"])
+    _suppress.__set__(exc, bool(state.get("suppress", False)))  # setting a cause has set it
+    tb = decode_traceback(state.get("tb"))
+    if tb is not None:
+        _tb.__set__(exc, tb)
