@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -33,6 +34,8 @@ PATIENCE = 120.0
 
 START_UP = 60.0
 """Seconds that the other process gets beside its deadline. Picked, not measured."""
+
+_WIDTH = 95
 
 _ROW = "  {:>2}  {:<33} {:>6}  {:<20}  {:<25}"
 
@@ -110,8 +113,8 @@ def what_happened_came_back(outcomes: list[Outcome], *, openai: bool) -> Promise
     answers = [p for p in BATCH if p.status == 200]
     answered = sum(o == p.reply for p, o in zip(BATCH, outcomes, strict=True) if p.status == 200)
     seen = [
-        f"{answered} of {len(answers)} answers, and {whole} of {len(refused)} errors, each as its own class",
-        "with status_code, body and response.",
+        f"{answered} of {len(answers)} answers, and {whole} of {len(refused)} errors, "
+        "each as its own class with status_code, body and response.",
     ]
     return Promise("What happened always comes back.", answered == len(answers) and whole == len(refused), seen)
 
@@ -147,17 +150,20 @@ def _today(url: str, deadline: float, openai: bool) -> Iterator[subprocess.Popen
     command = [sys.executable, "-m", "safemp.demo.today", url, str(deadline), "openai" if openai else "builtin"]
     with subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closed by our end, whatever that is; then it ends, too
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
+        lifeline, process.stdin = process.stdin, None  # or communicate() would close it
         try:
             yield process
         finally:
             if process.poll() is None:  # not reaped, so the number is still that of our process and its group
                 os.killpg(process.pid, signal.SIGKILL)
+            if lifeline is not None:
+                lifeline.close()
 
 
 def _result_of(process: subprocess.Popen[str], deadline: float) -> dict[str, Any]:
@@ -218,7 +224,7 @@ def _print_today(today: dict[str, Any], deadline: float, served: int) -> None:
     print(f"  The server answered {served} requests; {_count(today['outcomes'])} answers came back in {deadline:g} s.")
     if today["said"]:
         print("  The thread that reads the answers had died, and every later call waits for ever:")
-        print(f"    {today['said']}")
+        _print_wrapped(today["said"], "    ")
 
 
 def _print_promises(promises: list[Promise]) -> None:
@@ -226,5 +232,9 @@ def _print_promises(promises: list[Promise]) -> None:
     for number, promise in enumerate(promises, 1):
         print(f"  {number}  {'kept' if promise.kept else 'BROKEN':<6}  {promise.text}")
         for line in promise.seen:
-            print(f"             {line}")
+            _print_wrapped(line, " " * 13)
     sys.stdout.flush()
+
+
+def _print_wrapped(text: str, indent: str) -> None:
+    print(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False))

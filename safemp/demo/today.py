@@ -1,7 +1,8 @@
 """The batch through ``multiprocessing.Pool``: what happens today.
 
-Run as ``python -m safemp.demo.today URL DEADLINE openai|builtin`` in a process of its
+Run as ``python -m safemp.demo.today URL DEADLINE openai|builtin`` in a session of its
 own, for the pool may never answer. It prints one line of JSON and leaves no process.
+It ends when its standard input does: with whoever started it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import multiprocessing
 import multiprocessing.pool
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -70,7 +72,14 @@ def _end(pool: multiprocessing.pool.Pool) -> None:
         worker.join()
 
 
+def _end_with_caller() -> None:
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    if os.getpgrp() == os.getpid():  # else the group is not ours to kill
+        threading.Thread(target=_end_with_caller, daemon=True).start()
     found = main(sys.argv[1], float(sys.argv[2]), sys.argv[3] == "openai")
     print(json.dumps(found), flush=True)
     os._exit(0)  # a thread of the pool that still waits must not keep us
