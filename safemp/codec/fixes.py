@@ -7,7 +7,7 @@ about theirs. A module that is not loaded has no instances, so none is imported 
 from __future__ import annotations
 
 import sys
-from types import FunctionType
+from collections.abc import Sequence
 from typing import Any
 
 from safemp.codec import statics
@@ -31,7 +31,6 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("types", "AsyncGeneratorType"): "collect it first, and send the list",
     ("types", "FrameType"): "send what you need of it: traceback.extract_stack(frame)",
     ("types", "TracebackType"): "send the exception itself, or traceback.format_tb(tb)",
-    ("types", "MappingProxyType"): "send dict(...) of it",
     ("builtins", "memoryview"): "send bytes(...) of it",
     ("weakref", "ref"): "send the object itself, and make the weak reference in the worker",
     ("weakref", "WeakValueDictionary"): "send dict(...) of it",
@@ -78,49 +77,56 @@ _ADVICE: dict[tuple[str, str], str] = {
 """``(module, name)`` of a type to what to type. A subclass takes its nearest base's."""
 
 
-def fix_for(obj: Any, owner: Any, own_error: bool) -> str:
+def fix_for(obj: Any, holders: Sequence[type], raised: bool) -> str:
     """Advise what to do about culprit *obj*.
 
     Args:
         obj: The culprit.
-        owner: The object that holds it as an attribute, or ``None``.
-        own_error: Pickling ended in an error which *obj*'s own class raised.
+        holders: Types of the objects whose state leads to it, nearest first.
+        raised: Pickling it ended in an error; ``False``: it was not found under its name.
 
     Returns:
         One line. Runs no code of the user's classes.
     """
     cls = type(obj)
-    known = _known()
-    for base in statics.mro(cls):
-        for kind, text in known:
-            if base is kind:
-                return _with_owner(text, owner)
-        if own_error and base is not object and base.__flags__ & _HEAP_TYPE:
-            for method in ("__reduce_ex__", "__reduce__", "__getstate__"):
-                if method in statics.class_dict(base):
-                    return f"mend {method} of {statics.type_name(base)}: it raised"
-    if cls is FunctionType or issubclass(cls, type):
+    advice = _known_advice(cls)
+    for holder in holders:  # what is inside a thread pool is out of the user's hands; the pool is not
+        of_holder = None if _is_the_users(holder) else _known_advice(holder)
+        if of_holder is not None:
+            return f"{of_holder} (the {statics.type_name(holder)})"
+        if _is_the_users(holder):
+            break
+    owner = next((holder for holder in holders if _is_the_users(holder)), None)
+    drop = "" if owner is None else f"drop it in __getstate__ of {statics.type_name(owner)}"
+    if advice is not None:
+        return f"{advice}; or {drop}" if drop else advice
+    for base in statics.mro(cls) if raised else ():
+        for method in ("__reduce_ex__", "__reduce__", "__getstate__"):
+            if method in statics.class_dict(base) and statics.is_heap_type(base):
+                return f"mend {method} of {statics.type_name(base)}: it raised"
+    if not raised:
         return "define it at the top level of an importable module, under its own name"
-    if owner is not None:
-        return f"drop it in __getstate__ of {statics.type_name(type(owner))}, or make it in the worker"
+    if drop:
+        return f"{drop}, or make it in the worker"
     return "send what it is made from, and make it in the task or in an initializer"
 
 
-_HEAP_TYPE = 1 << 9
-"""``Py_TPFLAGS_HEAPTYPE``: made by a ``class`` statement (or like one)."""
+def _known_advice(cls: type) -> str | None:
+    known = [(_type_at(*where), where, text) for where, text in _ADVICE.items()]
+    for base in statics.mro(cls):
+        for kind, where, text in known:
+            # The name of a static type of C is not the user's to give.
+            named = where[0] == "builtins" and not statics.is_heap_type(base) and statics.type_name(base) == where[1]
+            if base is kind or named:
+                return text
+    return None
 
 
-def _with_owner(advice: str, owner: Any) -> str:
-    if owner is None:
-        return advice
-    return f"{advice}; drop it in __getstate__ of {statics.type_name(type(owner))}"
+def _type_at(module: str, name: str) -> Any:
+    space = getattr(sys.modules.get(module), "__dict__", None)
+    return space.get(name) if type(space) is dict else None
 
 
-def _known() -> list[tuple[type, str]]:
-    found: list[tuple[type, str]] = []
-    for (module, name), text in _ADVICE.items():
-        space = getattr(sys.modules.get(module), "__dict__", None)
-        kind = space.get(name) if type(space) is dict else None
-        if isinstance(kind, type):
-            found.append((kind, text))
-    return found
+def _is_the_users(cls: type) -> bool:
+    module, dot, _ = statics.type_name(cls).partition(".")
+    return statics.is_heap_type(cls) and bool(dot) and module not in sys.stdlib_module_names

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from safemp.codec import statics
 
-__all__ = ["Edge", "Node", "expression", "key_text", "owner_of"]
+__all__ = ["Edge", "Node", "expression", "holders_of", "key_text"]
 
 
 class Edge(IntEnum):
@@ -57,6 +57,8 @@ _VIEWS = frozenset({type({}.keys()), type({}.values()), type(OrderedDict().keys(
 _KEYS = (str, int, bytes, bool, type(None))
 _LONGEST_KEY = 80
 """Characters of a dict key that a path spells out. Picked, not measured."""
+_MOST_HOLDERS = 10
+"""Objects above a culprit that a fix may name. Picked, not measured."""
 _MOST_SEARCHED = 1000
 """Elements of an attribute that are searched for a culprit. Picked, not measured."""
 
@@ -102,16 +104,15 @@ def expression(node: Node, steps: dict[int, _Step | None]) -> str:
     return "".join(reversed(before)) + "".join(after)
 
 
-def owner_of(node: Node) -> Any:
-    """Return the nearest object above *node* that holds it as an attribute, or ``None``."""
+def holders_of(node: Node) -> list[type]:
+    """List the types of the few nearest objects above *node* whose state leads to it, nearest first."""
+    found: list[type] = []
     above = node[1]
-    while above is not None:
-        if node[2] in _STATES or (node[2] is Edge.REDUCE and type(above[0]) not in _PLAIN):
-            return above[0]
-        if node[2] is Edge.TEXT:
-            return None
+    while above is not None and node[2] is not Edge.TEXT and len(found) < _MOST_HOLDERS:
+        if node[2] in _STATES or node[2] is Edge.REDUCE:
+            found.append(type(above[0]))
         node, above = above, above[1]
-    return None
+    return found
 
 
 def _chain(node: Node | None) -> list[Node]:

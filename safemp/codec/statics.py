@@ -10,8 +10,18 @@ from __future__ import annotations
 from types import BuiltinFunctionType, CellType, GetSetDescriptorType, MappingProxyType, MemberDescriptorType
 from typing import Any
 
-__all__ = ["class_dict", "has_data_descriptor", "instance_dict", "lookup", "members", "mro", "type_name"]
+__all__ = [
+    "class_dict",
+    "has_data_descriptor",
+    "instance_dict",
+    "is_heap_type",
+    "lookup",
+    "members",
+    "mro",
+    "type_name",
+]
 
+_flags_of = type.__dict__["__flags__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
 _dict_of = type.__dict__["__dict__"].__get__
 _module_of = type.__dict__["__module__"].__get__
@@ -35,6 +45,11 @@ def class_dict(cls: type) -> MappingProxyType[str, Any]:
     """Return the true ``__dict__`` of *cls*."""
     found: MappingProxyType[str, Any] = _dict_of(cls)
     return found
+
+
+def is_heap_type(cls: type) -> bool:
+    """Tell whether *cls* was made by a ``class`` statement or like one, not in C as a static type."""
+    return bool(_flags_of(cls) & 1 << 9)  # Py_TPFLAGS_HEAPTYPE
 
 
 def lookup(cls: type, name: str) -> Any:

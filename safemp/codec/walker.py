@@ -19,16 +19,15 @@ a ``KeyboardInterrupt`` counts only when it can be had again: otherwise it is th
 
 from __future__ import annotations
 
-import abc
 import copyreg
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from enum import EnumMeta
-from types import FunctionType
+from collections.abc import Iterable, Mapping, Sequence
+from types import FunctionType, TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from safemp.codec import statics
+from safemp.codec.by_value import class_parts, function_parts
 from safemp.codec.fixes import fix_for
-from safemp.codec.paths import Edge, Node, expression, key_text, owner_of
+from safemp.codec.paths import Edge, Node, expression, holders_of
 from safemp.errors import Culprit
 
 __all__ = ["Semantics", "find_culprits"]
@@ -41,14 +40,10 @@ _ATOMS = frozenset(
 """Types whose exact instances always pickle and hold nothing."""
 
 _NEWOBJ: Any = copyreg.__newobj__  # type: ignore[attr-defined]
-_ENUM_OWN = frozenset(
-    {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"}
-)
-"""What ``EnumMeta`` makes anew from the members."""
-_HEAP_TYPE = 1 << 9
-"""``Py_TPFLAGS_HEAPTYPE``: made by a ``class`` statement (or like one)."""
 _LONGEST_REASON = 300
 """Characters of an error that are shown. Picked, not measured."""
+
+_traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 
 _Memo: TypeAlias = dict[int, Any]
 
@@ -103,8 +98,9 @@ def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, lim
         try:
             below = _below(node, semantics, memo)
         except BaseException as error:
+            traceback = _users_part(_traceback_of(error))  # before the same error is raised again
             if _stands(error, obj, semantics):
-                found.append((node, error))
+                found.append((node, BaseException.with_traceback(error, traceback)))
             continue
         below.reverse()
         stack += below
@@ -149,10 +145,17 @@ def _culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
         reason=_reason(error),
-        fix=fix_for(obj, owner_of(node), raised is not None),
+        fix=fix_for(obj, holders_of(node), raised is not None),
         _obj=obj,
         _error=raised,
     )
+
+
+def _users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Let a traceback begin where the user's code does."""
+    while traceback is not None and str(traceback.tb_frame.f_globals.get("__name__")).startswith("safemp."):
+        traceback = traceback.tb_next
+    return traceback
 
 
 def _reason(error: BaseException) -> str:
@@ -162,10 +165,13 @@ def _reason(error: BaseException) -> str:
         text = str.__str__(str(error))
     except BaseException:  # a __str__ that raises, exits or recurses
         return name
+    ours = type(error) is _NotFoundError or name in ("TypeError", "_pickle.PicklingError")
+    if ours and text.startswith("Can't pickle ") and ": " in text:
+        text = text.rpartition(": ")[2]  # the rest is the object's repr
     text = " ".join(text[: 4 * _LONGEST_REASON].split())
     if len(text) > _LONGEST_REASON:
         text = text[: _LONGEST_REASON - 1] + "…"
-    if not text or type(error) is _NotFoundError or name in ("TypeError", "_pickle.PicklingError"):
+    if not text or ours:
         return text or name
     return f"{name}: {text}"
 
@@ -294,9 +300,9 @@ def _below_global(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
         return []
     parts: list[tuple[Any, str, str]] = []
     if type(obj) is FunctionType:
-        _function_parts(obj, semantics, parts.append)
-    elif obj.__flags__ & _HEAP_TYPE:
-        _class_parts(obj, parts.append)
+        function_parts(obj, semantics.globals_of(obj), parts.append)
+    elif statics.is_heap_type(obj):
+        class_parts(obj, parts.append)
     else:  # type(None) and other types of the interpreter have ways of their own
         semantics.dump(obj)
     return [
@@ -304,67 +310,3 @@ def _below_global(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
         for part, before, after in parts
         if type(part) not in _ATOMS and id(part) not in memo
     ]
-
-
-_Put: TypeAlias = Callable[[tuple[Any, str, str]], None]
-"""Takes a part, what goes in front of the path so far, and what after it."""
-
-
-def _function_parts(function: FunctionType, semantics: Semantics, put: _Put) -> None:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            put((cell.cell_contents, "", f".__closure__[{name!r}]"))
-        except ValueError:  # an empty cell
-            continue
-    for i, value in enumerate(function.__defaults__ or ()):
-        put((value, "", f".__defaults__[{i}]"))
-    for attribute in ("__kwdefaults__", "__annotations__"):
-        for name, value in (getattr(function, attribute) or {}).items():
-            put((value, "", f".{attribute}[{name!r}]"))
-    for name, value in function.__dict__.items():
-        put((value, "", _dot(name)))
-    for attribute in ("__module__", "__doc__"):
-        put((getattr(function, attribute), "", f".{attribute}"))
-    for name, value in semantics.globals_of(function).items():
-        put((value, "", f".__globals__[{name!r}]"))
-
-
-def _class_parts(cls: type, put: _Put) -> None:
-    """Mirror cloudpickle's ``_class_getnewargs`` and ``_class_getstate`` (3.1)."""
-    space = dict(statics.class_dict(cls))
-    put((type(cls), "type(", ")"))
-    bases = "__orig_bases__" if "__orig_bases__" in space else "__bases__"
-    for i, base in enumerate(getattr(cls, bases)):
-        put((base, "", f".{bases}[{i}]"))
-    left_out = {"__weakref__", "__dict__", "__annotate_func__", "_abc_impl"}
-    if isinstance(space.get("__dict__"), property):
-        left_out.discard("__dict__")
-    slots = space.get("__slots__", ())
-    left_out.update([slots] if isinstance(slots, str) else slots)
-    if issubclass(type(cls), EnumMeta):
-        for name, member in space["_member_map_"].items():
-            left_out.add(name)
-            put((member._value_, "", f".{name}._value_"))
-        left_out |= _ENUM_OWN
-    if "_abc_impl" in space:
-        # The registered classes; ``abc`` keeps them in C, and this is how cloudpickle asks for them.
-        for i, reference in enumerate(abc._get_dump(cls)[0]):  # type: ignore[attr-defined]
-            put((reference(), "list(abc._get_dump(", f")[0])[{i}]()"))
-    inherited: dict[str, Any] = {}
-    for base in reversed(cls.__bases__):
-        inherited.update(statics.class_dict(base))
-    for name, value in space.items():
-        if name not in left_out and not (name in inherited and inherited[name] is value):
-            put((value, "", _dot(name) if _reads_as_itself(value) else f".__dict__[{name!r}]"))
-
-
-def _reads_as_itself(value: Any) -> bool:
-    """Tell whether an attribute of a class that holds *value* gives *value* (or what it wraps)."""
-    kind = type(value)
-    if kind is classmethod:
-        return type(value.__func__) is FunctionType
-    return kind in (FunctionType, staticmethod, property) or statics.lookup(kind, "__get__") is None
-
-
-def _dot(name: str) -> str:
-    return f".{name}" if name.isidentifier() else f".__dict__[{key_text(name) or ascii(name)}]"

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import socket
 import sys
-import threading
 import types
 import typing
 
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safemp.codec.pickling import Semantics
 from safemp.codec.walker import find_culprits
 from tests.unit.cloud_semantics import CloudSemantics
 
@@ -160,7 +160,6 @@ def unconnected():
 
 PLANTS = [
     lambda: (x for x in ()),
-    threading.Lock,
     unconnected,
     sys._getframe,
     lambda: Refuses(),
@@ -223,13 +222,14 @@ def evaluate(path, root):
     return eval(compile(tree, path, "eval"), {"root": root, "cell": cell})
 
 
+@pytest.mark.parametrize("semantics", [CloudSemantics, Semantics])
 @settings(max_examples=400, deadline=None)
 @given(recipes)
-def test_found_is_planted(recipe):
+def test_found_is_planted(semantics, recipe):
     """Every planted object is found, nothing else is, and each path evaluates to its object."""
     plants = []
     root = build(recipe, plants)
-    found = find_culprits([("root", root)], CloudSemantics())
+    found = find_culprits([("root", root)], semantics())
 
     assert {id(c.get()) for c in found} == {id(plant) for plant in plants}
     assert len(found) == len(plants)
@@ -237,30 +237,32 @@ def test_found_is_planted(recipe):
         assert evaluate(culprit.path, root) is culprit.get()
 
 
+@pytest.mark.parametrize("semantics", [CloudSemantics, Semantics])
 @settings(max_examples=200, deadline=None)
 @given(recipes)
-def test_agrees_with_the_pickler(recipe):
-    """The walker finds something exactly when cloudpickle fails."""
+def test_agrees_with_the_pickler(semantics, recipe):
+    """The walker finds something exactly when pickling fails."""
     root = build(recipe, [])
     try:
-        cloudpickle.dumps(root)
+        semantics().dump(root)
     except BaseException:
         fails = True
     else:
         fails = False
 
-    assert bool(find_culprits([("root", root)], CloudSemantics())) == fails
+    assert bool(find_culprits([("root", root)], semantics())) == fails
 
 
+@pytest.mark.parametrize("semantics", [CloudSemantics, Semantics])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(recipes, min_size=1, max_size=4))
-def test_roots_are_told_apart(drawn):
+def test_roots_are_told_apart(semantics, drawn):
     """Each culprit is reported under the root that holds it."""
     plants, roots = [], []
     for recipe in drawn:
         plants.append([])
         roots.append(build(recipe, plants[-1]))
-    found = find_culprits([(f"items[{i}]", root) for i, root in enumerate(roots)], CloudSemantics())
+    found = find_culprits([(f"items[{i}]", root) for i, root in enumerate(roots)], semantics())
 
     for i, own in enumerate(plants):
         here = [c for c in found if c.path.replace("list(", "").replace("type(", "").startswith(f"items[{i}]")]

@@ -2,14 +2,15 @@
 
 import abc
 import collections
+import concurrent.futures
 import contextlib
 import copyreg
 import dataclasses
 import enum
 import functools
-import itertools
 import pickle
 import socket
+import traceback
 import types
 import typing
 
@@ -175,7 +176,7 @@ CASES = {
     "slice": (slice(1, [g]), "root.stop[0]"),
     "mapping proxy": (types.MappingProxyType({"a": g}), "root['a']"),
     "dict's values": ({1: g}.values(), "list(root)[0]"),
-    "itertools": (itertools.repeat([g]), "root.__reduce_ex__(5)[1][0][0]"),
+    "iterator": (iter([g]), "root.__reduce_ex__(5)[1][0][0]"),
     "exception": (ValueError("x", [g]), "root.args[1][0]"),
     "attribute of an exception": ((lambda e: setattr(e, "x", g) or e)(ValueError()), "root.x"),
 }
@@ -746,7 +747,40 @@ def test_fix_names_owner():
         (found,) = culprits(Plain(a=[sock]))
 
     assert found.type_name == "socket.socket"
-    assert found.fix.endswith("; drop it in __getstate__ of tests.unit.test_walker.Plain")
+    assert found.fix.endswith("; or drop it in __getstate__ of tests.unit.test_walker.Plain")
+
+
+def test_fix_for_the_pool_and_not_for_its_queue():
+    """Inside an object of the standard library, the advice is about that object."""
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        (found,) = [c for c in culprits(Plain(a=threads)) if c.path.endswith("._work_queue")]
+
+    assert found.path == "root.a._work_queue"
+    assert found.fix == "make it in the worker (the concurrent.futures.thread.ThreadPoolExecutor)"
+
+
+def test_reason_without_repr():
+    """A reason does not show the repr that the pickler puts into its message."""
+
+    class Secret:
+        def __repr__(self):
+            return "password: hunter2"
+
+        def __reduce__(self):
+            return "vanished"
+
+    (found,) = culprits(Secret())
+
+    assert "hunter2" not in found.reason
+
+
+def test_traceback_is_the_users():
+    """The error that a culprit carries has a traceback that begins in the user's code."""
+    (found,) = culprits([Raises(ZeroDivisionError())])
+    names = [frame.name for frame in traceback.extract_tb(found._error.__traceback__)]
+
+    assert names[-1] == "__reduce_ex__"
+    assert "find_culprits" not in names
 
 
 def test_large_arrays_are_not_walked():
