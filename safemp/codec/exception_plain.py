@@ -316,6 +316,7 @@ def _new_class(module: str, qualname: str, bases: tuple[type, ...], key: tuple[A
         "__str__": lambda self: self._safemp_text,
         "__reduce__": _reduce,
         "__reduce_ex__": lambda self, protocol: _reduce(self),
+        "__setstate__": write_state,
         "_safemp_names": key[:3],
     }
     try:
@@ -328,4 +329,4 @@ def _new_class(module: str, qualname: str, bases: tuple[type, ...], key: tuple[A
 
 def _reduce(self: Any) -> tuple[Any, ...]:
     args = (*self._safemp_names, self._safemp_text, group_of(self))
-    return stand_in, args, read_state(self), None, None, write_state
+    return stand_in, args, read_state(self)

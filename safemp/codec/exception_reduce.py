@@ -17,6 +17,7 @@ Rule 1: nothing here decides whether an attribute can travel; the pickler does.
 from __future__ import annotations
 
 import copyreg
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,11 +56,11 @@ def reduce_exception(exc: BaseException) -> tuple[Any, ...] | str:
     reduced = own_way(exc)
     if reduced is None:
         reduced = without_constructor(exc)
-    if isinstance(reduced, tuple):
-        ahead = _ahead_of(exc)
-        if ahead is not None:
-            reduced[2]["ahead"] = ahead
-    return reduced
+    ahead = _ahead_of(exc) if isinstance(reduced, tuple) else None
+    if ahead is None:
+        return reduced
+    function, args, state, *rest = reduced
+    return function, args, {"ahead": ahead, **state}, *rest  # it must be written first
 
 
 def without_constructor(exc: BaseException) -> tuple[Any, ...]:
@@ -112,7 +113,10 @@ def own_way(exc: BaseException) -> tuple[Any, ...] | str | None:
 
 def _own_reduce(exc: BaseException, reduced: Any) -> tuple[Any, ...] | str | None:
     if isinstance(reduced, str):
-        return reduced  # a global; if it is not to be found, the pickler says so
+        found: Any = sys.modules[type(exc).__module__]
+        for name in reduced.split("."):
+            found = getattr(found, name)
+        return reduced if found is exc else None
     function, args, *rest = reduced
     state, items, pairs, setter = (*rest, *(None,) * (4 - len(rest)))
     mine: State = {"own": state}

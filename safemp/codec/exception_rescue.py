@@ -29,7 +29,7 @@ _TRIES = 2000
 """Parts that are tried by themselves; all later ones are lost. Picked, not measured."""
 _LEVELS = 3
 """Containers that are taken apart, one in the other. Picked, not measured."""
-_MOST_NODES = 1000
+_MOST_NODES = 10_000
 """Exceptions that are taken along. Picked, not measured."""
 _SHOWN = 200
 """Characters of a reason. Picked, not measured."""
@@ -114,7 +114,7 @@ class _Rescue:
     def __init__(self, dump: Dump, load: Load) -> None:
         self._dump = dump
         self._load = load
-        self._classes: dict[type, bool] = {}
+        self._classes: dict[int, bool] = {}
         self.keep_text: set[int] = set()
 
     def write(self, exc: BaseException) -> bytes:
@@ -167,13 +167,14 @@ class _Rescue:
         return "stand-in", (module, qualname, (first, *bases), text_of(exc)), group, state, ties
 
     def _class_travels(self, cls: type) -> bool:
-        if cls not in self._classes:
+        key = id(cls)  # not the class: a metaclass may refuse to hash it
+        if key not in self._classes:
             try:
                 loaded: Any = self._load(self._dump(cls))
-                self._classes[cls] = isinstance(loaded, type) and same_class(loaded, cls)
+                self._classes[key] = isinstance(loaded, type) and same_class(loaded, cls)
             except BaseException:  # user code: a metaclass, a class body's values
-                self._classes[cls] = False
-        return self._classes[cls]
+                self._classes[key] = False
+        return self._classes[key]
 
     # -- one value --------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ _GETSETS = {OSError: ("characters_written",), UnicodeError: ("encoding", "object
 
 def is_builtin(cls: type) -> bool:
     """Tell whether *cls* is one of Python's own, whose state we know."""
-    return cls in _BUILTIN
+    return type(cls) is type and cls in _BUILTIN  # a metaclass may hash and compare as it likes
 
 
 def text_of(exc: BaseException) -> str:
@@ -81,7 +81,7 @@ def raw_dict(exc: BaseException) -> dict[str, Any]:
 
 def group_of(exc: BaseException) -> tuple[str, list[BaseException]] | None:
     """Return message and members if *exc* is a group; past its own properties."""
-    if _GROUP is None or _GROUP not in mro(type(exc)):
+    if _GROUP is None or not issubclass(type(exc), _GROUP):
         return None
     space = class_dict(_GROUP)
     return space["message"].__get__(exc), list(space["exceptions"].__get__(exc))
@@ -103,7 +103,7 @@ def _members(exc: BaseException) -> list[tuple[str, Any, type]]:
     found = []
     for owner in mro(type(exc)):
         space = class_dict(owner)
-        getsets = _GETSETS.get(owner, ())
+        getsets = _GETSETS.get(owner, ()) if is_builtin(owner) else ()
         for name, descriptor in list(space.items()):
             kind = type(descriptor)
             if (kind is MemberDescriptorType and descriptor not in _NOT_STATE) or (
@@ -117,7 +117,7 @@ def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
     """Return the C members and, unless *slots* is false, the slots of *exc*."""
     values: dict[str, Any] = {}
     for key, descriptor, owner in _members(exc):
-        builtin = owner in _BUILTIN
+        builtin = is_builtin(owner)
         if key in values or not (slots or builtin):
             continue
         try:

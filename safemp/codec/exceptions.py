@@ -11,13 +11,16 @@ Rule 2: what the user set is not touched: no note is added, no cause replaced. W
 happened is told by a line at the top of the traceback.
 Rule 3: a record names no class of safemp; it is written by ``marshal`` in a format that
 every Python reads, so its outer layer cannot fail to load for want of a module.
+``marshal`` trusts what it reads, so a checksum is compared first.
 """
 
 from __future__ import annotations
 
 import marshal
+import struct
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from safemp.codec.exception_plain import PlainError, describe, names_of, revive
 from safemp.codec.exception_reduce import has_own_way, in_order, reduce_exception, same_class
@@ -32,6 +35,7 @@ __all__ = ["Lost", "PlainError", "Where", "decode_error", "encode_error", "plain
 _VERSION = 1
 _MARSHAL = 2
 """The marshal format that all supported Pythons write and read."""
+_CHECKSUM = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +81,15 @@ def encode_error(exc: BaseException, *, dump: Dump, load: Load, where: Where | N
     rich = _rich(exc, dump, load)
     place = None if where is None else (str(where.fn), where.item, where.pid, str(where.host))
     try:
-        return marshal.dumps((_VERSION, rich, describe(exc).to_wire(), place), _MARSHAL)
+        return _write(rich, describe(exc), place)
     except Exception:  # a value that is plain in our eyes and not in marshal's
         module, qualname, bases = names_of(type(exc))
-        plain = PlainError(module, qualname, bases, text_of(exc))
-        return marshal.dumps((_VERSION, rich, plain.to_wire(), place), _MARSHAL)
+        return _write(rich, PlainError(module, qualname, bases, text_of(exc)), place)
+
+
+def _write(rich: bytes | None, plain: PlainError, place: Any) -> bytes:
+    body = marshal.dumps((_VERSION, rich, plain.to_wire(), place), _MARSHAL)
+    return _CHECKSUM.pack(crc32(body)) + body
 
 
 def _rich(exc: BaseException, dump: Dump, load: Load) -> bytes | None:
@@ -171,7 +179,10 @@ def plain_of(record: Any) -> PlainError:
 
 
 def _read(record: Any) -> tuple[bytes | None, PlainError, Any]:
-    version, rich, plain, place = marshal.loads(record)
+    body = memoryview(record)[_CHECKSUM.size :]
+    if _CHECKSUM.unpack_from(record)[0] != crc32(body):
+        raise ValueError("it is damaged")
+    version, rich, plain, place = marshal.loads(body)
     if version != _VERSION:
         raise ValueError(f"version {version} found, {_VERSION} expected")
     return rich, PlainError.from_wire(plain), place
