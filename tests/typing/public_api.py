@@ -1,0 +1,38 @@
+"""What a type checker makes of the public interface. Checked by mypy, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from typing_extensions import assert_type
+
+import safemp
+
+
+def area(width: int, *, height: float = 1.0) -> float:
+    """Stand in for a user's function."""
+    return width * height
+
+
+def executor(pool: safemp.SafeExecutor) -> None:
+    """``submit`` gives a future of what the function returns, and knows its parameters."""
+    assert_type(pool.submit(area, 1, height=2.0), safemp.SafeFuture[float])
+    assert_type(pool.submit(area, 1).result(), float)
+    pool.submit(area, "1")  # type: ignore[arg-type] # the wrong type of an argument is seen
+    assert_type(pool.map(area, [1]), Iterator[float])
+
+
+def one_line() -> None:
+    """The functions of the module are typed as the built-in ones are."""
+    assert_type(safemp.map(area, [1, 2]), list[float])
+    assert_type(safemp.starmap(area, [(1,), (2,)]), list[float])
+    assert_type(safemp.imap(area, [1]), Iterator[float])
+    assert_type(safemp.imap_unordered(area, [1]), Iterator[float])
+
+
+def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
+    """The errors' attributes are typed."""
+    assert_type(error.culprits, tuple[safemp.Culprit, ...])
+    assert_type(error.culprits[0].path, str)
+    assert_type(crash.pid, int | None)
+    assert_type(crash.item, int | None)
