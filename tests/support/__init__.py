@@ -1,0 +1,1 @@
+"""What the tests of several directories share: hostile classes, and child interpreters."""
