@@ -32,7 +32,7 @@ from safemp.codec.exception_state import (
     write_state,
 )
 from safemp.codec.lost import Lost
-from safemp.codec.statics import mro, type_name
+from safemp.codec.statics import class_dict, mro, type_name
 from safemp.errors import SafempError
 
 __all__ = ["ClassName", "PlainError", "describe", "names_of", "revive", "stand_in", "stand_in_class"]
@@ -110,27 +110,37 @@ class PlainError:
 
 def describe(exc: BaseException) -> PlainError:
     """Make the plain record of *exc*. Never raises."""
-    return _describe(exc, _DEPTH, {}) or PlainError("builtins", "Exception")
+    return _Describe().told(exc, _DEPTH) or PlainError("builtins", "Exception")
 
 
-def _describe(exc: BaseException | None, depth: int, seen: dict[int, BaseException]) -> PlainError | None:
-    if exc is None or depth < 0 or id(exc) in seen or len(seen) >= _NODES:
-        return None
-    seen[id(exc)] = exc
-    known: dict[str, Any] = {"text": text_of(exc)[:_MOST_TEXT]}
-    try:
-        known |= _facts(exc)
-        cause, context = read_links(exc)
-        known["cause"] = _describe(cause, depth - 1, seen)
-        known["context"] = _describe(context, depth - 1, seen) if context is not cause else None
-        group = group_of(exc)
-        if group is not None:
-            found = (_describe(member, depth - 1, seen) for member in group[1])
-            known["message"], known["group"] = str.__str__(group[0]), tuple(member for member in found if member)
-    except BaseException:  # user code of a kind that we did not think of; the text is what matters
-        pass
-    module, qualname, bases = names_of(type(exc))
-    return PlainError(module, qualname, bases, **known)
+class _Describe:
+    """One walk over what Python ties to an exception."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, BaseException] = {}
+        self.left = _NODES
+
+    def told(self, exc: BaseException | None, depth: int, *, again: bool = False) -> PlainError | None:
+        """Describe *exc*; ``None`` when it has been told, unless *again*: then without its links."""
+        known = exc is not None and id(exc) in self.seen
+        if exc is None or depth < 0 or self.left <= 0 or (known and not again):
+            return None
+        self.left -= 1
+        self.seen[id(exc)] = exc
+        facts: dict[str, Any] = {"text": text_of(exc)[:_MOST_TEXT]}
+        try:
+            facts |= _facts(exc)
+            group = group_of(exc)
+            if group is not None:  # a group of fewer members would be another one, so these are told again
+                members = (self.told(member, depth - 1, again=True) for member in group[1])
+                facts["message"], facts["group"] = str.__str__(group[0]), tuple(filter(None, members))
+            if not known:
+                cause, context = read_links(exc)
+                facts["cause"] = self.told(cause, depth - 1)
+                facts["context"] = self.told(context, depth - 1) if context is not cause else None
+        except BaseException:  # user code of a kind that we did not think of; the text is what matters
+            pass
+        return PlainError(*names_of(type(exc)), **facts)
 
 
 def names_of(cls: type) -> tuple[str, str, tuple[ClassName, ...]]:
@@ -140,7 +150,7 @@ def names_of(cls: type) -> tuple[str, str, tuple[ClassName, ...]]:
 
 
 def _name_of(cls: type) -> ClassName:
-    module = cls.__dict__.get("__module__", "builtins") if not is_builtin(cls) else "builtins"
+    module = class_dict(cls).get("__module__", "builtins") if not is_builtin(cls) else "builtins"
     qualname = type.__dict__["__qualname__"].__get__(cls)
     return str.__str__(module) if isinstance(module, str) else "?", str.__str__(qualname)
 
@@ -211,7 +221,12 @@ def _revive(plain: PlainError) -> BaseException:
     if group is not None and group[1]:
         state["args"] = group
     elif group is not None:  # its members were cut off; a group must have one
-        group = plain.message, [SafempError("the members of this group did not travel")]
+        kind = (
+            SafempError
+            if ("builtins", "ExceptionGroup") in [*plain.bases, (plain.module, plain.qualname)]
+            else BaseException
+        )
+        group = plain.message, [kind("the members of this group did not travel")]
     cls = _import((plain.module, plain.qualname))
     if cls is not None:
         try:
@@ -229,7 +244,7 @@ def _with_slots(exc: BaseException, state: State) -> State:
     """Move the attributes that are slots of the class of *exc* from its dict to them."""
     space, members = dict(state["dict"]), dict(state["members"])
     for cls in mro(type(exc)):
-        for name, descriptor in cls.__dict__.items():
+        for name, descriptor in class_dict(cls).items():
             if name in space and type(descriptor) is MemberDescriptorType:
                 members[f"{cls.__qualname__}.{name}"] = space.pop(name)
     return {**state, "dict": space, "members": members}

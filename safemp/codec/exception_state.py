@@ -116,6 +116,7 @@ def _members(exc: BaseException) -> list[tuple[str, Any, type]]:
 def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
     """Return the C members and, unless *slots* is false, the slots of *exc*."""
     values: dict[str, Any] = {}
+    given_none = _errno_given(exc)
     for key, descriptor, owner in _members(exc):
         builtin = is_builtin(owner)
         if key in values or not (slots or builtin):
@@ -126,9 +127,22 @@ def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
             continue
         # An empty C member reads as None too, and for some that is not the same:
         # OSError with filename None prints a file called "None".
-        if value is not None or not builtin:
+        if value is not None or not builtin or (given_none and key in _ERRNO):
             values[key] = value
     return values
+
+
+_ERRNO = ("OSError.errno", "OSError.strerror")
+
+
+def _errno_given(exc: BaseException) -> bool:
+    """Tell ``OSError(None, None)`` from ``OSError()``: only the text shows the difference."""
+    if not issubclass(type(exc), OSError):
+        return False
+    try:
+        return OSError.__str__(exc) != BaseException.__str__(exc)
+    except BaseException:  # the __str__ of what somebody put into it
+        return False
 
 
 def read_tail(exc: BaseException) -> State:

@@ -295,7 +295,7 @@ def caught(make: Callable[[], Any]) -> BaseException:
 def _caused() -> BaseException:
     try:
         try:
-            {}["missing"]  # noqa: B018
+            {}["missing"]
         except KeyError as first:
             first.__dict__["seen"] = 1
             raise TwoArguments("a", first) from OSError(2, "other", "f")
@@ -420,8 +420,8 @@ ZOO: dict[str, Callable[[], BaseException]] = {
     "suppressed": _suppressed,
     "noted": _noted,
     "cycle": _cycle,
-    "itself inside": lambda: _dict(exc := TwoArguments(1, 2), me=exc),  # noqa: F821
-    "shared cause": lambda: _dict(exc := _caused(), orig=exc.__cause__),  # noqa: F821
+    "itself inside": lambda: _dict(exc := TwoArguments(1, 2), me=exc),
+    "shared cause": lambda: _dict(exc := _caused(), orig=exc.__cause__),
     "str subclass": lambda: TwoArguments(SubclassText("s"), SubclassText("t")),
     "not a number": lambda: ValueError(float("nan")),
     "odd attributes": lambda: _dict(TwoArguments(1, 2), **{"not a name": 1, "": 2}),
@@ -473,12 +473,13 @@ HONOURED: dict[str, Callable[[], BaseException]] = {
 
 # -- what one can see of an exception -------------------------------------------------
 
-_C_STATE = (
-    "errno strerror filename filename2 characters_written encoding object start end reason msg lineno offset text "
-    "end_lineno end_offset print_file_and_line name path name_from obj value code message"
-).split()
-
-
+# fmt: off
+_C_STATE = frozenset({
+    "errno", "strerror", "filename", "filename2", "characters_written", "encoding", "object", "start", "end", "reason",
+    "msg", "lineno", "offset", "text", "end_lineno", "end_offset", "print_file_and_line", "name", "path", "name_from",
+    "obj", "value", "code", "message",
+})
+# fmt: on
 def portrait(exc: BaseException, seen: dict[int, int] | None = None) -> Any:
     """Lay out all of *exc* as comparable builtins, following links and cycles."""
     seen = {} if seen is None else seen

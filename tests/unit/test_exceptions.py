@@ -28,10 +28,12 @@ WHERE = Where("mod.fn", 17, 1234, "host")
 
 
 def encode(exc: BaseException, where: Where | None = None) -> bytes:
+    """Do what a worker does."""
     return encode_error(exc, dump=pickling.dumps_careful, load=pickling.loads, where=where)
 
 
 def travel(exc: BaseException, where: Where | None = None) -> Any:
+    """Send an exception all the way."""
     return decode_error(encode(exc, where), load=pickling.loads)
 
 
@@ -41,6 +43,7 @@ def refuse(stream: bytes) -> object:
 
 
 def revived(exc: BaseException) -> Any:
+    """Send an exception to a side that cannot load it."""
     return decode_error(encode(exc), load=refuse)
 
 
@@ -113,7 +116,7 @@ def test_own_state_is_not_taken_apart() -> None:
 
 
 def test_safemp_errors_travel() -> None:
-    """safemp's own errors, also those made on the spot, arrive with their culprits."""
+    """Errors of safemp itself, also those made on the spot, arrive with their culprits."""
     culprit = Culprit("args[0]", "socket.socket", "why", "fix")
     of = PreflightError.of((Culprit("args[0]", "x", "y", "z", None, ZeroDivisionError("in reduce")),))
 
@@ -180,7 +183,7 @@ class HoldsLock(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.kept = {"a": 1}
-        self.gone = socket_like()
+        self.gone = generator()
 
 
 class HoldsInSlot(Exception):
@@ -201,10 +204,8 @@ class TextNeedsIt(Exception):
 
 
 def generator() -> Any:
+    """Make something that cannot travel."""
     return (i for i in range(3))
-
-
-socket_like = generator
 
 
 def test_lost_attribute() -> None:
@@ -344,6 +345,7 @@ def ghost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def vanish(module: Any) -> None:
+    """Become a process that cannot import *module*."""
     sys.path[:] = [path for path in sys.path if not (Path(path) / "ghost_errors.py").exists()]
     del sys.modules["ghost_errors"]
     importlib.invalidate_caches()
@@ -530,6 +532,23 @@ def test_junk_record(junk: Any) -> None:
         plain_of(junk)
 
 
+def test_metaclass_that_tells_nothing() -> None:
+    """A class of which not even the name can be asked costs the class only."""
+
+    class Silent(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise SystemExit(name)
+
+    class Mute(KeyError, metaclass=Silent):
+        pass
+
+    arrived = travel(caught(lambda: KeyError.__new__(Mute, "k")))
+
+    assert isinstance(arrived, KeyError)
+    assert type(arrived).__name__ == "Mute"
+    assert str(arrived) == "'k'"
+
+
 def test_refuses_to_make_its_text() -> None:
     """``__str__`` that recurses without end, or exits, costs the text only."""
 
@@ -620,6 +639,39 @@ def test_all_builtin_exceptions() -> None:
                 continue
             assert portrait(travel(exc)) == portrait(exc)
             assert portrait(revived(exc)) == portrait(exc)
+
+
+def test_openai_errors() -> None:
+    """The real errors of openai, with a real response, arrive whole; in the plain tier they are still caught."""
+    openai = pytest.importorskip("openai")
+    names = vars(openai._exceptions)
+    http = names.get("httpx2") or names["httpx"]  # its http library has been both
+    request = http.Request("POST", "http://127.0.0.1/v1/chat")
+    for cls, status in [
+        (openai.BadRequestError, 400),
+        (openai.AuthenticationError, 401),
+        (openai.NotFoundError, 404),
+        (openai.RateLimitError, 429),
+        (openai.InternalServerError, 500),
+    ]:
+        body = {"error": {"message": "no", "code": "c"}}
+        response = http.Response(status, json=body, request=request, headers={"x-request-id": "r"})
+        exc = caught(lambda cls=cls, response=response, body=body: cls("text", response=response, body=body["error"]))
+
+        arrived = travel(exc, WHERE)
+
+        assert type(arrived) is cls
+        assert (str(arrived), arrived.status_code, arrived.request_id, arrived.code) == ("text", status, "r", "c")
+        assert arrived.response.json() == body
+        assert str(arrived.request.url) == "http://127.0.0.1/v1/chat"
+        assert arrived.body == body["error"]
+        assert arrived.response.request is arrived.request
+        plain = revived(exc)
+        assert isinstance(plain, cls)
+        assert (plain.status_code, plain.body, type(plain.response)) == (status, body["error"], Lost)
+    for made in (openai.APITimeoutError(request), openai.APIConnectionError(request=request, message="m")):
+        arrived = travel(caught(lambda made=made: made))
+        assert (type(arrived), str(arrived), arrived.request.method) == (type(made), str(made), "POST")
 
 
 def test_socket_in_an_exception() -> None:
