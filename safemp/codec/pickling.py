@@ -390,8 +390,14 @@ _PREFIX_AT = 11
 """Where a definitions pickle names its loader: behind PROTO (2 bytes) and FRAME (9)."""
 
 
-def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
-    """Make a ``buffer_callback`` that takes the large buffers out of the stream."""
+def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
+    """Make a ``buffer_callback`` that takes the large buffers out of the stream.
+
+    Args:
+        buffers: Takes them.
+        copy: Take copies: the frames may wait in a queue, and what is sent is the
+            value at the time of the call.
+    """
     if buffers is None:
         return None
 
@@ -402,7 +408,7 @@ def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        buffers.append(raw)
+        buffers.append(bytes(raw) if copy else raw)
         return False
 
     return keep
@@ -415,8 +421,9 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) ->
         obj: What to pickle.
         buffers: Takes buffers of at least ``OUT_OF_BAND`` bytes; ``None``: all stay in
             the stream.
-        ship: Send the definitions of by-value globals along. ``False`` for outcomes:
-            who gets them is where those globals come from.
+        ship: Send the definitions of by-value globals along, and copies of buffers.
+            ``False`` for outcomes, which are sent at once, to where those globals come
+            from.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -426,7 +433,7 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) ->
         Exception: Whatever pickling raises.
     """
     file = BytesIO()
-    pickler = Pickler(file, 5, buffer_callback=_split(buffers))
+    pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
     pickler.dispatch_table = _Table(_FAST)
     pickler.dump(obj)
     payload = file.getvalue()
@@ -479,7 +486,7 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True)
     """
     needs = _Needs()
     file = BytesIO()
-    _CarefulPickler(file, needs, buffer_callback=_split(buffers)).dump(obj)
+    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship)).dump(obj)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]

@@ -35,7 +35,7 @@ CALL = 2
 FUNCTION = 3  # ref: its number
 CHUNK = 4  # count: items to leave out; ref: the function's number
 EXIT = 5
-# From the worker.
+# From the worker; ref: microseconds that the task has taken.
 READY = 16
 BROKEN = 17  # the initializer raised; frames: the outcome
 DONE = 18  # of a call, or of a chunk that did not load
@@ -63,6 +63,8 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
     if adopt:
         namespaces.adopt()
     _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    if not fds:  # the caller is gone already
+        return
     ledger = Ledger(fds[0])
     os.close(fds[0])
     _Child(packets, stream, ledger).loop()
@@ -99,17 +101,16 @@ class _Child:
         n = self._packets.recv_into(self._buffer)
         if not n:
             raise EOFError
-        message, sizes = wire.unpacket(self._view[:n])
-        if not sizes:
-            return [message]
-        self._reader.expect(message, sizes)
-        return wire.receive(self._stream, self._reader)
+        message = wire.unpacket(self._view[:n])
+        return wire.receive(self._stream, self._reader) if message.kind == wire.ON_STREAM else [message]
 
     def _do(self, message: Message) -> bool:
         kind = message.kind
         if kind == CALL:
             self._ledger.begin(message.task, RUNNING)
-            self._send(DONE, message.task, worker.run(message.frames))
+            begun = time.perf_counter()
+            outcome = worker.run(message.frames)
+            self._send(DONE, message.task, outcome, 1, time.perf_counter() - begun)
             self._ledger.begin(message.task, IDLE)
         elif kind == CHUNK:
             self._chunk(message)
@@ -139,10 +140,10 @@ class _Child:
             ledger.begin(task, IDLE)
             return
         ledger.begin(task, RUNNING, message.count)
-        flushed = time.monotonic()
+        flushed = begun = time.perf_counter()
 
         def flush(count: int, records: bytes) -> None:
-            self._send(ITEMS, task, [records], count)
+            self._send(ITEMS, task, [records], count, time.perf_counter() - begun)
 
         for index in range(message.count, len(loaded.items)):
             outcome = worker.run_item(fn, loaded, index)
@@ -151,15 +152,15 @@ class _Child:
                 if not ledger.add(record):
                     self._send(ITEM, task, outcome, 1)
                     ledger.begin(task, RUNNING, index + 1)
-            now = time.monotonic()
+            now = time.perf_counter()
             if now - flushed > _FLUSH:
                 ledger.take(task, RUNNING, flush)
                 flushed = now
         ledger.take(task, IDLE, flush)
         ledger.begin(task, IDLE)
 
-    def _send(self, kind: int, task: int, frames: Frames, count: int = 0) -> None:
+    def _send(self, kind: int, task: int, frames: Frames, count: int = 1, seconds: float = 0.0) -> None:
         try:
-            wire.send_all(self._stream, Message(kind, count, 0, task, frames))
+            wire.send_all(self._stream, Message(kind, count, min(int(seconds * 1e6), 0xFFFFFFFF), task, frames))
         except (BrokenPipeError, ConnectionResetError):  # nobody is left to answer
             sys.exit(0)

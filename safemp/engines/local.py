@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -37,18 +36,18 @@ from itertools import count
 from typing import Any
 
 from safemp.codec.frames import Frames, Kind
-from safemp.engines import Function, Outcome, Task, child, system, wire
+from safemp.engines import Outcome, Task, child, process, system, wire
 from safemp.engines.crash import InitializerError, WorkerCrashed, how_it_ended
-from safemp.engines.ledger import LOADING, Ledger, Progress, unpack_outcomes
+from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
+from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
 
 __all__ = ["LocalEngine"]
 
-_STARTING, _IDLE, _BUSY, _LEAVING = range(4)
-
-_MAX_FAILED_STARTS = 3
-"""Workers in a row that die before they are ready, after which we stop trying."""
+_MAX_IN_VAIN = 5
+"""Workers that end without having begun a task, and no task finishing meanwhile, after
+which we stop trying: something ends them all."""
 
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
@@ -56,75 +55,17 @@ _GRACE = 10.0
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
-_KEPT_FUNCTIONS = 64
-"""Functions of maps that a worker is taken to remember."""
+_AHEAD = 0.002
+"""Seconds of work that may be written ahead to a busy worker."""
 
+_MOST_AHEAD = 64
+"""Tasks written ahead to one worker. Their packets fit its socket's buffer."""
 
-class _Worker:
-    """One worker process, from the caller's side."""
+_PATIENCE = 0.005
+"""Seconds without an answer after which what was written ahead is taken back."""
 
-    __slots__ = (
-        "deadline",
-        "functions",
-        "ledger",
-        "outbox",
-        "packets",
-        "pid",
-        "pidfd",
-        "process",
-        "reader",
-        "state",
-        "stream",
-        "task",
-        "tasks_left",
-    )
-
-    def __init__(
-        self, process: Any, packets: socket.socket | None, stream: socket.socket, ledger: Ledger, tasks_left: int | None
-    ) -> None:
-        self.process = process
-        self.pid: int = process.pid
-        self.packets = packets
-        self.stream = stream
-        self.ledger = ledger
-        self.reader = wire.Reader()
-        self.outbox = wire.Outbox()
-        self.state = _STARTING
-        self.task: Task | None = None
-        self.tasks_left = tasks_left
-        self.functions: set[int] = set()
-        self.deadline = 0.0
-        pidfd = system.open_pidfd(self.pid)
-        self.pidfd: int = process.sentinel if pidfd is None else pidfd
-
-    def send(self, message: Message) -> None:
-        """Write *message* as far as the worker's sockets take it; the rest is queued.
-
-        An error means that the worker is gone; its end is noticed elsewhere.
-        """
-        size = sum(map(len, message.frames))
-        with contextlib.suppress(OSError):
-            if self.packets is None:
-                self.outbox.add(message, body_only=False)
-            elif size <= wire.PACKET:
-                self.packets.send(b"".join((wire.head(message), *message.frames)))
-                return
-            else:
-                self.packets.send(wire.head(message))
-                self.outbox.add(message, body_only=True)
-            self.outbox.flush(self.stream)
-
-    def close(self) -> None:
-        """Give back everything that was held for the process. It has ended."""
-        for sock in (self.packets, self.stream):
-            if sock is not None:
-                sock.close()
-        self.ledger.close()
-        if self.pidfd != self.process.sentinel:
-            os.close(self.pidfd)
-        if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
-            with contextlib.suppress(ValueError):
-                self.process.close()
+_LONG = 0.05
+"""The pace, in seconds a task, that we go on with after that."""
 
 
 class LocalEngine:
@@ -152,7 +93,7 @@ class LocalEngine:
         name: str = "safemp",
     ) -> None:
         self.max_workers = max_workers
-        self.workers: dict[int, _Worker] = {}
+        self.workers: dict[int, Worker] = {}
         self._context = context
         self._adopt = adopt
         self._start_frames = start or []
@@ -161,15 +102,17 @@ class LocalEngine:
         self._name = name
         self._lock = threading.Lock()
         self._queue: deque[Task] = deque()
-        self._idle: list[_Worker] = []
-        self._by_fd: dict[int, _Worker] = {}
+        self._idle: list[Worker] = []
+        self._busy: deque[Worker] = deque()
+        self._pace = _LONG
+        self._by_fd: dict[int, Worker] = {}
         self._ids = count(1)
         self._numbers = count(1)
         self._mending = 0
         self._starting = 0
         self._leaving = 0
-        self._limited: set[_Worker] = set()
-        self._failed_starts = 0
+        self._limited: set[Worker] = set()
+        self._in_vain = 0
         self._closing = False
         self._broken: BaseException | None = None
         self._killed: int | None = None
@@ -190,13 +133,16 @@ class LocalEngine:
         with self._lock:
             self._check_open()
             task.id = next(self._ids)
-            if self._idle and not self._queue:
-                if task.begin():
-                    self._assign(self._idle.pop(), task)
-            else:
-                self._queue.append(task)
-                if len(self.workers) - self._leaving < self.max_workers:
-                    self._wake()
+            if not self._queue:
+                if self._idle:
+                    if task.begin():
+                        self._assign(self._idle.pop(), task)
+                    return
+                if self._write_ahead(task):
+                    return
+            self._queue.append(task)
+            if len(self.workers) - self._leaving < self.max_workers:
+                self._wake()
 
     def _check_open(self) -> None:
         if self._pid != os.getpid():
@@ -243,51 +189,109 @@ class LocalEngine:
             with contextlib.suppress(OSError):
                 self._wake_w.send(b"x")
 
-    def _assign(self, worker: _Worker, task: Task) -> None:
-        """Give *task*, which has begun, to *worker*, which is idle."""
-        worker.state = _BUSY
-        worker.task = task
+    def _assign(self, worker: Worker, task: Task) -> bool:
+        """Send *task*, which has begun, to *worker*.
+
+        Returns:
+            ``False``: it has no room for a task written ahead; nothing was sent.
+        """
         function = task.function
         if function is None:
-            worker.send(Message(child.CALL, 0, 0, task.id, task.frames))
+            message = Message(child.CALL, 0, 0, task.id, task.frames)
         else:
             if function.number not in worker.functions:
-                self._teach(worker, function)
-            worker.send(Message(child.CHUNK, task.done, function.number, task.id, task.frames))
+                if not worker.send(Message(child.FUNCTION, 0, function.number, 0, function.frames)):
+                    return False
+                worker.functions.add(function.number)
+            message = Message(child.CHUNK, task.done, function.number, task.id, task.frames)
+        worker.tasks.append(task)  # first, since the answer may come before we go on
+        if not worker.send(message):
+            worker.tasks.pop()
+            return False
+        if worker.state != BUSY:
+            worker.state = BUSY
+            worker.heard = time.monotonic()
+            self._busy.append(worker)
         if worker.outbox:
             self._wake()
+        return True
 
-    def _teach(self, worker: _Worker, function: Function) -> None:
-        worker.functions.add(function.number)
-        worker.send(Message(child.FUNCTION, 0, function.number, 0, function.frames))
+    def _write_ahead(self, task: Task) -> bool:
+        """Send *task* to a busy worker, if tasks are short and it can be taken back.
 
-    def _next(self, worker: _Worker) -> None:
-        """Find something to do for *worker*, which waits."""
-        worker.task = None
+        Then the worker need not wait for us between two tasks. It can be told from
+        waiting by nobody: a task that does not begin soon is taken back and moved.
+        """
+        depth = self._depth()
+        if not depth or not self._busy or sum(map(len, task.frames)) > wire.PACKET // 8:
+            return False
+        worker = self._busy[0]
+        self._busy.rotate(-1)
+        return self._has_room(worker, depth) and task.begin() and self._assign(worker, task)
+
+    def _depth(self) -> int:
+        return min(_MOST_AHEAD, int(_AHEAD / self._pace))
+
+    def _has_room(self, worker: Worker, depth: int) -> bool:
+        left = worker.tasks_left
+        return (
+            worker.takes_ahead and len(worker.tasks) <= depth and (left is None or len(worker.tasks) < left)
+        )
+
+    def _next(self, worker: Worker) -> None:
+        """Find something to do for *worker*, which has finished a task or is new."""
+        queue = self._queue
+        if worker.tasks:
+            if queue:
+                depth = self._depth()
+                while queue and depth and self._has_room(worker, depth):
+                    if sum(map(len, queue[0].frames)) > wire.PACKET // 8:
+                        break
+                    task = queue.popleft()
+                    if task.begin() and not self._assign(worker, task):
+                        queue.appendleft(task)
+                        break
+            return
+        if worker.state == BUSY:
+            self._busy.remove(worker)
+            worker.state = IDLE
         if worker.tasks_left is not None and worker.tasks_left <= 0:
             self._dismiss(worker)
             return
-        queue = self._queue
         while queue:
             task = queue.popleft()
             if task.begin():
                 self._assign(worker, task)
                 return
-        worker.state = _IDLE
+        worker.state = IDLE
         self._idle.append(worker)
 
-    def _dismiss(self, worker: _Worker) -> None:
-        worker.state = _LEAVING
+    def _recall(self, worker: Worker) -> None:
+        """Take back what was written ahead to *worker*, which is at a long task."""
+        self._pace = max(self._pace, _LONG)
+        ids = set(worker.recall())
+        back = [task for task in worker.tasks if task.id in ids]
+        if not back:
+            return
+        worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
+        self._queue.extendleft(reversed(back))
+        if not worker.tasks:
+            self._next(worker)
+        while self._idle and self._queue:
+            self._next(self._idle.pop())
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.state = LEAVING
         self._leaving += 1
         self._limit(worker, _GRACE)
         worker.send(Message(child.EXIT, 0, 0, 0, []))
 
-    def _limit(self, worker: _Worker, seconds: float) -> None:
+    def _limit(self, worker: Worker, seconds: float) -> None:
         """Have *worker* killed unless it has ended in *seconds*."""
         worker.deadline = time.monotonic() + seconds
         self._limited.add(worker)
 
-    def _signal(self, worker: _Worker, number: int) -> None:
+    def _signal(self, worker: Worker, number: int) -> None:
         """Send a signal to a worker that is not buried: so its pid is still its own."""
         with contextlib.suppress(OSError):
             os.kill(worker.pid, number)
@@ -332,7 +336,7 @@ class LocalEngine:
             if worker is None:
                 if fd == self._wake_r.fileno():
                     self._woken()
-            elif fd == worker.pidfd:
+            elif fd == worker.fd:
                 self._bury(worker)
             else:
                 self._serve(worker)
@@ -348,15 +352,23 @@ class LocalEngine:
                     self._poller.watch_writes(worker.stream.fileno(), True)
 
     def _timeout(self) -> float | None:
-        """Kill workers that overstay; return the seconds until the next one will."""
-        if not self._limited:
-            return None
+        """Do what is due by now; return the seconds until something will be."""
+        waits = []
         now = time.monotonic()
+        if self._pace < _LONG:
+            for worker in list(self._busy):
+                if len(worker.tasks) > 1:
+                    left = worker.heard + _PATIENCE - now
+                    if left <= 0:
+                        self._recall(worker)
+                    else:
+                        waits.append(left)
         for worker in self._limited:
             if worker.deadline <= now:
                 self._signal(worker, signal.SIGKILL)
                 worker.deadline = now + _GRACE
-        return min(worker.deadline for worker in self._limited) - now
+            waits.append(worker.deadline - now)
+        return min(waits, default=None)
 
     def _grow(self) -> tuple[list[Task], bool]:
         """Start one worker, if the queue or the caller asks for it. With the lock held.
@@ -369,7 +381,7 @@ class LocalEngine:
             return [], False
         self._lock.release()
         try:
-            worker: _Worker | None = self._spawn()
+            worker: Worker | None = self._spawn()
         except OSError as e:  # no process, no descriptor, no memory to be had
             worker, error = None, e
         finally:
@@ -389,47 +401,17 @@ class LocalEngine:
             return False
         return len(self._queue) > self._starting or (self._eager and not self._closing)
 
-    def _spawn(self) -> _Worker:
-        ours, theirs = wire.streams()
-        pair = wire.packets()
-        ledger_fd = system.ledger_file()
-        try:
-            process = self._context.Process(
-                target=child.main,
-                name=f"{self._name}-{next(self._numbers)}",
-                args=(
-                    pair[1] if pair else None,
-                    theirs,
-                    os.getpid(),
-                    self._context.get_start_method() != "forkserver",
-                    self._adopt,
-                ),
-            )
-            process.start()
-            socket.send_fds(ours, [b"L"], [ledger_fd])
-            worker = _Worker(process, pair[0] if pair else None, ours, Ledger(ledger_fd), self._max_tasks)
-        except BaseException:
-            ours.close()
-            if pair:
-                pair[0].close()
-            raise
-        finally:
-            theirs.close()
-            if pair:
-                pair[1].close()
-            os.close(ledger_fd)
-        ours.setblocking(False)
-        if worker.packets is not None:
-            worker.packets.setblocking(False)
-        for fd in (ours.fileno(), worker.pidfd):
+    def _spawn(self) -> Worker:
+        name = f"{self._name}-{next(self._numbers)}"
+        worker = process.start(self._context, name, self._adopt, self._start_frames, self._max_tasks)
+        for fd in (worker.stream.fileno(), worker.fd):
             self._poller.add(fd)
             self._by_fd[fd] = worker
-        worker.send(Message(child.START, 0, 0, 0, self._start_frames))
         if worker.outbox:
-            self._poller.watch_writes(ours.fileno(), True)
+            self._poller.watch_writes(worker.stream.fileno(), True)
         return worker
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: Worker) -> None:
         """Read what *worker* says, as far as it goes; write what it has room for."""
         if worker.outbox:
             with self._lock, contextlib.suppress(OSError):
@@ -451,7 +433,7 @@ class LocalEngine:
             if messages and n < wire.PACKET:
                 return  # most likely that was all; if not, the poller says so
 
-    def _deaf(self, worker: _Worker) -> None:
+    def _deaf(self, worker: Worker) -> None:
         """Stop listening to *worker*; it cannot answer any more, so it must end."""
         fd = worker.stream.fileno()
         if self._by_fd.pop(fd, None) is not None:
@@ -460,26 +442,24 @@ class LocalEngine:
                 if not worker.deadline:
                     self._limit(worker, _TERM_GRACE)
 
-    def _take(self, worker: _Worker, message: Message) -> None:
+    def _take(self, worker: Worker, message: Message) -> None:
         """Act on one message: the worker first gets its next task, then we deliver."""
         kind = message.kind
         if kind == child.READY:
             with self._lock:
                 self._starting -= 1
-                self._failed_starts = 0
                 self._next(worker)
             return
         if kind == child.BROKEN:
             self._initializer_failed(message.frames)
             return
-        task = worker.task
-        if task is None or task.id != message.task:
-            return
+        task = worker.tasks[0]
+        assert task.id == message.task, "a worker takes its tasks in order"
         first = task.done
         outcomes: list[Outcome]
         if kind == child.DONE:
             if message.frames[0][3] == Kind.NOT_LOADED:
-                self._finish(worker)
+                self._finish(worker, message.ref)
                 self._mend(task, message.frames)
                 return
             outcomes = [message.frames] * (task.count - first)
@@ -489,11 +469,15 @@ class LocalEngine:
             outcomes = list(unpack_outcomes(message.frames[0]))
         task.done += len(outcomes)
         if task.done >= task.count:
-            self._finish(worker)
+            self._finish(worker, message.ref)
         _hand_over(task, first, outcomes)
 
-    def _finish(self, worker: _Worker) -> None:
+    def _finish(self, worker: Worker, microseconds: int) -> None:
         with self._lock:
+            worker.tasks.popleft()
+            self._in_vain = 0
+            worker.heard = time.monotonic()
+            self._pace += 0.2 * (1e-6 * microseconds - self._pace)
             if worker.tasks_left is not None:
                 worker.tasks_left -= 1
             self._next(worker)
@@ -547,41 +531,47 @@ class LocalEngine:
         if mended is not None:
             task.deliver_same(mended)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Settle what a worker leaves that has ended."""
         self._serve(worker)  # what it said before it died counts
         self._deaf(worker)
-        exitcode = _exitcode(worker.process)
+        exitcode = worker.reap()
         progress = worker.ledger.read()
         failed: list[Task] = []
+        begun: Task | None = None
         with self._lock:
             del self.workers[worker.pid]
-            if worker in self._idle:
+            if worker.state == IDLE:
                 self._idle.remove(worker)
-            self._limited.discard(worker)
-            task = worker.task
-            if worker.state == _LEAVING:
+            elif worker.state == BUSY:
+                self._busy.remove(worker)
+            elif worker.state == LEAVING:
                 self._leaving -= 1
-            elif worker.state == _STARTING:
+            else:
                 self._starting -= 1
-                self._failed_starts += 1
-                if self._failed_starts >= _MAX_FAILED_STARTS and self._broken is None and self._killed is None:
-                    failed = self._break(WorkerCrashed("", None, worker.pid, exitcode, _no_start(worker.pid, exitcode)))
-            del self._by_fd[worker.pidfd]
-            self._poller.remove(worker.pidfd)
+            self._limited.discard(worker)
+            if worker.tasks and worker.tasks[0].id == progress.task:
+                begun = worker.tasks.popleft()
+            if not progress.task and worker.state != LEAVING:
+                self._in_vain += 1
+                if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
+                    failed = self._break(WorkerCrashed("", None, worker.pid, exitcode, _in_vain(worker.pid, exitcode)))
+            unbegun = list(worker.tasks)
+            worker.tasks.clear()
+            del self._by_fd[worker.fd]
+            self._poller.remove(worker.fd)
             error = self._broken
         worker.close()
         for each in failed:
             assert error is not None
             each.deliver_same(_again(error))
-        if task is not None and task.done < task.count:
-            self._blame(task, worker.pid, exitcode, progress)
+        for task in reversed(unbegun):
+            self._requeue(task)
+        if begun is not None:
+            self._blame(begun, worker.pid, exitcode, progress)
 
     def _blame(self, task: Task, pid: int, exitcode: int | None, progress: Progress) -> None:
         """Fail the item that a dead worker was at; move the others."""
-        if progress.task != task.id:
-            self._requeue(task)  # it had not begun
-            return
         first = task.done
         fresh: list[Outcome] = list(progress.outcomes[max(0, first - progress.base) :])
         if fresh:
@@ -606,8 +596,7 @@ class LocalEngine:
             left = self._break(broken)
             for worker in self.workers.values():
                 self._signal(worker, signal.SIGKILL)
-                if worker.task is not None and worker.task.done < worker.task.count:
-                    left.append(worker.task)
+                left.extend(worker.tasks)
         for task in left:
             task.deliver_same(_again(broken))
 
@@ -648,18 +637,8 @@ def _no_worker(error: OSError) -> WorkerCrashed:
     return made
 
 
-def _no_start(pid: int, exitcode: int | None) -> str:
+def _in_vain(pid: int, exitcode: int | None) -> str:
     return (
-        f"cannot start workers: {_MAX_FAILED_STARTS} in a row ended before they were ready; "
+        f"cannot keep workers: {_MAX_IN_VAIN} in a row ended before they had begun a task; "
         f"the last, {pid}, {how_it_ended(exitcode)}"
     )
-
-
-def _exitcode(process: Any) -> int | None:
-    """Reap an ended process. Another thread may be at it in multiprocessing."""
-    for _ in range(100):
-        process.join(0.05)
-        code: int | None = process.exitcode
-        if code is not None:
-            return code
-    return None

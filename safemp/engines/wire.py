@@ -1,8 +1,8 @@
 """Messages between the caller and one worker, over two sockets and one page of memory.
 
-A small message to the worker is one packet; the body of a large one follows on the
-stream, on which the worker also answers. Packets, because what the worker has not
-taken out of the socket yet can be taken back whole.
+A small message to the worker is one packet. In the place of a large one goes a packet
+that says to look at the stream, on which the worker also answers. Packets, because
+what the worker has not taken out of the socket yet can be taken back whole.
 
     message = kind, number of frames, count, ref, task id, the frames' sizes, the frames
 
@@ -16,14 +16,17 @@ import struct
 from collections import deque
 from typing import NamedTuple
 
-from safemp.codec.frames import Buffer, Frames
+from safemp.codec.frames import Frames
 
-__all__ = ["PACKET", "Message", "Outbox", "Reader", "head", "packets", "receive", "send_all", "streams", "unpacket"]
+__all__ = ["ON_STREAM", "PACKET", "Message", "Outbox", "Reader", "head", "packets", "receive", "send_all", "streams", "unpacket"]
 
 _HEAD = struct.Struct("<BxxxIIIQ")
 PACKET = 1 << 15
 """Bytes of the largest message that goes as one packet. Well under every kernel's
 default socket buffer (208 KiB on Linux)."""
+
+ON_STREAM = 255
+"""The kind of a packet in whose place a message is on the stream."""
 
 _READ = 1 << 16
 _VIEWS = 256
@@ -89,23 +92,15 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
     return Message(kind, count, ref, task, []), list(struct.unpack_from(f"<{n}Q", view, _HEAD.size)), size
 
 
-def unpacket(packet: Buffer) -> tuple[Message, list[int]]:
-    """Take a packet apart.
-
-    Returns:
-        The message, and the sizes of the frames that follow on the stream: none if
-        they were in the packet.
-    """
-    view = memoryview(packet)
-    parsed = _parse(view)
+def unpacket(packet: memoryview) -> Message:
+    """Take a packet apart."""
+    parsed = _parse(packet)
     assert parsed is not None, "a packet holds at least a head"
     message, sizes, at = parsed
-    if at == len(view) and any(sizes):
-        return message, sizes
     for size in sizes:
-        message.frames.append(bytes(view[at : at + size]))
+        message.frames.append(bytes(packet[at : at + size]))
         at += size
-    return message, []
+    return message
 
 
 class Reader:
@@ -157,12 +152,6 @@ class Reader:
             self._buffer[:rest] = self._buffer[at : self._end]
         self._end = rest
         return done
-
-    def expect(self, message: Message, sizes: list[int]) -> None:
-        """Read the frames of *message*, whose head came as a packet."""
-        self._message = message
-        self._sizes.extend(sizes)
-        self._fill(0, [])
 
     def _fill(self, at: int, done: list[Message]) -> int:
         """Give the current message what the buffer holds for it, from *at* on."""
@@ -242,10 +231,9 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._views)
 
-    def add(self, message: Message, *, body_only: bool) -> None:
-        """Queue *message*; *body_only*: its head has gone as a packet."""
-        views = _views(message)
-        self._views.extend(views[1:] if body_only else views)
+    def add(self, message: Message) -> None:
+        """Queue *message*."""
+        self._views.extend(_views(message))
 
     def flush(self, sock: socket.socket) -> bool:
         """Write what *sock* takes now.

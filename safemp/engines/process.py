@@ -1,0 +1,172 @@
+"""One worker process, from the caller's side: its sockets, its ledger, its tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import deque
+from typing import Any
+
+from safemp.codec.frames import Frames
+from safemp.engines import Task, child, system, wire
+from safemp.engines.ledger import Ledger
+from safemp.engines.wire import Message
+
+__all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
+
+STARTING, IDLE, BUSY, LEAVING = range(4)
+
+
+class Worker:
+    """A worker process.
+
+    Attributes:
+        state: ``STARTING``, ``IDLE``, ``BUSY`` or ``LEAVING``.
+        tasks: What was sent and has not finished, in order. The first runs, or is about
+            to; the others were written ahead and can be taken back.
+        tasks_left: Tasks until it is replaced; ``None``: never.
+        functions: The functions of maps that it has.
+        deadline: When it is killed, unless it has ended (``time.monotonic``); 0: never.
+        heard: When it last finished something or got work (``time.monotonic``).
+        fd: Becomes readable when the process ends.
+    """
+
+    def __init__(
+        self,
+        process: Any,
+        packets: tuple[socket.socket, socket.socket] | None,
+        stream: socket.socket,
+        ledger: Ledger,
+        tasks_left: int | None,
+    ) -> None:
+        self.process = process
+        self.pid: int = process.pid
+        self.stream = stream
+        self.ledger = ledger
+        self.reader = wire.Reader()
+        self.outbox = wire.Outbox()
+        self.state = STARTING
+        self.tasks: deque[Task] = deque()
+        self.tasks_left = tasks_left
+        self.functions: set[int] = set()
+        self.deadline = 0.0
+        self.heard = 0.0
+        pidfd = system.open_pidfd(self.pid)
+        self.fd: int = process.sentinel if pidfd is None else pidfd
+        # The other end stays open here, so that packets can be taken back. It is not
+        # made non-blocking: that belongs to the open file, which the worker shares.
+        self._packets, self._theirs = packets if packets is not None else (None, None)
+        stream.setblocking(False)
+        if self._packets is not None:
+            self._packets.setblocking(False)
+
+    @property
+    def takes_ahead(self) -> bool:
+        """Whether a small message can wait in its socket, and be taken back."""
+        return self._packets is not None and not self.outbox
+
+    def send(self, message: Message) -> bool:
+        """Write *message* as far as the sockets take it; the rest is queued.
+
+        A worker that is gone swallows everything; its end is noticed elsewhere.
+
+        Returns:
+            ``False``: nothing was written, there is no room behind what is waiting.
+        """
+        try:
+            if self._packets is not None:
+                if sum(map(len, message.frames)) + 8 * len(message.frames) <= wire.PACKET:
+                    self._packets.send(b"".join((wire.head(message), *message.frames)))
+                    return True
+                self._packets.send(wire.head(Message(wire.ON_STREAM, 0, 0, 0, [])))
+            self.outbox.add(message)
+            self.outbox.flush(self.stream)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def recall(self) -> list[int]:
+        """Take back every packet that the worker has not read yet.
+
+        Returns:
+            The ids of the tasks that were in them.
+        """
+        ids: list[int] = []
+        assert self._theirs is not None
+        while True:
+            try:
+                packet = self._theirs.recv(2 * wire.PACKET, socket.MSG_DONTWAIT)
+            except OSError:  # none left
+                return ids
+            message = wire.unpacket(memoryview(packet))
+            if message.kind == child.FUNCTION:
+                self.functions.discard(message.ref)
+            elif message.task:
+                ids.append(message.task)
+
+    def close(self) -> None:
+        """Give back everything that was held for the process. It has ended."""
+        for sock in (self._packets, self._theirs, self.stream):
+            if sock is not None:
+                sock.close()
+        self.ledger.close()
+        if self.fd != self.process.sentinel:
+            os.close(self.fd)
+        if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
+            with contextlib.suppress(ValueError):
+                self.process.close()
+
+    def reap(self) -> int | None:
+        """Return the exit code of the ended process; ``None`` if somebody else took it."""
+        for _ in range(100):  # multiprocessing may be reaping it in another thread
+            self.process.join(0.05)
+            code: int | None = self.process.exitcode
+            if code is not None:
+                return code
+        return None
+
+
+def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left: int | None) -> Worker:
+    """Start a worker process.
+
+    Args:
+        context: A ``multiprocessing`` context.
+        name: Of the process.
+        adopt: Let our ``__main__`` become that of the worker.
+        initializer: The initializer's call, encoded; or no frames.
+        tasks_left: Tasks until the worker is replaced.
+
+    Raises:
+        OSError: There is no process, descriptor or memory to be had.
+    """
+    ours, theirs = wire.streams()
+    packets = wire.packets()
+    ledger_fd = system.ledger_file()
+    try:
+        process = context.Process(
+            target=child.main,
+            name=name,
+            args=(
+                packets[1] if packets else None,
+                theirs,
+                os.getpid(),
+                context.get_start_method() != "forkserver",
+                adopt,
+            ),
+        )
+        process.start()
+        socket.send_fds(ours, [b"L"], [ledger_fd])
+        worker = Worker(process, packets, ours, Ledger(ledger_fd), tasks_left)
+    except BaseException:
+        ours.close()
+        for sock in packets or ():
+            sock.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(ledger_fd)
+    worker.send(Message(child.START, 0, 0, 0, initializer))
+    return worker
