@@ -35,7 +35,7 @@ PATIENCE = 120.0
 START_UP = 60.0
 """Seconds that the other process gets beside its deadline. Picked, not measured."""
 
-_WIDTH = 95
+_WIDTH = 98
 
 _ROW = "  {:>2}  {:<33} {:>6}  {:<20}  {:<25}"
 
@@ -232,7 +232,7 @@ def _print_promises(promises: list[Promise]) -> None:
     for number, promise in enumerate(promises, 1):
         print(f"  {number}  {'kept' if promise.kept else 'BROKEN':<6}  {promise.text}")
         for line in promise.seen:
-            _print_wrapped(line, " " * 13)
+            _print_wrapped(line, " " * 8)
     sys.stdout.flush()
 
 
