@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import io
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -314,6 +316,43 @@ def raise_third(name: str, i: int) -> int:
     if i == 2:
         raise_by_name(name)
     return i * i
+
+
+class Third:
+    """``raise_third`` for one name, to be mapped."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, i: int) -> int:
+        return raise_third(self.name, i)
+
+
+def raise_own_reduce() -> None:
+    raise OwnReduce("own", code=31)
+
+
+class WithSocket(Exception):
+    def __init__(self, text: str, conn: socket.socket) -> None:
+        super().__init__(text)
+        self.conn = conn
+        self.code = 41
+
+
+def raise_with_socket() -> None:
+    with socket.socket() as conn:
+        raise WithSocket("no route", conn)
+
+
+def raise_from_file(path: str) -> None:
+    """Raise an error of a class in a module that only this process can import."""
+    spec = importlib.util.spec_from_file_location("only_in_worker", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["only_in_worker"] = module
+    spec.loader.exec_module(module)
+    module.fail()
 
 
 # -- comparing -----------------------------------------------------------------

@@ -310,3 +310,44 @@ def by_number(i: int) -> Any:
     if i == 5:
         raise_locked()
     return return_service() if i == 8 else i * i
+
+
+def load_in_worker(home: int) -> None:
+    """Raise an error that ends the worker which checks that it loads."""
+    raise ExitsOnLoadError(home)
+
+
+class ExitsOnLoadError(Exception):
+    """Ends any process that loads it, except the one whose pid it carries."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_exits_on_load, self.args
+
+
+def _make_exits_on_load(home: int) -> ExitsOnLoadError:
+    if os.getpid() != home:
+        os._exit(5)
+    return ExitsOnLoadError(home)
+
+
+# -- pools in tasks ------------------------------------------------------------
+
+
+def nested_executor() -> list[int]:
+    import safemp
+
+    with safemp.SafeExecutor(1) as executor:
+        return list(executor.map(square, range(3)))
+
+
+def nested_pool() -> list[int]:
+    import safemp
+
+    with safemp.Pool(1) as pool:
+        return pool.map(square, range(3))
+
+
+def nested_map() -> list[int]:
+    import safemp
+
+    return safemp.map(square, range(3))

@@ -1,0 +1,231 @@
+"""A worker that dies fails the call it was at, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import safemp
+from tests.support import jobs
+from tests.support.child import alive, lines, until
+
+Death = tuple[Callable[..., Any], Callable[[], tuple[Any, ...]], int, str]
+
+DEATHS: dict[str, Death] = {
+    "exit": (jobs.die_by_exit, tuple, 1, "die_by_exit"),
+    "sigkill": (jobs.die_by_sigkill, tuple, -signal.SIGKILL, "die_by_sigkill"),
+    "segfault": (jobs.die_by_segfault, tuple, -signal.SIGSEGV, "die_by_segfault"),
+    "argument-setstate": (jobs.take, lambda: (jobs.ExitsOnLoad(),), 5, "take"),
+    "argument-reduce-in-worker": (jobs.same, lambda: (jobs.ExitsOnDump(os.getpid()),), 6, "same"),
+    "result-reduce": (jobs.return_exits_on_dump, lambda: (os.getpid(),), 6, "return_exits_on_dump"),
+    "error-load-in-worker": (jobs.load_in_worker, lambda: (os.getpid(),), 5, "load_in_worker"),
+    "error-reduce": (jobs.raise_exits_on_dump, lambda: (os.getpid(),), 8, "raise_exits_on_dump"),
+}
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[safemp.SafeExecutor]:
+    with safemp.SafeExecutor(2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[safemp.Pool]:
+    with safemp.Pool(2) as pool:
+        yield pool
+
+
+def _check(error: BaseException, exitcode: int, name: str) -> None:
+    assert isinstance(error, safemp.WorkerCrashed)
+    assert isinstance(error, BrokenProcessPool)
+    assert error.exitcode == exitcode
+    assert error.signal == (signal.Signals(-exitcode).name if exitcode < 0 else None)
+    assert name in error.call
+    assert isinstance(error.pid, int)
+    assert error.pid != os.getpid()
+    first_line = str(error).splitlines()[0]
+    assert name in first_line
+    assert str(error.pid) in first_line
+    assert (error.signal or f"{exitcode}") in first_line
+    assert until(lambda: not alive(error.pid))
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_submit_a_dead_worker_fails_its_own_call_alone(executor: safemp.SafeExecutor, death: str) -> None:
+    """One future fails, saying which call and how; the rest finish; the pool goes on."""
+    function, arguments, exitcode, name = DEATHS[death]
+    before = [executor.submit(jobs.work, i, 0.02) for i in range(6)]
+    fatal = executor.submit(function, *arguments())
+    after = [executor.submit(jobs.work, i, 0.02) for i in range(6)]
+
+    error = fatal.exception(30)
+    _check(error, exitcode, name)  # type: ignore[arg-type]
+    assert error.item is None  # type: ignore[union-attr]
+    assert [f.result(30) for f in before + after] == [0, 10, 20, 30, 40, 50] * 2
+    assert executor.submit(jobs.square, 3).result(30) == 9
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_apply_async_a_dead_worker_fails_its_own_call_alone(pool: safemp.Pool, death: str) -> None:
+    """One result fails, saying which call and how; the rest finish; the pool goes on."""
+    function, arguments, exitcode, name = DEATHS[death]
+    before = [pool.apply_async(jobs.work, (i, 0.02)) for i in range(6)]
+    fatal = pool.apply_async(function, arguments())
+    after = [pool.apply_async(jobs.work, (i, 0.02)) for i in range(6)]
+
+    with pytest.raises(safemp.WorkerCrashed) as caught:
+        fatal.get(30)
+    _check(caught.value, exitcode, name)
+    assert [r.get(30) for r in before + after] == [0, 10, 20, 30, 40, 50] * 2
+    assert pool.apply_async(jobs.square, (3,)).get(30) == 9
+
+
+def test_a_queue_of_deaths_fails_one_call_each(executor: safemp.SafeExecutor) -> None:
+    """Ten deaths among twenty calls are ten errors and ten answers."""
+    futures = [executor.submit(jobs.die_by_exit) if i % 2 else executor.submit(jobs.square, i) for i in range(20)]
+
+    for i, future in enumerate(futures):
+        if i % 2:
+            assert isinstance(future.exception(30), safemp.WorkerCrashed)
+        else:
+            assert future.result(30) == i * i
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 4, 100])
+def test_map_the_crash_of_one_item_leaves_the_others_effects_exactly_once(
+    pool: safemp.Pool, tmp_path: Path, chunksize: int | None
+) -> None:
+    """``Pool.map`` names the item; every other item has run, once."""
+    path = tmp_path / "effects"
+    with pytest.raises(safemp.WorkerCrashed) as caught:
+        pool.map_async(partial(jobs.note_or_die, str(path), 13), range(40), chunksize).get(30)
+
+    assert caught.value.item == 13
+    assert caught.value.signal == "SIGKILL"
+    assert "items[13]" in str(caught.value).splitlines()[0]
+    assert "note_or_die" in caught.value.call
+    assert sorted(map(int, lines(path))) == [i for i in range(40) if i != 13]
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+@pytest.mark.parametrize("method", ["imap", "imap_unordered"])
+def test_imap_the_crash_of_one_item_takes_one_place(
+    pool: safemp.Pool, tmp_path: Path, method: str, chunksize: int
+) -> None:
+    """The iteration gives one ``WorkerCrashed`` for the item and every other result, each computed once."""
+    path = tmp_path / "effects"
+    iterator = getattr(pool, method)(partial(jobs.note_or_die, str(path), 7), range(20), chunksize)
+    results: list[Any] = []
+    for _ in range(20):
+        try:
+            results.append(iterator.next(30))
+        except safemp.WorkerCrashed as error:
+            assert error.item == 7
+            results.append(-1)
+
+    with pytest.raises(StopIteration):
+        iterator.next(30)
+    wanted = [-1 if i == 7 else i * i for i in range(20)]
+    assert (results if method == "imap" else sorted(results)) == (wanted if method == "imap" else sorted(wanted))
+    assert sorted(map(int, lines(path))) == [i for i in range(20) if i != 7]
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_executor_map_the_crash_of_one_item_leaves_the_others_effects_exactly_once(
+    executor: safemp.SafeExecutor, tmp_path: Path, chunksize: int
+) -> None:
+    """``SafeExecutor.map`` gives the results before the item, then the crash; the earlier items ran once."""
+    path = tmp_path / "effects"
+    iterator = executor.map(partial(jobs.note_or_die, str(path), 7), range(12), chunksize=chunksize, timeout=30)
+
+    assert [next(iterator) for _ in range(7)] == [i * i for i in range(7)]
+    with pytest.raises(safemp.WorkerCrashed) as caught:
+        next(iterator)
+    assert caught.value.item == 7
+    done = list(map(int, lines(path)))
+    assert len(done) == len(set(done))
+    assert set(range(7)) <= set(done)
+
+
+def test_an_item_that_ends_the_worker_while_it_is_loaded_is_named(pool: safemp.Pool) -> None:
+    """A chunk whose one item cannot be loaded without dying costs that item alone."""
+    items = [1, 2, jobs.ExitsOnLoad(), 4]
+    iterator = pool.imap(jobs.take, items, 4)
+    results: list[Any] = []
+    for _ in items:
+        try:
+            results.append(iterator.next(30))
+        except safemp.WorkerCrashed as error:
+            results.append((error.item, error.exitcode))
+
+    assert results == ["int", "int", (2, 5), "int"]
+
+
+def test_a_worker_that_dies_idle_costs_nothing() -> None:
+    """A worker killed between two calls is replaced before anybody notices."""
+    with safemp.SafeExecutor(1) as executor:
+        pid = executor.submit(jobs.pid).result(30)
+        os.kill(pid, signal.SIGKILL)
+
+        answers = [executor.submit(jobs.square, i) for i in range(5)]
+        assert [a.result(30) for a in answers] == [0, 1, 4, 9, 16]
+        assert executor.submit(jobs.pid).result(30) != pid
+
+
+def test_only_the_running_call_fails_when_all_workers_are_killed(tmp_path: Path) -> None:
+    """Calls that had not begun run once, on the workers that come after."""
+    path = tmp_path / "effects"
+    with safemp.SafeExecutor(2) as executor:
+        started = [str(tmp_path / f"started{i}") for i in range(2)]
+        running = [executor.submit(jobs.started_then_wait, s, str(tmp_path / "never")) for s in started]
+        queued = [executor.submit(jobs.note, str(path), i) for i in range(6)]
+        assert until(lambda: all(map(os.path.exists, started)))
+        for pid in list(executor._processes):
+            os.kill(pid, signal.SIGKILL)
+
+        assert [type(f.exception(30)) for f in running] == [safemp.WorkerCrashed] * 2
+        assert [f.result(30) for f in queued] == list(range(6))
+        assert sorted(lines(path)) == list("012345")
+
+
+def test_no_process_is_left_by_a_pool_that_has_seen_deaths() -> None:
+    """After ``shutdown`` every worker that ever was is gone."""
+    with safemp.SafeExecutor(2) as executor:
+        pids = {executor.submit(jobs.pid).result(30)}
+        for _ in range(3):
+            error = executor.submit(jobs.die_by_sigkill).exception(30)
+            pids |= {error.pid, executor.submit(jobs.pid).result(30), *executor._processes}  # type: ignore[union-attr]
+
+    assert len(pids) >= 4
+    assert not [pid for pid in pids if alive(pid)]
+
+
+def test_a_crash_error_pickles() -> None:
+    """A crash that is itself sent to another process arrives with all it says."""
+    import pickle
+
+    with safemp.SafeExecutor(1) as executor:
+        error = executor.submit(jobs.die_by_sigkill).exception(30)
+    assert isinstance(error, safemp.WorkerCrashed)
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_crash_is_isolated_under_every_start_method(method: str) -> None:
+    """``mp_context`` changes how workers start, not what a death costs."""
+    with safemp.SafeExecutor(2, mp_context=method) as executor:
+        fatal = executor.submit(jobs.die_by_exit)
+        good = [executor.submit(jobs.square, i) for i in range(4)]
+
+        assert isinstance(fatal.exception(40), safemp.WorkerCrashed)
+        assert [f.result(40) for f in good] == [0, 1, 4, 9]
