@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
-    from safemp.engines.crash import WorkerCrashed
+    from safemp.engines.crash import InitializerError, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
-    from safemp.executor import SafeExecutor
-    from safemp.executor import SafeExecutor as ProcessPoolExecutor
+    from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.pool import AsyncResult, Pool
@@ -25,6 +24,7 @@ __all__ = [
     "AsyncResult",
     "Culprit",
     "FrameError",
+    "InitializerError",
     "Lost",
     "Pool",
     "PreflightError",
@@ -44,6 +44,7 @@ _HOMES = {
     "AsyncResult": "safemp.pool",
     "Culprit": "safemp.errors",
     "FrameError": "safemp.errors",
+    "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",

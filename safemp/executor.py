@@ -11,17 +11,19 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
+from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
 
-__all__ = ["SafeExecutor", "check_callable", "make_engine"]
+__all__ = ["ProcessPoolExecutor", "SafeExecutor", "check_callable", "make_engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,8 +49,11 @@ def check_callable(fn: Any) -> None:
         TypeError: *fn* is not callable, or calling it would give a coroutine.
     """
     if not callable(fn):
-        raise TypeError(f"cannot call fn: {calls.type_name(fn)} is not callable\n  fix:    hand over the function and its arguments separately")
-    code = getattr(getattr(fn, "__func__", fn), "__code__", None)
+        raise TypeError(f"cannot call fn: {type_name(type(fn))} is not callable\n  fix:    hand over the function and its arguments separately")
+    function = fn
+    while type(function) is partial:
+        function = function.func
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
     if code is not None and getattr(code, "co_flags", 0) & _CO_COROUTINE:
         raise TypeError(
             f"cannot run {name_of(fn)}: a coroutine function gives a coroutine, which cannot come back\n"
@@ -290,6 +295,10 @@ class SafeExecutor(Executor):
 
     def __reduce__(self) -> Any:
         raise TypeError("cannot pickle a SafeExecutor: its workers belong to this process\n  fix:    make one in the worker, or use safemp.map there")
+
+
+ProcessPoolExecutor = SafeExecutor
+"""The name under which a program's import line has it."""
 
 
 class _Ordered:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from platform import node
 from typing import Any
 
@@ -18,6 +19,7 @@ from safemp.codec import calls
 from safemp.codec.calls import Chunk
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Frames
+from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 
 __all__ = ["load_chunk", "load_function", "name_of", "run", "run_item"]
@@ -82,8 +84,10 @@ def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
 
 def _failed(error: BaseException, fn: Callable[..., Any], index: int | None) -> Frames:
     """Encode what a task raised, without the frame of this file it passed through."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+    # Past the class: a frozen dataclass, say, refuses to have attributes set.
+    traceback = BaseException.__dict__["__traceback__"].__get__(error)
+    if traceback is not None:
+        BaseException.with_traceback(error, traceback.tb_next)
     return calls.encode_failure(error, Where(name_of(fn), index, os.getpid(), node()))
 
 
@@ -94,10 +98,12 @@ def _not_loaded(error: BaseException) -> Frames:
 
 
 def name_of(fn: Any) -> str:
-    """Name a callable for people: ``module.qualname``, else its type. Never raises."""
+    """Name a callable for people: ``module.qualname``, else by its type. Never raises."""
     try:
+        if type(fn) is partial:
+            return f"partial({name_of(fn.func)})"
         name = fn.__qualname__
         module = fn.__module__
         return f"{module}.{name}" if isinstance(module, str) else str(name)
     except BaseException:  # user code, in __getattr__
-        return f"a {type(fn).__name__}"
+        return f"an instance of {type_name(type(fn))}"

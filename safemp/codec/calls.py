@@ -22,6 +22,7 @@ from typing import Any
 from safemp.codec import pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, pack, unpack
+from safemp.codec.statics import type_name
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
 
@@ -102,14 +103,7 @@ def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
         fix = "flatten it: pickle goes one level of recursion deeper for each level of nesting"
     else:
         fix = "make it in the worker instead"
-    return Culprit(path, type_name(obj), text_of(error), fix, obj, error)
-
-
-def type_name(obj: Any) -> str:
-    """Name the type of *obj* without running code of the user's."""
-    cls = type(obj)
-    module, name = type.__dict__["__module__"].__get__(cls), type.__dict__["__qualname__"].__get__(cls)
-    return name if module == "builtins" else f"{module}.{name}"
+    return Culprit(path, type_name(type(obj)), text_of(error), fix, obj, error)
 
 
 def text_of(error: BaseException) -> str:
@@ -220,14 +214,13 @@ def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
         culprits = find_culprits([("result", value)], pickling.Semantics()) or [_whole(("result", value), error)]
     except BaseException as second:  # as above
-        culprits = [Culprit("result", type_name(value), text_of(error), f"(the search for it failed: {text_of(second)})")]
+        culprits = [Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")]
     return pack(Kind.UNSENDABLE, pickling.dumps(tuple(culprits)))
 
 
 def encode_failure(error: BaseException, where: Where) -> Frames:
     """Turn what a call raised into frames. Never raises."""
-    record = encode_error(error, dump=_dump_error, load=pickling.loads, where=where)
-    return pack(Kind.ERROR, pickling.dumps_fast(record) or b"")
+    return pack(Kind.ERROR, encode_error(error, dump=_dump_error, load=pickling.loads, where=where))
 
 
 def _dump_error(obj: Any) -> bytes:
@@ -269,7 +262,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
         if kind is Kind.VALUE:
             return True, pickling.loads(payload, buffers)
         if kind is Kind.ERROR:
-            return False, decode_error(pickling.loads(payload), load=pickling.loads)
+            return False, decode_error(payload, load=pickling.loads)
         if kind is Kind.UNSENDABLE:
             return False, ResultError(pickling.loads(payload))
         if kind is Kind.NOT_LOADED:
@@ -309,7 +302,7 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
             pickling.loads(pickling.dumps_careful(obj))
         except Exception as error:
             reason = f"it pickles, but does not load: {text_of(error)}"
-            made = PreflightError((Culprit(path, type_name(obj), reason, _LOAD_FIX, obj, error),))
+            made = PreflightError((Culprit(path, type_name(type(obj)), reason, _LOAD_FIX, obj, error),))
             made.__cause__ = error
             return made
     return _not_loadable(roots[0][0], text)
