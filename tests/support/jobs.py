@@ -351,3 +351,15 @@ def nested_map() -> list[int]:
     import safemp
 
     return safemp.map(square, range(3))
+
+
+def increment(array: Any) -> Any:
+    """Write to what has arrived."""
+    array[0] += 1
+    return array
+
+
+def initialize(path: str, value: object) -> None:
+    """Leave this worker's pid in a file, and a value in its state."""
+    note(path, os.getpid())
+    set_state("initialized", value)
