@@ -9,9 +9,13 @@ from typing import Any
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task
+from safemp.errors import Culprit, PreflightError
 from safemp.worker import name_of
 
 __all__ = ["Batch", "chunked"]
+
+_MOST_CULPRITS = 100
+"""Culprits after which the search for more ends, as in the walker."""
 
 Sink = Callable[[int, list[Outcome]], None]
 """Takes outcomes of consecutive items and the index of the first. Called by an engine's
@@ -45,7 +49,7 @@ class Batch:
         self._sink = sink
         self._star = star
         self._name = name_of(fn)
-        self._function = Function(calls.encode_function(fn))
+        self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name))
         self._careful: Function | None = None
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
@@ -54,8 +58,32 @@ class Batch:
         Raises:
             PreflightError: An item cannot be pickled.
         """
-        frames = calls.encode_chunk(items, first, star=self._star)
+        frames = calls.encode_chunk(items, first, star=self._star, by_name=self._engine.main_by_name)
         return _ChunkTask(self, frames, self._function, items, first)
+
+    def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
+        """Make the tasks for all *chunks*, the first of which begins with item 0.
+
+        Returns:
+            The tasks, and the number of items.
+
+        Raises:
+            PreflightError: Some items cannot be pickled; it names those of all chunks.
+        """
+        tasks: list[Task] = []
+        culprits: list[Culprit] = []
+        first = 0
+        for chunk in chunks:
+            try:
+                tasks.append(self.encode(chunk, first))
+            except PreflightError as error:
+                culprits.extend(error.culprits)
+                if len(culprits) >= _MOST_CULPRITS:
+                    break
+            first += len(chunk)
+        if culprits:
+            raise PreflightError.of(tuple(culprits))
+        return tasks, first
 
     def send(self, task: Task) -> None:
         """Hand *task* to the engine. Raises what ``Engine.submit`` raises."""

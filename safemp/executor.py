@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -14,6 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
@@ -79,7 +79,8 @@ def make_engine(
     """
     if not isinstance(engine, str):
         return engine
-    frames = calls.encode_call(start[0], start[1], {}, root="init") if start is not None else None
+    by_name = engine == "inline" or not _is_loky(context)
+    frames = calls.encode_call(start[0], start[1], {}, by_name=by_name, root="init") if start is not None else None
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
@@ -88,13 +89,33 @@ def make_engine(
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
-    if context is None or isinstance(context, str):
+    return LocalEngine(
+        max_workers,
+        _context_of(context),
+        main_by_name=by_name,
+        start=frames,
+        max_tasks=max_tasks,
+        eager=eager,
+        name=name,
+    )
+
+
+def _is_loky(context: Any) -> bool:
+    method = context if context is None or isinstance(context, str) else context.get_start_method()
+    return method is None or method.startswith("loky")
+
+
+def _context_of(context: Any) -> Any:
+    """Return a ``multiprocessing`` context; *context* may be one, a name, or ``None``."""
+    if context is not None and not isinstance(context, str):
+        return context
+    if _is_loky(context):
         from loky.backend import get_context
 
-        context = get_context(context)
-    return LocalEngine(
-        max_workers, context, start=frames, max_tasks=max_tasks, eager=eager, name=name
-    )
+        return get_context(context or "loky")
+    from multiprocessing import get_context as get_stdlib_context
+
+    return get_stdlib_context(context)
 
 
 class _CallTask(Task):
@@ -187,7 +208,7 @@ class SafeExecutor(Executor):
         )
         self._max_workers = max_workers
         self._shut_down = False
-        _open.add(self)
+        lifetime.track(self)
         self._finalizer = weakref.finalize(self, self._engine.close, wait=False)
         self._finalizer.atexit = False
 
@@ -212,7 +233,7 @@ class SafeExecutor(Executor):
         check_callable(fn)
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        frames = calls.encode_call(fn, args, kwargs)
+        frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
         future: SafeFuture[T] = SafeFuture()
         self._engine.submit(_CallTask(frames, (fn, args, kwargs), future))
         return future
@@ -254,7 +275,7 @@ class SafeExecutor(Executor):
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
         ordered = _Ordered(self._engine, fn)
         if buffersize is None:
-            ordered.send_all(list(chunks))
+            ordered.send_all(chunks)
         else:
             for _ in range(-(-buffersize // chunksize)):
                 if not ordered.send_next(chunks):
@@ -269,7 +290,7 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        _open.discard(self)
+        lifetime.forget(self)
         self._finalizer.detach()
         self._engine.close(wait=wait, cancel=cancel_futures)
 
@@ -281,9 +302,17 @@ class SafeExecutor(Executor):
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
         self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
 
+    def _at_exit(self) -> None:
+        """Finish what was submitted, as the standard library does, then end the workers."""
+        self.shutdown(wait=True)
+
+    def _forked(self) -> None:
+        """Cost a forked child nothing."""
+        self._finalizer.detach()
+
     def _end(self, number: int) -> None:
         self._shut_down = True
-        _open.discard(self)
+        lifetime.forget(self)
         self._finalizer.detach()
         self._engine.kill(number)
 
@@ -315,12 +344,9 @@ class _Ordered:
             self._outcomes.update(enumerate(outcomes, first))
             self._condition.notify_all()
 
-    def send_all(self, chunks: list[tuple[Any, ...]]) -> None:
+    def send_all(self, chunks: Iterable[tuple[Any, ...]]) -> None:
         """Encode every chunk, so that a culprit is named before anything is sent."""
-        tasks = []
-        for chunk in chunks:
-            tasks.append(self._batch.encode(chunk, self._sent))
-            self._sent += len(chunk)
+        tasks, self._sent = self._batch.encode_all(chunks)
         for task in tasks:
             self._batch.send(task)
 
@@ -352,22 +378,3 @@ class _Ordered:
                     raise FutureTimeoutError
                 self._condition.wait(left)
             return self._outcomes.pop(index)
-
-
-_open: weakref.WeakSet[SafeExecutor] = weakref.WeakSet()
-
-
-def _at_exit() -> None:
-    """Finish what was submitted, as the standard library does, then end the workers."""
-    for executor in list(_open):
-        executor.shutdown(wait=True)
-
-
-def _after_fork() -> None:
-    _open.clear()
-
-
-# Before the interpreter waits for threads, and before multiprocessing joins children.
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import sys
@@ -13,15 +12,17 @@ from collections.abc import Callable, Iterable
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any
 
+from safemp import lifetime
 from safemp.codec import calls
 from safemp.engines import Engine
+from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.executor import _CallTask, check_callable, default_workers, make_engine
 from safemp.future import SafeFuture
 from safemp.results import Feed, Gather, ItemIterator
 
 __all__ = ["AsyncResult", "Pool"]
 
-RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+RUN, CLOSE, TERMINATE, FORKED = "RUN", "CLOSE", "TERMINATE", "FORKED"
 
 _UNREAD = 10_000
 """Results of ``imap`` that may wait unread before its feeding pauses. Picked: far more
@@ -181,7 +182,7 @@ class Pool:
         self._state = RUN
         self._finalizer = weakref.finalize(self, _end, self._engine, self._callbacks, self._feeds)
         self._finalizer.atexit = False
-        _open.add(self)
+        lifetime.track(self)
 
     # -- calls ------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Pool:
         self._check_running()
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
-        frames = calls.encode_call(func, arguments, keywords)
+        frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
         future: SafeFuture[Any] = SafeFuture()
         result = AsyncResult(self, callback, error_callback)
         result._load = future.result
@@ -348,7 +349,18 @@ class Pool:
 
     # -- the end ----------------------------------------------------------------------
 
+    def _at_exit(self) -> None:
+        """End with the interpreter: the workers are daemons, as in the standard library."""
+        self.terminate()
+
+    def _forked(self) -> None:
+        """Be of no use in a forked child, and cost it nothing."""
+        self._state = FORKED
+        self._finalizer.detach()
+
     def _check_running(self) -> None:
+        if self._state == FORKED:
+            raise RuntimeError(FORKED_TEXT)
         if self._state != RUN:
             raise ValueError("Pool not running")
 
@@ -371,7 +383,7 @@ class Pool:
         for feed in self._feeds:
             feed.stop()
         self._finalizer.detach()
-        _open.discard(self)
+        lifetime.forget(self)
         self._engine.kill(signal.SIGTERM)
         self._engine.close()
         self._stop_callbacks()
@@ -388,7 +400,7 @@ class Pool:
             feed.join()
         self._engine.close()
         self._finalizer.detach()
-        _open.discard(self)
+        lifetime.forget(self)
         self._stop_callbacks()
 
     def _stop_callbacks(self) -> None:
@@ -446,24 +458,3 @@ def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None], feeds
         feed.stop()
     engine.kill(signal.SIGTERM)
     callbacks.put(None)
-
-
-_open: weakref.WeakSet[Pool] = weakref.WeakSet()
-
-
-def _at_exit() -> None:
-    """End open pools with the interpreter: their workers are daemons."""
-    for pool in list(_open):
-        pool.terminate()
-
-
-def _after_fork() -> None:
-    for pool in list(_open):
-        pool._state = TERMINATE
-        pool._finalizer.detach()
-    _open.clear()
-
-
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -67,10 +67,7 @@ class Gather:
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
         batch = Batch(engine, fn, self._take, star=star)
-        tasks, first = [], 0
-        for chunk in chunked(items, chunksize):
-            tasks.append(batch.encode(chunk, first))
-            first += len(chunk)
+        tasks, first = batch.encode_all(chunked(items, chunksize))
         self._outcomes: list[Outcome | None] = [None] * first
         self._left = first
         if not first:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safemp.codec import pickling
+from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, pack, unpack
 from safemp.codec.statics import type_name
@@ -79,11 +79,16 @@ class NotLoaded:
 # -- the caller's side ----------------------------------------------------------------
 
 
-def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool) -> Frames:
+def _encode(
+    kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool, by_name: bool
+) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
     try:
-        payload = pickling.dumps_careful(obj, buffers) if careful else pickling.dumps(obj, buffers)
+        if careful:  # and by value: the name may be what the worker could not find
+            payload = pickling.dumps_careful(obj, buffers)
+        else:
+            payload = pickling.dumps(obj, buffers, by_name=by_name)
     except Exception as error:
         raise preflight(error, roots()) from error
     return pack(kind, payload, buffers)
@@ -117,7 +122,13 @@ def text_of(error: BaseException) -> str:
 
 
 def encode_call(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, careful: bool = False, root: str = ""
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    careful: bool = False,
+    by_name: bool = False,
+    root: str = "",
 ) -> Frames:
     """Turn a call into frames that any engine can carry.
 
@@ -126,6 +137,8 @@ def encode_call(
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         careful: Skip the fast rung, since a worker could not load what it wrote.
+        by_name: ``__main__`` is the same script in the workers, since they were forked
+            or have imported it.
         root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
 
     Returns:
@@ -139,19 +152,21 @@ def encode_call(
         named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
         return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
-    return _encode(Kind.CALL, (fn, args, kwargs), roots, careful)
+    return _encode(Kind.CALL, (fn, args, kwargs), roots, careful, by_name)
 
 
-def encode_function(fn: Callable[..., Any], *, careful: bool = False) -> Frames:
+def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:
     """Turn the function of a map into frames.
 
     Raises:
         PreflightError: It cannot be pickled.
     """
-    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful)
+    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name)
 
 
-def encode_chunk(items: Sequence[Any], first: int, *, star: bool = False, careful: bool = False) -> Frames:
+def encode_chunk(
+    items: Sequence[Any], first: int, *, star: bool = False, careful: bool = False, by_name: bool = False
+) -> Frames:
     """Turn some items of a map into frames.
 
     Args:
@@ -159,6 +174,7 @@ def encode_chunk(items: Sequence[Any], first: int, *, star: bool = False, carefu
         first: The index of the first of them in the user's iterable.
         star: Each item is a tuple of arguments.
         careful: As for ``encode_call``.
+        by_name: As for ``encode_call``.
 
     Raises:
         PreflightError: An item cannot be pickled; its path is ``items[index]``.
@@ -167,7 +183,7 @@ def encode_chunk(items: Sequence[Any], first: int, *, star: bool = False, carefu
     def roots() -> list[tuple[str, Any]]:
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
-    return _encode(Kind.CHUNK, (items, first, star), roots, careful)
+    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name)
 
 
 # -- the worker's side ----------------------------------------------------------------
@@ -205,7 +221,7 @@ def encode_outcome(value: Any) -> Frames:
     """Turn what a call returned into frames. Never raises."""
     buffers: Frames = []
     try:
-        return pack(Kind.VALUE, pickling.dumps(value, buffers, ship=False), buffers)
+        return pack(Kind.VALUE, pickling.dumps(value, buffers, ship=False, by_name=namespaces.main_is_shared()), buffers)
     except BaseException as error:  # user code, in __reduce__ or __getstate__, may raise anything
         return _encode_unsendable(value, error)
 
@@ -224,7 +240,7 @@ def encode_failure(error: BaseException, where: Where) -> Frames:
 
 
 def _dump_error(obj: Any) -> bytes:
-    return pickling.dumps_careful(obj, ship=False)
+    return pickling.dumps_careful(obj, ship=False, by_name=namespaces.main_is_shared())
 
 
 def encode_not_loaded(error: BaseException) -> Frames:

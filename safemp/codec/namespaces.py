@@ -32,7 +32,9 @@ __all__ = [
     "module_globals",
     "open_module",
     "open_namespace",
+    "main_is_shared",
     "origin",
+    "share_main",
 ]
 
 ORIGIN_ATTRS = ("__name__", "__package__", "__file__", "__path__", "__doc__")
@@ -55,6 +57,7 @@ _received: dict[str, _Namespace] = {}
 _keys: dict[int, str] = {}
 """``id(namespace dict) -> key``. The dicts live as long as the process."""
 _adopting: list[bool] = [False]
+_shared_main: list[bool] = [False]
 
 
 def is_main(name: str | None) -> bool:
@@ -69,6 +72,19 @@ def adopt() -> None:
     a task's own use of pickle find the caller's names, as in a spawned child.
     """
     _adopting[0] = True
+
+
+def share_main() -> None:
+    """Say that ``__main__`` is the same script here and at the caller.
+
+    For worker processes that were forked, or that have imported it (spawn).
+    """
+    _shared_main[0] = True
+
+
+def main_is_shared() -> bool:
+    """Tell whether ``share_main`` was called."""
+    return _shared_main[0]
 
 
 def origin(module: str) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context, ContextVar
 from graphlib import CycleError, TopologicalSorter
 from io import BytesIO
@@ -112,6 +112,27 @@ def _registered(name: str) -> bool:
     return False
 
 
+class _InMemory:
+    """The modules that somebody made in this process, found again when modules come."""
+
+    seen = 0
+    names: tuple[bytes, ...] = ()
+
+
+def _names_by_value() -> Sequence[bytes]:
+    """Return the names, but ``__main__``, that a stream of the fast rung must not hold."""
+    modules = sys.modules
+    if len(modules) != _InMemory.seen:
+        _InMemory.seen = len(modules)
+        _InMemory.names = tuple(
+            name.encode() for name in list(modules) if not namespaces.is_main(name) and not importable(name)
+        )
+    registry = _cp._PICKLE_BY_VALUE_MODULES
+    if not registry and not _by_value:
+        return _InMemory.names
+    return [*_InMemory.names, *(name.encode() for name in (*registry, *_by_value))]
+
+
 def _module_by_value(name: str) -> bool:
     return namespaces.is_main(name) or _registered(name) or not importable(name)
 
@@ -133,17 +154,32 @@ class _Home:
         root, *rest = qualname.split(".")
         if root not in self.space or (self.names is not None and root not in self.names):
             return False
-        found = self.space[root]
-        try:
-            for part in rest:
-                found = getattr(found, part)
-        except Exception:  # a metaclass's __getattr__ may raise anything
-            return False
-        return found is obj
+        return _follow(self.space[root], rest) is obj
 
 
-def _home_of(space: dict[str, Any], name: Any) -> _Home | str | None:
+def _follow(found: Any, parts: list[str]) -> Any:
+    """Follow attributes; ``None`` where they lead nowhere."""
+    try:
+        for part in parts:
+            found = getattr(found, part)
+    except Exception:  # a metaclass's __getattr__ may raise anything
+        return None
+    return found
+
+
+def _resolve(module: Any, obj: Any) -> Any:
+    """Return what the qualified name of *obj* leads to in *module*."""
+    qualname = getattr(obj, "__qualname__", None)
+    return _follow(module, qualname.split(".")) if isinstance(qualname, str) else None
+
+
+def _home_of(space: dict[str, Any], name: Any, by_name: bool = False) -> _Home | str | None:
     """Place a globals dict.
+
+    Args:
+        space: The dict.
+        name: The name of the module it says it belongs to.
+        by_name: As for ``_CarefulPickler``.
 
     Returns:
         A ``_Home`` for a by-value module, the name of an importable one, ``None`` for
@@ -155,6 +191,8 @@ def _home_of(space: dict[str, Any], name: Any) -> _Home | str | None:
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or getattr(module, "__dict__", None) is not space:
         return None
+    if by_name and namespaces.is_main(name):
+        return "__main__"
     if _module_by_value(name):
         return _Home(namespaces.origin("__main__" if namespaces.is_main(name) else name), space, None)
     return str(name)
@@ -192,6 +230,7 @@ class _CarefulPickler(_cp.Pickler):
         needs: Collects the by-value globals that the stream refers to.
         inside: ``(key, name)`` of the definitions being written; they go by value.
         buffer_callback: As for ``pickle.Pickler``.
+        by_name: ``__main__`` is the same script on the other side.
     """
 
     def __init__(
@@ -200,9 +239,11 @@ class _CarefulPickler(_cp.Pickler):
         needs: _Needs,
         inside: frozenset[tuple[str, str]] = frozenset(),
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+        by_name: bool = False,
     ) -> None:
+        self.dispatch_table = _Table(_CAREFUL)  # before the C pickler looks for it
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-        self.dispatch_table = _Table(_CAREFUL)
+        self._by_name = by_name
         self._needs = needs
         self._inside = inside
         self._spaces: dict[int, tuple[_Home | str | None, _Reference | None]] = {}
@@ -236,7 +277,9 @@ class _CarefulPickler(_cp.Pickler):
         module = getattr(cls, "__module__", None)
         if isinstance(module, str) and module != "builtins":
             found = sys.modules.get(module)
-            home = _home_of(found.__dict__, module) if isinstance(found, ModuleType) else None
+            home = _home_of(found.__dict__, module, self._by_name) if isinstance(found, ModuleType) else None
+            if home == "__main__" and _resolve(found, cls) is cls:
+                return NotImplemented
             if isinstance(home, _Home):
                 named = self._named(home, cls)
                 return named if named is not None else _reduce_dynamic_class(cls)
@@ -252,7 +295,9 @@ class _CarefulPickler(_cp.Pickler):
             named = self._named(home, function)
             if named is not None:
                 return named
-        elif _cp._should_pickle_by_reference(function):
+        elif _cp._should_pickle_by_reference(function) or (
+            home == "__main__" and _resolve(sys.modules.get("__main__"), function) is function
+        ):
             return NotImplemented
         if reference is None:
             return self._dynamic_function_reduce(function)
@@ -269,7 +314,7 @@ class _CarefulPickler(_cp.Pickler):
     def _place(self, space: dict[str, Any]) -> tuple[_Home | str | None, _Reference | None]:
         placed = self._spaces.get(id(space))
         if placed is None:
-            home = _home_of(space, space.get("__name__"))
+            home = _home_of(space, space.get("__name__"), self._by_name)
             reference = None
             if isinstance(home, _Home):
                 reference = _Reference(namespaces.open_namespace, home.key, home.attrs)
@@ -280,7 +325,7 @@ class _CarefulPickler(_cp.Pickler):
 
     def _reduce_module(self, module: ModuleType) -> Any:
         space = module.__dict__
-        home = _home_of(space, getattr(module, "__name__", None))
+        home = _home_of(space, getattr(module, "__name__", None), self._by_name)
         if not isinstance(home, _Home):
             return NotImplemented if home is not None else _cp._module_reduce(module)
         if not namespaces.is_main(module.__name__):
@@ -414,7 +459,9 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
     return keep
 
 
-def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes | None:
+def dumps_fast(
+    obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False
+) -> bytes | None:
     """Pickle with the C pickler.
 
     Args:
@@ -424,6 +471,7 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) ->
         ship: Send the definitions of by-value globals along, and copies of buffers.
             ``False`` for outcomes, which are sent at once, to where those globals come
             from.
+        by_name: ``__main__`` is the same script on the other side: no need to ship it.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -437,10 +485,10 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True) ->
     pickler.dispatch_table = _Table(_FAST)
     pickler.dump(obj)
     payload = file.getvalue()
-    for name in (*_cp._PICKLE_BY_VALUE_MODULES, *_by_value):
-        if name.encode() in payload:
+    for name in _names_by_value():
+        if name in payload:
             return None
-    if b"_main__" in payload:
+    if b"_main__" in payload and not by_name:
         return _with_main(payload, ship)
     return payload
 
@@ -470,13 +518,16 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
         return None
 
 
-def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes:
+def dumps_careful(
+    obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False
+) -> bytes:
     """Pickle with cloudpickle under our rules.
 
     Args:
         obj: What to pickle.
         buffers: As for ``dumps_fast``.
         ship: As for ``dumps_fast``.
+        by_name: As for ``dumps_fast``.
 
     Returns:
         The stream.
@@ -486,27 +537,27 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True)
     """
     needs = _Needs()
     file = BytesIO()
-    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship)).dump(obj)
+    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name).dump(obj)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
     return _stream(_definitions(needs), file.getvalue())
 
 
-def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True) -> bytes:
+def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
     """Pickle by the first rung of the ladder that works.
 
     Raises:
         Exception: What the careful rung raised.
     """
     try:
-        stream = dumps_fast(obj, buffers, ship=ship)
+        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name)
     except Exception:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship)
+        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name)
     return stream
 
 

@@ -99,9 +99,16 @@ class Task:
 
 
 class Engine(Protocol):
-    """What a front end asks of an engine. Safe to call from any thread."""
+    """What a front end asks of an engine. Safe to call from any thread.
+
+    Attributes:
+        max_workers: The most tasks at a time.
+        main_by_name: Whether the workers have the caller's ``__main__``, since they
+            were forked or have imported it. If not, what is needed of it is sent.
+    """
 
     max_workers: int
+    main_by_name: bool
 
     def submit(self, task: Task) -> None:
         """Take a task.

@@ -56,12 +56,14 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
             ledger's file.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
-        adopt: Let the caller's ``__main__`` become ours.
+        adopt: Let the caller's ``__main__`` become ours; else it is ours already.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
     if adopt:
         namespaces.adopt()
+    else:
+        namespaces.share_main()
     _, fds, _, _ = socket.recv_fds(stream, 1, 1)
     if not fds:  # the caller is gone already
         return

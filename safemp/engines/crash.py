@@ -8,7 +8,13 @@ from typing import Any
 from safemp.engines.system import signal_name
 from safemp.errors import SafempError
 
-__all__ = ["InitializerError", "WorkerCrashed", "how_it_ended"]
+__all__ = ["FORKED", "InitializerError", "WorkerCrashed", "how_it_ended"]
+
+
+FORKED = (
+    "cannot use a pool of the parent process in a forked child\n"
+    "  fix:    make a pool of its own in the child, or use safemp.map, which does"
+)
 
 
 def how_it_ended(exitcode: int | None) -> str:

@@ -20,6 +20,7 @@ class InlineEngine:
     """Runs each task in ``submit``, in the thread that calls it."""
 
     max_workers = 1
+    main_by_name = True
 
     def __init__(self, start: Frames | None = None) -> None:
         self._closed = False

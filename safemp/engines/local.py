@@ -37,7 +37,7 @@ from typing import Any
 
 from safemp.codec.frames import Frames, Kind
 from safemp.engines import Outcome, Task, child, process, system, wire
-from safemp.engines.crash import InitializerError, WorkerCrashed, how_it_ended
+from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, how_it_ended
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.wire import Message
@@ -74,7 +74,7 @@ class LocalEngine:
     Args:
         max_workers: The most processes at a time.
         context: A ``multiprocessing`` context; its ``Process`` is used.
-        adopt: Let the caller's ``__main__`` become that of the workers.
+        main_by_name: See ``Engine``.
         start: The initializer's call, encoded; or no frames.
         max_tasks: Tasks after which a worker is replaced; ``None``: never.
         eager: Start all workers at once, not as tasks arrive.
@@ -86,7 +86,7 @@ class LocalEngine:
         max_workers: int,
         context: Any,
         *,
-        adopt: bool = True,
+        main_by_name: bool = False,
         start: Frames | None = None,
         max_tasks: int | None = None,
         eager: bool = False,
@@ -95,7 +95,7 @@ class LocalEngine:
         self.max_workers = max_workers
         self.workers: dict[int, Worker] = {}
         self._context = context
-        self._adopt = adopt
+        self.main_by_name = main_by_name
         self._start_frames = start or []
         self._max_tasks = max_tasks
         self._eager = eager
@@ -146,10 +146,7 @@ class LocalEngine:
 
     def _check_open(self) -> None:
         if self._pid != os.getpid():
-            raise RuntimeError(
-                "cannot use a pool of the parent process in a forked child\n"
-                "  fix:    make a pool of its own in the child, or use safemp.map, which does"
-            )
+            raise RuntimeError(FORKED)
         if self._broken is not None:
             raise _again(self._broken)
         if self._closing:
@@ -403,7 +400,7 @@ class LocalEngine:
 
     def _spawn(self) -> Worker:
         name = f"{self._name}-{next(self._numbers)}"
-        worker = process.start(self._context, name, self._adopt, self._start_frames, self._max_tasks)
+        worker = process.start(self._context, name, not self.main_by_name, self._start_frames, self._max_tasks)
         for fd in (worker.stream.fileno(), worker.fd):
             self._poller.add(fd)
             self._by_fd[fd] = worker
