@@ -363,3 +363,26 @@ def initialize(path: str, value: object) -> None:
     """Leave this worker's pid in a file, and a value in its state."""
     note(path, os.getpid())
     set_state("initialized", value)
+
+
+class NoteOrFail:
+    """Leaves a line for each item but one, for which it raises."""
+
+    def __init__(self, path: str, bad: int) -> None:
+        self.path = path
+        self.bad = bad
+
+    def __call__(self, i: int) -> object:
+        if i == self.bad:
+            raise ValueError(f"bad: {i}")
+        return note(self.path, i)
+
+
+class Noting:
+    """Leaves a line for each item."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, i: int) -> object:
+        return note(self.path, i)
