@@ -290,9 +290,9 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        lifetime.forget(self)
-        self._finalizer.detach()
         self._engine.close(wait=wait, cancel=cancel_futures)
+        if wait:  # if not, the interpreter's end still waits for what is under way
+            self._forget()
 
     def terminate_workers(self) -> None:
         """End the workers now, by SIGTERM; running calls fail with ``WorkerCrashed``."""
@@ -312,9 +312,11 @@ class SafeExecutor(Executor):
 
     def _end(self, number: int) -> None:
         self._shut_down = True
-        lifetime.forget(self)
-        self._finalizer.detach()
         self._engine.kill(number)
+
+    def _forget(self) -> None:
+        self._finalizer.detach()
+        lifetime.forget(self)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None and not issubclass(exc_type, Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -89,7 +90,14 @@ class SafeFuture(Future[T]):
         if self._outcome is not None or not self.done():
             super().exception(timeout)
             self._decode()
-        return super().exception(0)
+        error = super().exception(0)
+        if isinstance(error, StopIteration) and sys._getframe(1).f_globals.get("__name__") == "asyncio.futures":
+            # asyncio's futures refuse it, and before Python 3.12 whoever awaits one
+            # would wait for ever: https://github.com/python/cpython/issues/112182
+            made = RuntimeError("the call raised StopIteration")
+            made.__cause__ = error
+            return made
+        return error
 
     def _get_snapshot(self) -> Any:  # what asyncio reads from Python 3.14 on
         self._decode()

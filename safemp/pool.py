@@ -382,11 +382,11 @@ class Pool:
         self._state = TERMINATE
         for feed in self._feeds:
             feed.stop()
-        self._finalizer.detach()
-        lifetime.forget(self)
         self._engine.kill(signal.SIGTERM)
         self._engine.close()
         self._stop_callbacks()
+        self._finalizer.detach()  # last: Ctrl-C may come anywhere above
+        lifetime.forget(self)
 
     def join(self) -> None:
         """Wait until the workers have ended, and every callback has run.
@@ -399,9 +399,9 @@ class Pool:
         for feed in self._feeds:
             feed.join()
         self._engine.close()
+        self._stop_callbacks()
         self._finalizer.detach()
         lifetime.forget(self)
-        self._stop_callbacks()
 
     def _stop_callbacks(self) -> None:
         with self._callback_lock:

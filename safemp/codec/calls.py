@@ -94,9 +94,18 @@ def _encode(
     return pack(kind, payload, buffers)
 
 
+_MOST_CULPRITS = 100
+"""Culprits after which the search for more ends."""
+
+
 def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightError:
     """Make the error for a call that *error* kept from being sent."""
-    culprits = find_culprits(roots, pickling.Semantics())
+    semantics = pickling.Semantics()
+    culprits: list[Culprit] = []
+    for root in roots:  # each by itself: what two items share is named for both
+        culprits += find_culprits([root], semantics, limit=_MOST_CULPRITS - len(culprits))
+        if len(culprits) >= _MOST_CULPRITS:
+            break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
         culprits = [_whole(roots[0], error)]
     return PreflightError.of(tuple(culprits))

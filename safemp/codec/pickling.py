@@ -453,7 +453,7 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        buffers.append(bytes(raw) if copy else raw)
+        buffers.append(bytearray(raw) if copy else raw)
         return False
 
     return keep
