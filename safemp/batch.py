@@ -8,7 +8,7 @@ from typing import Any
 
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
-from safemp.engines import Engine, Function, Outcome, Task
+from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.errors import Culprit, PreflightError
 from safemp.worker import name_of
 
@@ -121,10 +121,10 @@ class _ChunkTask(Task):
 
         self.deliver_same(CancelledError())
 
-    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+    def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         batch, items, first = self._batch, self._items[self.done :], self.first + self.done
         if outcome is None:
-            return [batch._encode_carefully(items[i : i + 1], first + i) for i in range(len(items))]
+            return Tasks([batch._encode_carefully(items[i : i + 1], first + i) for i in range(len(items))])
         reason = calls.read_not_loaded(outcome)
         assert reason is not None
         if self.function is batch._careful:
@@ -132,4 +132,4 @@ class _ChunkTask(Task):
             return calls.blame_load(reason.text, roots)
         if reason.module is not None:
             pickling.send_by_value(reason.module)
-        return [batch._encode_carefully(items, first)]
+        return Tasks([batch._encode_carefully(items, first)])

@@ -13,9 +13,9 @@ one too, so that code which caught it still does.
 
 from __future__ import annotations
 
-from _pickle import PicklingError  # the class that ``pickle`` re-exports; importing it here keeps pickle out of this layer
+from _pickle import PicklingError  # what pickle re-exports, without importing pickle in this layer
 from dataclasses import dataclass, field
-from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # typeshed lacks it
 from typing import Any
 
 __all__ = ["Culprit", "FrameError", "PreflightError", "ResultError", "SafempError"]
@@ -83,19 +83,25 @@ def _text(verb: str, culprits: tuple[Culprit, ...]) -> str:
     return "\n".join(lines)
 
 
-def _caught_as(cls: type, original: type[BaseException] | None) -> type:
+def _caught_as(cls: type[PreflightError], original: type[BaseException] | None) -> type[PreflightError]:
     """Return a class that is *cls* and, where layouts allow it, *original* too."""
     if original is None or issubclass(cls, original):
         return cls
     try:
-        return type(cls.__name__, (cls, original), {"__module__": cls.__module__, "__init__": cls.__init__, "_caught_as": original})
+        return type(
+            cls.__name__,
+            (cls, original),
+            {"__module__": cls.__module__, "__init__": cls.__init__, "_caught_as": original},
+        )
     except TypeError:  # two builtin bases with different layouts, or a metaclass that objects
         return cls
 
 
-def _rebuild(cls: type, original: type[BaseException] | None, culprits: tuple[Culprit, ...]) -> Any:
+def _rebuild(
+    cls: type[PreflightError], original: type[BaseException] | None, culprits: tuple[Culprit, ...]
+) -> PreflightError:
     made = _caught_as(cls, original)
-    error = made.__new__(made, _text(cls._verb, culprits))  # type: ignore[attr-defined]
+    error = made.__new__(made, _text(cls._verb, culprits))
     error.culprits = culprits
     return error
 
@@ -124,7 +130,7 @@ class PreflightError(SafempError, PicklingError, TypeError):
     def of(cls, culprits: tuple[Culprit, ...]) -> PreflightError:
         """Make the error for *culprits*, caught also as what the first one raised."""
         raised = culprits[0]._error
-        error: PreflightError = _rebuild(cls, type(raised) if isinstance(raised, Exception) else None, culprits)
+        error = _rebuild(cls, type(raised) if isinstance(raised, Exception) else None, culprits)
         error.__cause__ = raised
         return error
 
@@ -136,7 +142,7 @@ class PreflightError(SafempError, PicklingError, TypeError):
         return str(self.args[0])
 
 
-class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):
+class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):  # type: ignore[misc]  # as above
     """A task has finished, but what it returned cannot be pickled.
 
     Attributes:

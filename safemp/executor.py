@@ -18,7 +18,7 @@ from safemp.batch import Batch, chunked
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
-from safemp.engines import Engine, Outcome, Task
+from safemp.engines import Engine, Outcome, Task, Tasks
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
@@ -49,7 +49,10 @@ def check_callable(fn: Any) -> None:
         TypeError: *fn* is not callable, or calling it would give a coroutine.
     """
     if not callable(fn):
-        raise TypeError(f"cannot call fn: {type_name(type(fn))} is not callable\n  fix:    hand over the function and its arguments separately")
+        raise TypeError(
+            f"cannot call fn: {type_name(type(fn))} is not callable\n"
+            "  fix:    hand over the function and its arguments separately"
+        )
     function = fn
     while type(function) is partial:
         function = function.func
@@ -121,7 +124,13 @@ def _context_of(context: Any) -> Any:
 class _CallTask(Task):
     __slots__ = ("_call", "_careful", "_future")
 
-    def __init__(self, frames: Frames, call: tuple[Any, tuple[Any, ...], dict[str, Any]], future: SafeFuture[Any], careful: bool = False) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        call: tuple[Any, tuple[Any, ...], dict[str, Any]],
+        future: SafeFuture[Any],
+        careful: bool = False,
+    ) -> None:
         super().__init__(frames, name_of(call[0]))
         self._call = call
         self._future = future
@@ -139,17 +148,22 @@ class _CallTask(Task):
         if self._future.cancel():
             self._future.set_running_or_notify_cancel()
 
-    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+    def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         fn, args, kwargs = self._call
         assert outcome is not None
         reason = calls.read_not_loaded(outcome)
         assert reason is not None
         if self._careful:
-            roots = [("fn", fn), *((f"args[{i}]", a) for i, a in enumerate(args)), *((f"kwargs[{k!r}]", v) for k, v in kwargs.items())]
+            roots = [
+                ("fn", fn),
+                *((f"args[{i}]", a) for i, a in enumerate(args)),
+                *((f"kwargs[{k!r}]", v) for k, v in kwargs.items()),
+            ]
             return calls.blame_load(reason.text, roots)
         if reason.module is not None:
             pickling.send_by_value(reason.module)
-        return [_CallTask(calls.encode_call(fn, args, kwargs, careful=True), self._call, self._future, careful=True)]
+        frames = calls.encode_call(fn, args, kwargs, careful=True)
+        return Tasks([_CallTask(frames, self._call, self._future, careful=True)])
 
 
 class SafeExecutor(Executor):
@@ -218,7 +232,7 @@ class SafeExecutor(Executor):
         workers = getattr(self._engine, "workers", {})
         return {pid: worker.process for pid, worker in list(workers.items())}
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> SafeFuture[T]:  # type: ignore[override]
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> SafeFuture[T]:
         """Call ``fn(*args, **kwargs)`` in a worker.
 
         Returns:
@@ -238,7 +252,7 @@ class SafeExecutor(Executor):
         self._engine.submit(_CallTask(frames, (fn, args, kwargs), future))
         return future
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -325,7 +339,10 @@ class SafeExecutor(Executor):
         self.shutdown(wait=True)
 
     def __reduce__(self) -> Any:
-        raise TypeError("cannot pickle a SafeExecutor: its workers belong to this process\n  fix:    make one in the worker, or use safemp.map there")
+        raise TypeError(
+            "cannot pickle a SafeExecutor: its workers belong to this process\n"
+            "  fix:    make one in the worker, or use safemp.map there"
+        )
 
 
 ProcessPoolExecutor = SafeExecutor

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 __all__ = ["forget", "track"]
 
+
 class _Front(Protocol):
     def _at_exit(self) -> None: ...
 

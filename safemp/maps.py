@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 from safemp.executor import SafeExecutor, check_callable
@@ -67,7 +67,7 @@ def starmap(fn: Callable[..., T], iterable: Iterable[Iterable[Any]], *, chunksiz
 
 def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool) -> list[T]:
     check_callable(fn)
-    items = iterable if hasattr(iterable, "__len__") else list(iterable)
+    items = iterable if isinstance(iterable, Sized) else list(iterable)
     executor = shared()
     if chunksize is None:
         chunksize = max(1, -(-len(items) // (4 * executor._max_workers)))
@@ -78,7 +78,9 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
     return gather.values()
 
 
-def imap(fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None) -> Iterator[T]:
+def imap(
+    fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None
+) -> Iterator[T]:
     """Call *fn* for each item; give the results in order, as they come.
 
     Args:

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any
 
@@ -37,7 +37,9 @@ class AsyncResult:
 
     __module__ = "safemp"
 
-    def __init__(self, pool: Pool, callback: Callable[..., object] | None, error_callback: Callable[..., object] | None) -> None:
+    def __init__(
+        self, pool: Pool, callback: Callable[..., object] | None, error_callback: Callable[..., object] | None
+    ) -> None:
         self._pool: Pool | None = pool  # an abandoned pool lives until its results are there
         self._callback = callback
         self._error_callback = error_callback
@@ -67,7 +69,7 @@ class AsyncResult:
                 self._error_callback(self._error)
         except BaseException:
             # The callback's own failure: said on stderr, as for any thread, and over.
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))  # type: ignore[arg-type]
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
         finally:
             self._callback = self._error_callback = None
             self._event.set()
@@ -251,7 +253,9 @@ class Pool:
         """
         return self._gather(func, iterable, chunksize, False, None, None).get()  # type: ignore[no-any-return]
 
-    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[Any]:
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
         """As ``map``, each item being the positional arguments of a call."""
         return self._gather(func, iterable, chunksize, True, None, None).get()  # type: ignore[no-any-return]
 
@@ -288,7 +292,7 @@ class Pool:
     ) -> AsyncResult:
         self._check_running()
         check_callable(func)
-        items = iterable if hasattr(iterable, "__len__") else list(iterable)
+        items = iterable if isinstance(iterable, Sized) else list(iterable)
         if chunksize is None:
             chunksize = default_chunksize(len(items), self._processes)
         elif chunksize < 1:
@@ -317,7 +321,9 @@ class Pool:
         """As ``imap``, giving the results in the order in which they arrive."""
         return self._iterate(func, iterable, chunksize, False)
 
-    def _iterate(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool) -> ItemIterator:
+    def _iterate(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool
+    ) -> ItemIterator:
         self._check_running()
         check_callable(func)
         if chunksize < 1:
@@ -374,7 +380,9 @@ class Pool:
             return
         for feed in self._feeds:
             feed.unbound()
-        closer = threading.Thread(target=_close_after, args=(list(self._feeds), self._engine), name="safemp-closer", daemon=True)
+        closer = threading.Thread(
+            target=_close_after, args=(list(self._feeds), self._engine), name="safemp-closer", daemon=True
+        )
         closer.start()
 
     def terminate(self) -> None:

@@ -79,16 +79,12 @@ class NotLoaded:
 # -- the caller's side ----------------------------------------------------------------
 
 
-def _encode(
-    kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool, by_name: bool
-) -> Frames:
+def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool, by_name: bool) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
     try:
-        if careful:  # and by value: the name may be what the worker could not find
-            payload = pickling.dumps_careful(obj, buffers)
-        else:
-            payload = pickling.dumps(obj, buffers, by_name=by_name)
+        # Carefully means by value, too: a name may be what the worker could not find.
+        payload = pickling.dumps_careful(obj, buffers) if careful else pickling.dumps(obj, buffers, by_name=by_name)
     except Exception as error:
         raise preflight(error, roots()) from error
     return pack(kind, payload, buffers)
@@ -230,7 +226,9 @@ def encode_outcome(value: Any) -> Frames:
     """Turn what a call returned into frames. Never raises."""
     buffers: Frames = []
     try:
-        return pack(Kind.VALUE, pickling.dumps(value, buffers, ship=False, by_name=namespaces.main_is_shared()), buffers)
+        return pack(
+            Kind.VALUE, pickling.dumps(value, buffers, ship=False, by_name=namespaces.main_is_shared()), buffers
+        )
     except BaseException as error:  # user code, in __reduce__ or __getstate__, may raise anything
         return _encode_unsendable(value, error)
 
@@ -239,7 +237,9 @@ def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
         culprits = find_culprits([("result", value)], pickling.Semantics()) or [_whole(("result", value), error)]
     except BaseException as second:  # as above
-        culprits = [Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")]
+        culprits = [
+            Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")
+        ]
     return pack(Kind.UNSENDABLE, pickling.dumps(tuple(culprits)))
 
 
@@ -331,5 +331,3 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
             made.__cause__ = error
             return made
     return _not_loadable(roots[0][0], text)
-
-

@@ -102,7 +102,7 @@ class PlainError:
         """Read what ``to_wire`` returned."""
         *flat, group, cause, context = wire
         members = None if group is None else tuple(map(cls.from_wire, group))
-        return cls(*flat, members, cause and cls.from_wire(cause), context and cls.from_wire(context))
+        return cls(*(*flat, members, cause and cls.from_wire(cause), context and cls.from_wire(context)))
 
 
 # -- to the record --------------------------------------------------------------------

@@ -56,8 +56,7 @@ def reduce_exception(exc: BaseException) -> tuple[Any, ...] | str:
     reduced = own_way(exc)
     if reduced is None:
         reduced = without_constructor(exc)
-    ahead = _ahead_of(exc) if isinstance(reduced, tuple) else None
-    if ahead is None:
+    if isinstance(reduced, str) or (ahead := _ahead_of(exc)) is None:
         return reduced
     function, args, state, *rest = reduced
     return function, args, {"ahead": ahead, **state}, *rest  # it must be written first
@@ -118,7 +117,7 @@ def _own_reduce(exc: BaseException, reduced: Any) -> tuple[Any, ...] | str | Non
             found = getattr(found, name)
         return reduced if found is exc else None
     function, args, *rest = reduced
-    state, items, pairs, setter = (*rest, *(None,) * (4 - len(rest)))
+    state, items, pairs, setter = (*rest, *[None] * (4 - len(rest)))
     mine: State = {"own": state}
     if items is not None:
         mine["items"] = list(items)

@@ -246,7 +246,7 @@ def _make_node(specs: list[Any], made: list[BaseException | None], at: int) -> B
             # Members come before their group in the list; a member found in an
             # attribute first may not.
             group = group[0], [_make_node(specs, made, member) for member in group[1] if member is not None]
-        exc = make(what, *(group or ())) if kind == "class" else stand_in(*what, group)
+        exc = make(what, *(group or ())) if kind == "class" else stand_in(*(*what, group))
     made[at] = exc
     return exc
 

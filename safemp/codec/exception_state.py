@@ -56,7 +56,10 @@ _NOT_STATE = frozenset(
 )
 """Members that travel by themselves (the last two, which are read-only, through ``make``)."""
 
-_GETSETS = {OSError: ("characters_written",), UnicodeError: ("encoding", "object", "start", "end", "reason")}
+_GETSETS: dict[type, tuple[str, ...]] = {
+    OSError: ("characters_written",),
+    UnicodeError: ("encoding", "object", "start", "end", "reason"),
+}
 """State of builtins behind getters: the first everywhere, the others where a Python has them so."""
 
 

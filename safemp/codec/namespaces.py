@@ -29,10 +29,10 @@ __all__ = [
     "is_main",
     "key_of",
     "known_names",
+    "main_is_shared",
     "module_globals",
     "open_module",
     "open_namespace",
-    "main_is_shared",
     "origin",
     "share_main",
 ]

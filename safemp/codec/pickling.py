@@ -222,7 +222,7 @@ class _Needs:
         self.names.setdefault((home.key, name))
 
 
-class _CarefulPickler(_cp.Pickler):
+class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     """cloudpickle with our rules for globals, exceptions and repairs.
 
     Args:
@@ -309,7 +309,14 @@ class _CarefulPickler(_cp.Pickler):
                 if home.names is None or name in home.names:
                     self._needs.add(home, name)
         code, _, _, _, closure = self._function_getnewargs(function)
-        return _cp._make_function, (code, reference, None, None, closure), (state, slots), None, None, _cp._function_setstate
+        return (
+            _cp._make_function,
+            (code, reference, None, None, closure),
+            (state, slots),
+            None,
+            None,
+            _cp._function_setstate,
+        )
 
     def _place(self, space: dict[str, Any]) -> tuple[_Home | str | None, _Reference | None]:
         placed = self._spaces.get(id(space))
@@ -459,9 +466,7 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
     return keep
 
 
-def dumps_fast(
-    obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False
-) -> bytes | None:
+def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes | None:
     """Pickle with the C pickler.
 
     Args:
@@ -503,11 +508,11 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
         return None
     needs = _Needs()
     for name, value in main.__dict__.items():
-        if isinstance(value, (FunctionType, type)) and namespaces.is_main(getattr(value, "__module__", None)):
-            if name.encode() in payload:
-                if not home.has(name, value):
-                    return None
-                needs.add(home, name)
+        ours = isinstance(value, (FunctionType, type)) and namespaces.is_main(getattr(value, "__module__", None))
+        if ours and name.encode() in payload:
+            if not home.has(name, value):
+                return None
+            needs.add(home, name)
     if not needs.names:
         return None
     if not ship and home.names is not None:
@@ -518,9 +523,7 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
         return None
 
 
-def dumps_careful(
-    obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False
-) -> bytes:
+def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
     """Pickle with cloudpickle under our rules.
 
     Args:

@@ -15,12 +15,11 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 __all__ = ["REPAIRS", "importable"]
-
-_Capsule: type | None = None
 
 
 def importable(name: str) -> bool:
@@ -69,12 +68,10 @@ def _builtin(function: Any) -> Any:
     if owner is None or isinstance(owner, ModuleType):
         return function.__reduce__()
     if type(owner).__name__ == "PyCapsule":
-        name = function.__module__
-        module = sys.modules.get(name) if isinstance(name, str) else None
-        if module is not None and importable(module.__name__):
-            found = module.__dict__.get(function.__name__)
-            if found is function:
-                return getattr, (module, function.__name__)
+        home, name = function.__module__, function.__name__
+        module = sys.modules.get(home) if isinstance(home, str) else None
+        if module is not None and importable(module.__name__) and module.__dict__.get(name) is function:
+            return getattr, (module, name)
         raise TypeError("cannot pickle 'PyCapsule' object")
     return function.__reduce__()
 
@@ -84,8 +81,7 @@ REPAIRS: dict[type, Callable[[Any], Any]] = {
     type(threading.RLock()): _rlock,
     threading.local: _local,
     ModuleType: _module,
-    type(sys.__stdout__ or sys.__stderr__): _text_file,
+    TextIOWrapper: _text_file,
     BuiltinFunctionType: _builtin,
 }
-REPAIRS.pop(type(None), None)
 """Reducers by exact type, for a pickler's private ``dispatch_table``."""

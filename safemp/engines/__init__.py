@@ -12,12 +12,13 @@ What an engine promises, whatever it is made of:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from safemp.codec.frames import Frames
 
-__all__ = ["Engine", "Function", "Outcome", "Task"]
+__all__ = ["Engine", "Function", "Outcome", "Task", "Tasks"]
 
 Outcome = Frames | BaseException
 """Frames for ``decode_outcome``, or an error that arose on the caller's side."""
@@ -59,7 +60,9 @@ class Task:
 
     __slots__ = ("count", "done", "first", "frames", "function", "id", "name")
 
-    def __init__(self, frames: Frames, name: str, function: Function | None = None, count: int = 1, first: int = 0) -> None:
+    def __init__(
+        self, frames: Frames, name: str, function: Function | None = None, count: int = 1, first: int = 0
+    ) -> None:
         self.id = 0
         self.frames = frames
         self.name = name
@@ -85,7 +88,7 @@ class Task:
         """Give the task up before it was sent: ``cancel_futures``."""
         raise NotImplementedError
 
-    def mend(self, outcome: Frames | None) -> list[Task] | Outcome:
+    def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the task again. Runs user code; called from a thread made for it.
 
         Args:
@@ -96,6 +99,13 @@ class Task:
             What to run in its stead, or the outcome for all items that had none.
         """
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Tasks in the stead of one, in order."""
+
+    tasks: Sequence[Task]
 
 
 class Engine(Protocol):
@@ -123,6 +133,3 @@ class Engine(Protocol):
 
     def kill(self, signal: int) -> None:
         """End now: queued tasks are aborted, running ones fail, workers get *signal*."""
-
-
-Starter = Callable[[], Engine]

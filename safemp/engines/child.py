@@ -33,14 +33,14 @@ __all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "FUNCTION", "ITEM", "ITEMS
 START = 1  # frames: the initializer's call, or none
 CALL = 2
 FUNCTION = 3  # ref: its number
-CHUNK = 4  # count: items to leave out; ref: the function's number
+CHUNK = 4  # items: to leave out; ref: the function's number
 EXIT = 5
 # From the worker; ref: microseconds that the task has taken.
 READY = 16
 BROKEN = 17  # the initializer raised; frames: the outcome
 DONE = 18  # of a call, or of a chunk that did not load
 ITEM = 19  # one outcome of a chunk
-ITEMS = 20  # count: outcomes of a chunk, in one record each
+ITEMS = 20  # items: outcomes of a chunk, one record each
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
@@ -133,7 +133,7 @@ class _Child:
 
     def _chunk(self, message: Message) -> None:
         ledger, task = self._ledger, message.task
-        ledger.begin(task, LOADING, message.count)
+        ledger.begin(task, LOADING, message.items)
         fn = self._functions[message.ref]
         loaded = worker.load_chunk(message.frames)
         message.frames.clear()
@@ -141,13 +141,13 @@ class _Child:
             self._send(DONE, task, fn if isinstance(fn, list) else loaded)  # type: ignore[arg-type]
             ledger.begin(task, IDLE)
             return
-        ledger.begin(task, RUNNING, message.count)
+        ledger.begin(task, RUNNING, message.items)
         flushed = begun = time.perf_counter()
 
         def flush(count: int, records: bytes) -> None:
             self._send(ITEMS, task, [records], count, time.perf_counter() - begun)
 
-        for index in range(message.count, len(loaded.items)):
+        for index in range(message.items, len(loaded.items)):
             outcome = worker.run_item(fn, loaded, index)
             if not ledger.add(record := pack_outcome(outcome)):
                 ledger.take(task, RUNNING, flush)

@@ -42,7 +42,9 @@ class WorkerCrashed(SafempError, BrokenProcessPool):
 
     __module__ = "safemp"
 
-    def __init__(self, call: str, item: int | None, pid: int | None, exitcode: int | None, text: str | None = None) -> None:
+    def __init__(
+        self, call: str, item: int | None, pid: int | None, exitcode: int | None, text: str | None = None
+    ) -> None:
         self.call = call
         self.item = item
         self.pid = pid

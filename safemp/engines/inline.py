@@ -11,7 +11,7 @@ import threading
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind
-from safemp.engines import Outcome, Task
+from safemp.engines import Outcome, Task, Tasks
 
 __all__ = ["InlineEngine"]
 
@@ -53,10 +53,10 @@ class InlineEngine:
                     mended = each.mend(outcomes[0])
                 except Exception as error:  # user code, in __reduce__
                     mended = error
-                if isinstance(mended, list) and mended and isinstance(mended[0], Task):
-                    pending[:0] = mended
+                if isinstance(mended, Tasks):
+                    pending[:0] = mended.tasks
                 else:
-                    each.deliver_same(mended)  # type: ignore[arg-type]
+                    each.deliver_same(mended)
                 continue
             each.done = each.count
             each.deliver(0, outcomes)

@@ -36,7 +36,7 @@ from itertools import count
 from typing import Any
 
 from safemp.codec.frames import Frames, Kind
-from safemp.engines import Outcome, Task, child, process, system, wire
+from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
 from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, how_it_ended
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
@@ -231,9 +231,7 @@ class LocalEngine:
 
     def _has_room(self, worker: Worker, depth: int) -> bool:
         left = worker.tasks_left
-        return (
-            worker.takes_ahead and len(worker.tasks) <= depth and (left is None or len(worker.tasks) < left)
-        )
+        return worker.takes_ahead and len(worker.tasks) <= depth and (left is None or len(worker.tasks) < left)
 
     def _next(self, worker: Worker) -> None:
         """Find something to do for *worker*, which has finished a task or is new."""
@@ -329,14 +327,14 @@ class LocalEngine:
             assert error is not None
             task.deliver_same(_again(error))
         for fd in self._poller.wait(timeout):
-            worker = self._by_fd.get(fd)
-            if worker is None:
+            found = self._by_fd.get(fd)
+            if found is None:
                 if fd == self._wake_r.fileno():
                     self._woken()
-            elif fd == worker.fd:
-                self._bury(worker)
+            elif fd == found.fd:
+                self._bury(found)
             else:
-                self._serve(worker)
+                self._serve(found)
         return True
 
     def _woken(self) -> None:
@@ -378,13 +376,11 @@ class LocalEngine:
             return [], False
         self._lock.release()
         try:
-            worker: Worker | None = self._spawn()
-        except OSError as e:  # no process, no descriptor, no memory to be had
-            worker, error = None, e
-        finally:
+            worker = self._spawn()
+        except OSError as error:  # no process, no descriptor, no memory to be had
             self._lock.acquire()
-        if worker is None:
             return ([], False) if self.workers else (self._break(_no_worker(error)), False)
+        self._lock.acquire()
         self.workers[worker.pid] = worker
         self._starting += 1
         if self._killed is not None:
@@ -511,21 +507,21 @@ class LocalEngine:
         threading.Thread(target=self._mend_now, args=(task, outcome), name=f"{self._name}-mend", daemon=True).start()
 
     def _mend_now(self, task: Task, outcome: Frames | None) -> None:
+        mended: Tasks | Outcome
         try:
             mended = task.mend(outcome)
         except BaseException as error:  # user code, in __reduce__
             mended = error
         with self._lock:
             self._mending -= 1
-            if isinstance(mended, list) and mended and isinstance(mended[0], Task):
-                for each in reversed(mended):
+            if isinstance(mended, Tasks):
+                for each in reversed(mended.tasks):
                     each.id = next(self._ids)
                     self._queue.appendleft(each)
                 while self._idle and self._queue:
                     self._next(self._idle.pop())
-                mended = None
             self._wake()
-        if mended is not None:
+        if not isinstance(mended, Tasks):
             task.deliver_same(mended)
 
     def _bury(self, worker: Worker) -> None:
@@ -616,7 +612,7 @@ def _hand_over(task: Task, first: int, outcomes: list[Outcome]) -> None:
     try:
         task.deliver(first, outcomes)
     except BaseException:
-        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))  # type: ignore[arg-type]
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 def _again(error: BaseException) -> BaseException:

@@ -56,7 +56,8 @@ class Worker:
         self.fd: int = process.sentinel if pidfd is None else pidfd
         # The other end stays open here, so that packets can be taken back. It is not
         # made non-blocking: that belongs to the open file, which the worker shares.
-        self._packets, self._theirs = packets if packets is not None else (None, None)
+        self._packets: socket.socket | None = packets[0] if packets is not None else None
+        self._theirs: socket.socket | None = packets[1] if packets is not None else None
         stream.setblocking(False)
         if self._packets is not None:
             self._packets.setblocking(False)

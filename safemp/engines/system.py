@@ -138,4 +138,6 @@ class Poller:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        (self._epoll if self._epoll is not None else self._selector).close()
+        poller = self._epoll or self._selector
+        assert poller is not None
+        poller.close()

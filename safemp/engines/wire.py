@@ -4,7 +4,7 @@ A small message to the worker is one packet. In the place of a large one goes a 
 that says to look at the stream, on which the worker also answers. Packets, because
 what the worker has not taken out of the socket yet can be taken back whole.
 
-    message = kind, number of frames, count, ref, task id, the frames' sizes, the frames
+    message = kind, number of frames, items, ref, task id, the frames' sizes, the frames
 
 This file speaks no user object and blocks only where it says so.
 """
@@ -18,7 +18,19 @@ from typing import NamedTuple
 
 from safemp.codec.frames import Frames
 
-__all__ = ["ON_STREAM", "PACKET", "Message", "Outbox", "Reader", "head", "packets", "receive", "send_all", "streams", "unpacket"]
+__all__ = [
+    "ON_STREAM",
+    "PACKET",
+    "Message",
+    "Outbox",
+    "Reader",
+    "head",
+    "packets",
+    "receive",
+    "send_all",
+    "streams",
+    "unpacket",
+]
 
 _HEAD = struct.Struct("<BxxxIIIQ")
 PACKET = 1 << 15
@@ -38,14 +50,14 @@ class Message(NamedTuple):
 
     Attributes:
         kind: One of the constants of ``child``.
-        count: How many items it is about.
+        items: How many it is about.
         ref: Another number that belongs to the kind.
         task: The id of the task it is about; 0: none.
         frames: What it carries.
     """
 
     kind: int
-    count: int
+    items: int
     ref: int
     task: int
     frames: Frames
@@ -54,7 +66,7 @@ class Message(NamedTuple):
 def head(message: Message) -> bytes:
     """Return the fixed part of *message* and the sizes of its frames."""
     n = len(message.frames)
-    return _HEAD.pack(message.kind, n, message.count, message.ref, message.task) + struct.pack(
+    return _HEAD.pack(message.kind, n, message.items, message.ref, message.task) + struct.pack(
         f"<{n}Q", *map(len, message.frames)
     )
 
