@@ -117,7 +117,7 @@ def _own_reduce(exc: BaseException, reduced: Any) -> tuple[Any, ...] | str | Non
             found = getattr(found, name)
         return reduced if found is exc else None
     function, args, *rest = reduced
-    state, items, pairs, setter = (*rest, *[None] * (4 - len(rest)))
+    state, items, pairs, setter = [*rest, None, None, None, None][:4]
     mine: State = {"own": state}
     if items is not None:
         mine["items"] = list(items)

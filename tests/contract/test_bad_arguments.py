@@ -205,7 +205,7 @@ def test_a_process_of_multiprocessing_can_use_a_pool_and_ends(tmp_path: Path) ->
     """A ``multiprocessing.Process`` that has used a pool and not closed it ends all the same."""
     ended = run_script(tmp_path, POOL_IN_PROCESS, timeout=20)
 
-    assert quiet(ended, out="0\n"), ended
+    assert quiet(ended, out="0\n"), str(ended)
 
 
 SUBMIT_FROM_TASK = """
@@ -232,8 +232,8 @@ def test_submitting_from_a_task_to_its_own_executor_says_what_is_wrong() -> None
     """A global executor does not travel: named at the call, and nobody waits for ever."""
     ended = run_python("-c", SUBMIT_FROM_TASK)
 
-    assert ended.returncode == 0, ended
-    assert ended.out.startswith("PreflightError cannot send fn.__globals__['executor']"), ended
+    assert ended.returncode == 0, str(ended)
+    assert ended.out.startswith("PreflightError cannot send fn.__globals__['executor']"), str(ended)
 
 
 def _in_forked_child(call: Callable[[], object]) -> str:
@@ -309,4 +309,4 @@ def test_the_one_line_functions_work_in_a_forked_child() -> None:
     """The process-wide executor is made anew in the child; both go on."""
     ended = run_python("-W", "ignore::DeprecationWarning", "-c", FORKED_MAP)
 
-    assert (ended.returncode, ended.out, ended.left) == (0, "ok\n", ()), ended
+    assert (ended.returncode, ended.out, ended.left) == (0, "ok\n", ()), str(ended)

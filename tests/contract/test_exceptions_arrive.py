@@ -342,6 +342,6 @@ def test_pdb_walks_the_workers_frames(tmp_path: Path, engine: str) -> None:
 
     ended = run_python(str(script), stdin="where\nup\nquit\n")
 
-    assert "subscript()" in ended.out, ended
+    assert "subscript()" in ended.out, str(ended)
     assert '["missing"]' in ended.out
     assert "Traceback" not in ended.err

@@ -28,7 +28,7 @@ def _no_socket_left() -> Iterator[None]:
 
 def today(kind: str, job: str) -> dict[str, Any]:
     ended = run_python("-m", "tests.support.peers", kind, job, settle=0)
-    assert ended.returncode == 0, ended
+    assert ended.returncode == 0, str(ended)
     return json.loads(ended.out)  # type: ignore[no-any-return]
 
 

@@ -312,7 +312,7 @@ def test_globals_of_a_script_are_named(tmp_path: Path) -> None:
     """A global that a function of ``__main__`` uses, directly or through another one, is named by the way to it."""
     ended = run_script(tmp_path, GLOBALS)
 
-    assert (ended.returncode, ended.err) == (0, ""), ended
+    assert (ended.returncode, ended.err) == (0, ""), str(ended)
     paths = ended.out.splitlines()
     assert "fn.__globals__['helper'].__globals__['table']['conns'][1]" in paths
     assert all("unused" not in path for path in paths)
