@@ -1,0 +1,1 @@
+"""Benchmarks: safemp beside its peers, in one run, as ratios. See README.md."""
