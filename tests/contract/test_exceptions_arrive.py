@@ -247,7 +247,7 @@ def test_the_one_line_functions_raise_what_the_item_raised(name: str, function: 
 def test_the_first_failed_item_is_the_one_that_map_raises(pool: safemp.Pool) -> None:
     """With several failures the error is that of the first item, not of the fastest."""
     for _ in range(5):
-        with pytest.raises(ValueError, match="odd: 1$"):
+        with pytest.raises(ValueError, match=r"odd: 1$"):
             pool.map(jobs.fail_if_odd, range(10), chunksize=1)
 
 

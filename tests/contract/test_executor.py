@@ -50,9 +50,7 @@ class Held:
     def __init__(self, executor: safemp.SafeExecutor, folder: Path, count: int = 2) -> None:
         self.release_path = folder / "release"
         started = [folder / f"started{i}" for i in range(count)]
-        self.futures = [
-            executor.submit(jobs.started_then_wait, str(one), str(self.release_path)) for one in started
-        ]
+        self.futures = [executor.submit(jobs.started_then_wait, str(one), str(self.release_path)) for one in started]
         assert until(lambda: all(one.exists() for one in started))
 
     def release(self) -> None:
@@ -216,7 +214,8 @@ def test_map_gives_results_in_order(executor: safemp.SafeExecutor) -> None:
     for chunksize in (1, 2, 7, 100):
         assert list(executor.map(jobs.square, range(20), chunksize=chunksize)) == [i * i for i in range(20)]
         assert list(executor.map(jobs.add, range(9), range(3, 9), chunksize=chunksize)) == [
-            i + j for i, j in zip(range(9), range(3, 9))  # noqa: B905  # the shortest ends it
+            i + j
+            for i, j in zip(range(9), range(3, 9))  # noqa: B905  # the shortest ends it
         ]
     assert list(executor.map(jobs.square, [])) == []
     assert list(executor.map(jobs.square)) == []
@@ -488,7 +487,9 @@ def test_shutdown_may_be_called_twice_and_from_two_threads() -> None:
     executor.shutdown()
 
 
-@pytest.mark.parametrize(("method", "number"), [("kill_workers", signal.SIGKILL), ("terminate_workers", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("method", "number"), [("kill_workers", signal.SIGKILL), ("terminate_workers", signal.SIGTERM)]
+)
 def test_workers_can_be_ended_now(tmp_path: Path, method: str, number: int) -> None:
     """Running calls fail as crashed, queued ones are answered, nothing is left, and the executor is shut down."""
     executor = safemp.SafeExecutor(2)

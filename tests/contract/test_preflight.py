@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cloudpickle
 import functools
 import pickle
 import socket
@@ -16,11 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import safemp
 from tests.support import jobs
-from tests.support.child import lines, quiet, run_script
+from tests.support.child import lines, run_script
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def conn() -> Iterator[socket.socket]:
         yield conn
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024  # the plain one is wanted, too
+Point = namedtuple("Point", "x y")  # the plain one is wanted, too
 
 
 @dataclass
@@ -256,7 +256,7 @@ def test_a_global_of_a_function_that_travels_by_value_is_named(
     finally:
         del sys.modules["made_here"]
 
-    assert list(culprits)[0] == "fn.__globals__['held'][1]"
+    assert next(iter(culprits)) == "fn.__globals__['held'][1]"
     assert set(culprits.values()) == {conn}
     assert not [path for path in culprits if "unused" in path]
 
@@ -316,7 +316,7 @@ def test_globals_of_a_script_are_named(tmp_path: Path) -> None:
     paths = ended.out.splitlines()
     assert "fn.__globals__['helper'].__globals__['table']['conns'][1]" in paths
     assert all("unused" not in path for path in paths)
-    assert any("conn" in path and path.startswith("fn.__self__") or path.startswith("fn.__func__") for path in paths)
+    assert any(("conn" in path and path.startswith("fn.__self__")) or path.startswith("fn.__func__") for path in paths)
 
 
 # -- maps ------------------------------------------------------------------------------

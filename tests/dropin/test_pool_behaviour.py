@@ -316,9 +316,8 @@ def test_workers_are_as_many_as_asked_for(make: Callable[..., Any]) -> None:
 
 def test_join_before_close_is_refused(make: Callable[..., Any]) -> None:
     """A ``ValueError`` with the text that people search for."""
-    with make(1) as pool:
-        with pytest.raises(ValueError, match="Pool is still running"):
-            pool.join()
+    with make(1) as pool, pytest.raises(ValueError, match="Pool is still running"):
+        pool.join()
 
 
 def test_close_finishes_what_was_submitted(make: Callable[..., Any], tmp_path: Path) -> None:
@@ -484,8 +483,8 @@ def test_an_infinite_iterable_is_not_read_far_ahead() -> None:
     assert last[0] < 100_000
 
 
-def test_a_callback_that_raises_harms_nobody(capfd: pytest.CaptureFixture[str]) -> None:
-    """The result is there, the pool goes on, and the error is shown. (The standard library's pool hangs.)"""
+def test_a_callback_that_raises_harms_nobody() -> None:
+    """The result is there, the pool goes on, and the error is shown; the standard library's pool hangs."""
     shown: list[Any] = []
     hook, threading.excepthook = threading.excepthook, lambda args: shown.append(args.exc_value)
     try:
@@ -503,15 +502,13 @@ def test_a_callback_may_use_the_pool() -> None:
     """A call made from a callback is taken."""
     got: list[Any] = []
     with safemp.Pool(1) as pool:
-        pool.apply_async(
-            jobs.square, (3,), callback=lambda v: got.append(pool.apply_async(jobs.square, (v,)))
-        ).get(30)
+        pool.apply_async(jobs.square, (3,), callback=lambda v: got.append(pool.apply_async(jobs.square, (v,)))).get(30)
         assert until(lambda: got)
         assert got[0].get(30) == 81
 
 
 def test_a_failed_initializer_is_shown() -> None:
-    """Every call fails with the real error as cause. (The standard library starts workers for ever.)"""
+    """Every call fails with the real error as cause; the standard library starts workers for ever."""
     from concurrent.futures.process import BrokenProcessPool
 
     with safemp.Pool(2, jobs.fail_to_start) as pool:

@@ -82,7 +82,7 @@ def test_python_c_shows_where_it_failed() -> None:
 
 # -- a REPL ----------------------------------------------------------------------------
 
-TYPED = '''\
+TYPED = """\
 import safemp
 executor = safemp.SafeExecutor(1)
 factor = 2
@@ -117,7 +117,7 @@ def fail():
 executor.submit(fail).result()
 print("sixth", executor.submit(lambda: 6).result())
 executor.shutdown()
-'''
+"""
 
 ANSWERS = ["first 6", "second 15", "third -2", "fourth True", "fifth True True", "sixth 6"]
 

@@ -407,7 +407,7 @@ def check(value):
     return type(value).__name__, isinstance(value, (Base, Point, Color)), value
 
 def make(name):
-    return {"child": lambda: Child.make(1), "point": lambda: Point(1), 
+    return {"child": lambda: Child.make(1), "point": lambda: Point(1),
             "named": lambda: Named(1), "old": lambda: Old(1, 2), "square": lambda: Square(2),
             "inner": Child.Inner, "box": lambda: Box(1)}[name]()
 
@@ -580,7 +580,7 @@ if __name__ == "__main__":
 
 
 def test_what_pickles_as_a_name_of_the_script_is_found(tmp_path: Path) -> None:
-    """A function under ``lru_cache``, a ``TypeVar``, a sentinel: one per worker, and the caller's when it comes back."""
+    """A function under ``lru_cache``, a ``TypeVar``, a sentinel: one per worker, and the caller's on its return."""
     ended = run_script(tmp_path, BY_NAME)
 
     assert quiet(ended), str(ended)

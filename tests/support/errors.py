@@ -158,7 +158,7 @@ def _attribute_error() -> BaseException:
 
 def _name_error() -> BaseException:
     try:
-        missing_name  # type: ignore[name-defined]  # noqa: B018, F821  # wanted: the error
+        missing_name  # type: ignore[name-defined]  # noqa: B018  # wanted: the error
     except NameError as error:
         return error.with_traceback(None)
     raise AssertionError
@@ -174,7 +174,7 @@ def _syntax_error() -> BaseException:
 
 def _file_not_found() -> BaseException:
     try:
-        open("/no/such/file", encoding="utf-8")
+        open("/no/such/file", encoding="utf-8").close()
     except FileNotFoundError as error:
         return error.with_traceback(None)
     raise AssertionError

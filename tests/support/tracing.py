@@ -50,7 +50,7 @@ def context() -> Any:
 
 
 def nested() -> Any:
-    return (lambda: [subscript() for _ in range(1)][0])()
+    return (lambda: [subscript() for _ in range(1)])()
 
 
 def recursion() -> Any:

@@ -1,0 +1,47 @@
+"""Put safemp's classes in the standard library's place, for CPython's own tests.
+
+``SAFEMP_DROPIN_METHOD`` names the start method: ``loky``, which is safemp's own, or
+one of multiprocessing's. It is read from the environment, since the workers import
+the tests, too, and must find the same there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+SWAP = """\
+import concurrent.futures, multiprocessing, multiprocessing.pool, safemp
+
+class ProcessPoolExecutor(safemp.SafeExecutor):
+    pass
+
+def Pool(processes=None, initializer=None, initargs=(), maxtasksperchild=None, context={method!r}):
+    return safemp.Pool(processes, initializer, initargs, maxtasksperchild, context)
+
+concurrent.futures.ProcessPoolExecutor = concurrent.futures.process.ProcessPoolExecutor = ProcessPoolExecutor
+concurrent.futures.SafeExecutor = safemp.SafeExecutor
+multiprocessing.Pool = multiprocessing.pool.Pool = Pool
+"""
+"""Also goes before the programs that the tests run with ``python -c``."""
+
+
+def method() -> str:
+    """Return the start method that the workers are to have."""
+    return os.environ["SAFEMP_DROPIN_METHOD"]
+
+
+def swap() -> None:
+    """Replace the standard library's pools in this process. Before the tests are imported."""
+    from test.support import script_helper
+
+    code = SWAP.format(method=method())
+    exec(code, {"__name__": __name__})
+    run = script_helper.assert_python_ok
+
+    def assert_python_ok(*args: str, **env_vars: Any) -> Any:
+        if args[0] == "-c":
+            args = ("-c", code + args[1], *args[2:])
+        return run(*args, **env_vars)
+
+    script_helper.assert_python_ok = assert_python_ok
