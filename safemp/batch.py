@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from safemp.codec import calls, pickling
+from safemp.codec import calls, homes
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.errors import Culprit, PreflightError
@@ -131,5 +131,5 @@ class _ChunkTask(Task):
             roots = [("fn", batch._fn), *((f"items[{first + i}]", item) for i, item in enumerate(items))]
             return calls.blame_load(reason.text, roots)
         if reason.module is not None:
-            pickling.send_by_value(reason.module)
+            homes.send_by_value(reason.module)
         return Tasks([batch._encode_carefully(items, first)])

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
-from safemp.codec import calls, pickling
+from safemp.codec import calls, homes
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks
@@ -161,7 +161,7 @@ class _CallTask(Task):
             ]
             return calls.blame_load(reason.text, roots)
         if reason.module is not None:
-            pickling.send_by_value(reason.module)
+            homes.send_by_value(reason.module)
         frames = calls.encode_call(fn, args, kwargs, careful=True)
         return Tasks([_CallTask(frames, self._call, self._future, careful=True)])
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from uuid import uuid4
 
 __all__ = [
     "adopt",
+    "changes",
     "define",
     "get_global",
     "is_main",
@@ -37,7 +38,7 @@ __all__ = [
     "share_main",
 ]
 
-ORIGIN_ATTRS = ("__name__", "__package__", "__file__", "__path__", "__doc__")
+ORIGIN_ATTRS = ("__name__", "__package__", "__file__", "__path__")
 
 _TOKEN = uuid4().hex
 """Names this process (and what it forks) as the origin of a namespace."""
@@ -56,6 +57,7 @@ class _Namespace:
 _received: dict[str, _Namespace] = {}
 _keys: dict[int, str] = {}
 """``id(namespace dict) -> key``. The dicts live as long as the process."""
+_changes = [0]
 _adopting: list[bool] = [False]
 _shared_main: list[bool] = [False]
 
@@ -147,24 +149,29 @@ def get_global(key: str, qualname: str) -> Any:
     return found
 
 
+def changes() -> int:
+    """Return how often a namespace here has been defined into."""
+    return _changes[0]
+
+
 def define(
-    key: str, attrs: Mapping[str, Any], groups: Sequence[tuple[tuple[str, ...], bytes]], load: Callable[[bytes], Any]
+    key: str, attrs: Mapping[str, Any], names: tuple[str, ...], blob: bytes, load: Callable[[bytes], Any]
 ) -> None:
-    """Set the globals in *groups* that this process does not have yet, or has older.
+    """Set globals that this process does not have yet, or has older.
 
     Args:
         key: The namespace.
         attrs: ``__name__``, ``__file__`` and the like of the module.
-        groups: Names and the pickle of the tuple of their values. A group refers only
-            to itself and to groups before it.
+        names: Of the globals.
+        blob: The pickle of the tuple of their values.
         load: Loads one pickle.
     """
     if key.endswith(_TOKEN):
         return
     namespace = open_namespace(key, attrs)
     stamps = _received[key].stamps
-    for names, blob in groups:
-        stamp = (len(blob), hash(blob))
-        if any(stamps.get(name) != stamp for name in names):
-            namespace.update(zip(names, load(blob), strict=True))
-            stamps.update(dict.fromkeys(names, stamp))
+    stamp = (len(blob), hash(blob))
+    if any(stamps.get(name) != stamp for name in names):
+        namespace.update(zip(names, load(blob), strict=True))
+        stamps.update(dict.fromkeys(names, stamp))
+        _changes[0] += 1

@@ -7,7 +7,7 @@
    ``__main__``, by-value modules, exceptions.
 3. *Walk*: both failed; ``walker`` names every culprit.
 
-A *stream* is the definitions of by-value globals (see ``namespaces``), if any, and
+A *stream* is the definitions of by-value globals (see ``definitions``), if any, and
 then one pickle.
 
 This is the only file that imports pickle and cloudpickle. cloudpickle's helpers used
@@ -18,22 +18,24 @@ from __future__ import annotations
 
 import copyreg
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
-from graphlib import CycleError, TopologicalSorter
 from io import BytesIO
 from operator import attrgetter, methodcaller
-from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
+from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import loads as _loads
 from types import FunctionType, ModuleType
 from typing import Any
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import namespaces
+from safemp.codec import definitions, homes, namespaces
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
+from safemp.codec.homes import Home, Needs, home_of, names_by_value, resolve
 from safemp.codec.repairs import REPAIRS, importable
+
+homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
 __all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
@@ -43,14 +45,6 @@ that smaller ones share the one system call of their message."""
 
 _reduce_default = methodcaller("__reduce_ex__", 5)
 _reduce_class = attrgetter("__qualname__")
-
-_by_value: set[str] = set()
-"""Modules which a worker said it cannot import: from now on they go by value."""
-
-
-def send_by_value(module: str) -> None:
-    """Remember that workers cannot import *module*."""
-    _by_value.add(module)
 
 
 class _Table(dict[type, Callable[[Any], Any]]):
@@ -97,107 +91,6 @@ _FAST = {**REPAIRS, ContextVar: _context_var}
 _CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
 
 
-# -- what travels by value ------------------------------------------------------------
-
-
-def _registered(name: str) -> bool:
-    """Tell whether *name* or a package above it was registered or found unimportable."""
-    registry = _cp._PICKLE_BY_VALUE_MODULES
-    if not registry and not _by_value:
-        return False
-    while name:
-        if name in registry or name in _by_value:
-            return True
-        name = name.rpartition(".")[0]
-    return False
-
-
-class _InMemory:
-    """The modules that somebody made in this process, found again when modules come."""
-
-    seen = 0
-    names: tuple[bytes, ...] = ()
-
-
-def _names_by_value() -> Sequence[bytes]:
-    """Return the names, but ``__main__``, that a stream of the fast rung must not hold."""
-    modules = sys.modules
-    if len(modules) != _InMemory.seen:
-        _InMemory.seen = len(modules)
-        _InMemory.names = tuple(
-            name.encode() for name in list(modules) if not namespaces.is_main(name) and not importable(name)
-        )
-    registry = _cp._PICKLE_BY_VALUE_MODULES
-    if not registry and not _by_value:
-        return _InMemory.names
-    return [*_InMemory.names, *(name.encode() for name in (*registry, *_by_value))]
-
-
-def _module_by_value(name: str) -> bool:
-    return namespaces.is_main(name) or _registered(name) or not importable(name)
-
-
-class _Home:
-    """A by-value module as the pickler sees it: its key, its dict, its attributes."""
-
-    __slots__ = ("attrs", "key", "names", "space")
-
-    def __init__(self, key: str, space: dict[str, Any], names: Mapping[str, object] | None) -> None:
-        self.key = key
-        self.space = space
-        # Of a received namespace only what its origin defined can be named to others.
-        self.names = names
-        self.attrs = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space and a != "__doc__"}
-
-    def has(self, qualname: str, obj: Any) -> bool:
-        """Tell whether *qualname* leads to *obj* here and at the origin."""
-        root, *rest = qualname.split(".")
-        if root not in self.space or (self.names is not None and root not in self.names):
-            return False
-        return _follow(self.space[root], rest) is obj
-
-
-def _follow(found: Any, parts: list[str]) -> Any:
-    """Follow attributes; ``None`` where they lead nowhere."""
-    try:
-        for part in parts:
-            found = getattr(found, part)
-    except Exception:  # a metaclass's __getattr__ may raise anything
-        return None
-    return found
-
-
-def _resolve(module: Any, obj: Any) -> Any:
-    """Return what the qualified name of *obj* leads to in *module*."""
-    qualname = getattr(obj, "__qualname__", None)
-    return _follow(module, qualname.split(".")) if isinstance(qualname, str) else None
-
-
-def _home_of(space: dict[str, Any], name: Any, by_name: bool = False) -> _Home | str | None:
-    """Place a globals dict.
-
-    Args:
-        space: The dict.
-        name: The name of the module it says it belongs to.
-        by_name: As for ``_CarefulPickler``.
-
-    Returns:
-        A ``_Home`` for a by-value module, the name of an importable one, ``None`` for
-        a dict that belongs to no module.
-    """
-    key = namespaces.key_of(space)
-    if key is not None:
-        return _Home(key, space, namespaces.known_names(key))
-    module = sys.modules.get(name) if isinstance(name, str) else None
-    if module is None or getattr(module, "__dict__", None) is not space:
-        return None
-    if by_name and namespaces.is_main(name):
-        return "__main__"
-    if _module_by_value(name):
-        return _Home(namespaces.origin("__main__" if namespaces.is_main(name) else name), space, None)
-    return str(name)
-
-
 class _Reference:
     """Stands for a globals dict in a stream; loads as the dict."""
 
@@ -208,18 +101,6 @@ class _Reference:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reduced
-
-
-class _Needs:
-    """By-value globals that a stream refers to, in the order in which it met them."""
-
-    def __init__(self) -> None:
-        self.homes: dict[str, _Home] = {}
-        self.names: dict[tuple[str, str], None] = {}
-
-    def add(self, home: _Home, name: str) -> None:
-        self.homes.setdefault(home.key, home)
-        self.names.setdefault((home.key, name))
 
 
 class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
@@ -236,7 +117,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
     def __init__(
         self,
         file: Any,
-        needs: _Needs,
+        needs: Needs,
         inside: frozenset[tuple[str, str]] = frozenset(),
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
         by_name: bool = False,
@@ -246,7 +127,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         self._by_name = by_name
         self._needs = needs
         self._inside = inside
-        self._spaces: dict[int, tuple[_Home | str | None, _Reference | None]] = {}
+        self._spaces: dict[int, tuple[Home | str | None, _Reference | None]] = {}
         self.direct: set[tuple[str, str]] = set()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -261,7 +142,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             return self._reduce_module(obj)
         return NotImplemented
 
-    def _named(self, home: _Home, obj: Any) -> tuple[Any, ...] | None:
+    def _named(self, home: Home, obj: Any) -> tuple[Any, ...] | None:
         """Refer to a by-value global by its name, if it has one."""
         qualname = getattr(obj, "__qualname__", None)
         if not isinstance(qualname, str):
@@ -277,10 +158,10 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         module = getattr(cls, "__module__", None)
         if isinstance(module, str) and module != "builtins":
             found = sys.modules.get(module)
-            home = _home_of(found.__dict__, module, self._by_name) if isinstance(found, ModuleType) else None
-            if home == "__main__" and _resolve(found, cls) is cls:
+            home = home_of(found.__dict__, module, self._by_name) if isinstance(found, ModuleType) else None
+            if home == "__main__" and resolve(found, cls) is cls:
                 return NotImplemented
-            if isinstance(home, _Home):
+            if isinstance(home, Home):
                 named = self._named(home, cls)
                 return named if named is not None else _reduce_dynamic_class(cls)
         reduced = _cp._class_reduce(cls)
@@ -291,12 +172,12 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
     def _reduce_function(self, function: FunctionType) -> Any:
         space = function.__globals__
         home, reference = self._place(space)
-        if isinstance(home, _Home):
+        if isinstance(home, Home):
             named = self._named(home, function)
             if named is not None:
                 return named
         elif _cp._should_pickle_by_reference(function) or (
-            home == "__main__" and _resolve(sys.modules.get("__main__"), function) is function
+            home == "__main__" and resolve(sys.modules.get("__main__"), function) is function
         ):
             return NotImplemented
         if reference is None:
@@ -304,7 +185,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         state, slots = _cp._function_getstate(function)
         wanted = slots["__globals__"]
         slots["__globals__"] = {}
-        if isinstance(home, _Home):
+        if isinstance(home, Home):
             for name in wanted:
                 if home.names is None or name in home.names:
                     self._needs.add(home, name)
@@ -318,12 +199,12 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             _cp._function_setstate,
         )
 
-    def _place(self, space: dict[str, Any]) -> tuple[_Home | str | None, _Reference | None]:
+    def _place(self, space: dict[str, Any]) -> tuple[Home | str | None, _Reference | None]:
         placed = self._spaces.get(id(space))
         if placed is None:
-            home = _home_of(space, space.get("__name__"), self._by_name)
+            home = home_of(space, space.get("__name__"), self._by_name)
             reference = None
-            if isinstance(home, _Home):
+            if isinstance(home, Home):
                 reference = _Reference(namespaces.open_namespace, home.key, home.attrs)
             elif home is not None:
                 reference = _Reference(namespaces.module_globals, home)
@@ -332,8 +213,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
 
     def _reduce_module(self, module: ModuleType) -> Any:
         space = module.__dict__
-        home = _home_of(space, getattr(module, "__name__", None), self._by_name)
-        if not isinstance(home, _Home):
+        home = home_of(space, getattr(module, "__name__", None), self._by_name)
+        if not isinstance(home, Home):
             return NotImplemented if home is not None else _cp._module_reduce(module)
         if not namespaces.is_main(module.__name__):
             for name in space if home.names is None else home.names:
@@ -368,78 +249,12 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _definitions(needs: _Needs) -> list[tuple[str, dict[str, Any], list[tuple[tuple[str, ...], bytes]]]]:
-    """Pickle every global in *needs*, and those which these need in turn.
-
-    Returns:
-        For each namespace its key, its attributes and groups of names with the pickle
-        of the tuple of their values, ordered so that a group refers to earlier ones.
-    """
-    groups: dict[tuple[tuple[str, str], ...], tuple[bytes, set[tuple[str, str]]]] = {}
-    group_of: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
-
-    def write(group: tuple[tuple[str, str], ...]) -> None:
-        values = tuple(needs.homes[key].space[name] for key, name in group)
-        file = BytesIO()
-        pickler = _CarefulPickler(file, needs, frozenset(group))
-        pickler.dump(values)
-        groups[group] = (file.getvalue(), pickler.direct)
-        for name in group:
-            group_of[name] = group
-
-    done = 0
-    while done < len(needs.names):  # ``write`` appends to it
-        for name in list(needs.names)[done:]:
-            done += 1
-            if name[1] in needs.homes[name[0]].space:
-                write((name,))
-    while True:
-        order: TopologicalSorter[Any] = TopologicalSorter(
-            {g: {group_of[n] for n in direct if n in group_of} - {g} for g, (_, direct) in groups.items()}
-        )
-        try:
-            ordered = list(order.static_order())
-            break
-        except CycleError as error:  # definitions that refer to one another share a pickle
-            members = dict.fromkeys(error.args[1])
-            for group in members:
-                del groups[group]
-            write(tuple(dict.fromkeys(name for group in members for name in group)))
-    found: dict[str, list[tuple[tuple[str, ...], bytes]]] = {}
-    for group in ordered:
-        found.setdefault(group[0][0], []).append((tuple(name for _, name in group), groups[group][0]))
-    return [(key, needs.homes[key].attrs, named) for key, named in found.items()]
-
-
-def _stream(definitions: list[Any], payload: bytes) -> bytes:
-    if not definitions:
-        return payload
+def _write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
+    """Pickle the values of by-value globals: a ``definitions.Write``."""
     file = BytesIO()
-    Pickler(file, 5).dump(_Defined(definitions))
-    file.write(payload)
-    return file.getvalue()
-
-
-class _Defined:
-    """The first pickle of a stream that has definitions. Loading it defines them."""
-
-    __slots__ = ("definitions",)
-
-    def __init__(self, definitions: list[Any]) -> None:
-        self.definitions = definitions
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _define, (self.definitions,)
-
-
-def _define(definitions: list[Any]) -> None:
-    for key, attrs, groups in definitions:
-        namespaces.define(key, attrs, groups, _loads)
-
-
-_PREFIX = b"\x8c" + bytes([len(__name__)]) + __name__.encode() + b"\x94\x8c\x07_define"
-_PREFIX_AT = 11
-"""Where a definitions pickle names its loader: behind PROTO (2 bytes) and FRAME (9)."""
+    pickler = _CarefulPickler(file, needs, inside)
+    pickler.dump(values)
+    return file.getvalue(), pickler.direct
 
 
 def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
@@ -490,7 +305,7 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by
     pickler.dispatch_table = _Table(_FAST)
     pickler.dump(obj)
     payload = file.getvalue()
-    for name in _names_by_value():
+    for name in names_by_value():
         if name in payload:
             return None
     if b"_main__" in payload and not by_name:
@@ -503,10 +318,10 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     main = sys.modules.get("__main__")
     if main is None:
         return None
-    home = _home_of(main.__dict__, "__main__")
-    if not isinstance(home, _Home):
+    home = home_of(main.__dict__, "__main__")
+    if not isinstance(home, Home):
         return None
-    needs = _Needs()
+    needs = Needs()
     for name, value in main.__dict__.items():
         ours = isinstance(value, (FunctionType, type)) and namespaces.is_main(getattr(value, "__module__", None))
         if ours and name.encode() in payload:
@@ -518,7 +333,7 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     if not ship and home.names is not None:
         return payload
     try:
-        return _stream(_definitions(needs), payload)
+        return definitions.prefix(needs, _write) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
@@ -538,13 +353,13 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True,
     Raises:
         Exception: Whatever pickling raises.
     """
-    needs = _Needs()
+    needs = Needs()
     file = BytesIO()
     _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name).dump(obj)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return _stream(_definitions(needs), file.getvalue())
+    return definitions.prefix(needs, _write) + file.getvalue()
 
 
 def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
@@ -570,11 +385,7 @@ def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
     Raises:
         BaseException: Whatever user code raises while it is loaded.
     """
-    if stream[_PREFIX_AT : _PREFIX_AT + len(_PREFIX)] != _PREFIX:
-        return _loads(stream, buffers=buffers)
-    file = BytesIO(stream)
-    Unpickler(file).load()
-    return Unpickler(file, buffers=buffers).load()
+    return _loads(definitions.split(stream, _loads), buffers=buffers)
 
 
 # -- the walker's view ----------------------------------------------------------------
@@ -584,7 +395,7 @@ class Semantics:
     """What the careful pickler would do with one object, for the walker."""
 
     def __init__(self) -> None:
-        self._needs = _Needs()
+        self._needs = Needs()
         self._pickler = _CarefulPickler(BytesIO(), self._needs)
 
     def by_value(self, obj: Any) -> bool:
@@ -593,7 +404,7 @@ class Semantics:
         if space is None:
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             space = getattr(module, "__dict__", None)
-        if type(space) is dict and isinstance(_home_of(space, space.get("__name__")), _Home):
+        if type(space) is dict and isinstance(home_of(space, space.get("__name__")), Home):
             return True
         return not _cp._should_pickle_by_reference(obj)
 

@@ -1,0 +1,303 @@
+"""Definitions of by-value globals: what goes ahead of a stream that refers to them.
+
+A definition is one global, pickled. One that can be told not to have changed is kept,
+so that a script's own functions and classes cost little more than imported ones.
+
+    stream = 0x00, length, marshal of (attributes by key, groups), then one pickle
+
+A group is the names and the pickle of the tuple of their values. It refers only to
+itself and to groups before it.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+import sys
+from collections.abc import Callable
+from graphlib import CycleError, TopologicalSorter
+from reprlib import recursive_repr
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
+from typing import Any
+
+from safemp.codec import namespaces
+from safemp.codec.frames import Buffer
+from safemp.codec.homes import Home, Needs, home_of
+from safemp.codec.repairs import importable
+
+__all__ = ["Name", "Write", "prefix", "split"]
+
+Name = tuple[str, str]
+"""The key of a namespace and the name of a global in it."""
+
+Write = Callable[[tuple[Any, ...], Needs, frozenset[Name]], tuple[bytes, set[Name]]]
+"""Pickles a tuple of values, of which the names are given: gives the pickle, and the
+other by-value globals it names. What else the values need is added to the ``Needs``."""
+
+_HEAD = struct.Struct("<BI")
+_MARK = 0
+"""A pickle begins with 0x80."""
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+
+_KEPT = 4096
+"""Definitions kept. More than a script has; then all are forgotten."""
+
+
+class _Definition:
+    """One global as it was pickled."""
+
+    __slots__ = ("blob", "direct", "needs", "same", "value")
+
+    def __init__(
+        self, value: Any, same: Callable[[], bool], blob: bytes, direct: set[Name], needs: list[tuple[Home, str]]
+    ) -> None:
+        self.value = value
+        self.same = same
+        self.blob = blob
+        self.direct = direct
+        self.needs = needs
+
+
+_kept: dict[Name, _Definition] = {}
+
+
+def prefix(needs: Needs, write: Write) -> bytes:
+    """Pickle every global in *needs*, and those which these need in turn.
+
+    Args:
+        needs: Grows by what is found.
+        write: Pickles.
+
+    Returns:
+        What goes ahead of the stream; nothing, if nothing is needed.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
+    groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
+    done = 0
+    while done < len(needs.names):
+        for name in list(needs.names)[done:]:
+            done += 1
+            space = needs.homes[name[0]].space
+            if name[1] in space:
+                groups[(name,)] = _define(name, space[name[1]], needs, write)
+    if not groups:
+        return b""
+    ordered = _in_order(groups, needs, write)
+    attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
+    table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
+    return _HEAD.pack(_MARK, len(table)) + table
+
+
+def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Leave the attributes that marshal takes: a package's ``__path__`` may be lazy."""
+    found: dict[str, Any] = {name: value for name, value in attrs.items() if value is None or type(value) is str}
+    if "__path__" in attrs:
+        found["__path__"] = [str(part) for part in attrs["__path__"]]
+    return found
+
+
+def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, set[Name]]:
+    kept = _kept.get(name)
+    if kept is not None and kept.value is value and kept.same():
+        for home, needed in kept.needs:
+            needs.add(home, needed)
+        return kept.blob, kept.direct
+    mine = Needs()
+    blob, direct = write((value,), mine, frozenset((name,)))
+    found = [(mine.homes[key], needed) for key, needed in mine.names]
+    for home, needed in found:
+        needs.add(home, needed)
+    same = _sameness(value)
+    if same is not None:
+        if len(_kept) >= _KEPT:
+            _kept.clear()
+        _kept[name] = _Definition(value, same, blob, direct, found)
+    else:
+        _kept.pop(name, None)
+    return blob, direct
+
+
+def _in_order(
+    groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]], needs: Needs, write: Write
+) -> list[tuple[Name, ...]]:
+    """Order *groups* so that each refers to earlier ones; merge those in a cycle."""
+    if not any(direct for _, direct in groups.values()):
+        return list(groups)
+    while True:
+        group_of = {name: group for group in groups for name in group}
+        order: TopologicalSorter[tuple[Name, ...]] = TopologicalSorter(
+            {g: {group_of[n] for n in direct if n in group_of} - {g} for g, (_, direct) in groups.items()}
+        )
+        try:
+            return list(order.static_order())
+        except CycleError as error:
+            merged = tuple(dict.fromkeys(name for group in dict.fromkeys(error.args[1]) for name in group))
+            for group in set(error.args[1]):
+                del groups[group]
+            values = tuple(needs.homes[key].space[name] for key, name in merged)
+            groups[merged] = write(values, needs, frozenset(merged))
+
+
+# -- what can be told not to have changed ---------------------------------------------
+
+
+def _always() -> bool:
+    return True
+
+
+def _sameness(value: Any) -> Callable[[], bool] | None:
+    """Return a test that the pickle of *value*, the same object, is still the same.
+
+    ``None``: there is none; it can change without a trace.
+    """
+    if _fixed(value):
+        return _always
+    if type(value) is FunctionType:
+        return _function_sameness(value)
+    if isinstance(value, type):
+        return _class_sameness(value)
+    return None
+
+
+def _fixed(value: Any) -> bool:
+    """Tell whether *value* is immutable, or is found by its name."""
+    cls = type(value)
+    if cls in _ATOMS or cls is BuiltinFunctionType:
+        return True
+    if cls in (tuple, frozenset):
+        return all(map(_fixed, value))
+    if cls is ModuleType:
+        return importable(value.__name__)
+    if cls is FunctionType:
+        return isinstance(home_of(value.__globals__, value.__globals__.get("__name__")), str)
+    if isinstance(value, type):
+        module = sys.modules.get(value.__module__) if isinstance(value.__module__, str) else None
+        return module is not None and isinstance(home_of(module.__dict__, value.__module__), str)
+    return False
+
+
+def _function_sameness(function: FunctionType) -> Callable[[], bool] | None:
+    code, defaults, closure = function.__code__, function.__defaults__, function.__closure__
+    wrapped = function.__dict__.get("__wrapped__")
+    if type(wrapped) is FunctionType and code.co_filename == recursive_repr.__code__.co_filename:
+        # The __repr__ of a dataclass: what its closure holds is of no account.
+        return _function_sameness(wrapped)
+    if function.__dict__ or function.__kwdefaults__ or not all(map(_fixed, defaults or ())):
+        return None
+    contents = []
+    for cell in closure or ():
+        try:
+            contents.append(cell.cell_contents)
+        except ValueError:  # empty, and may be filled
+            return None
+    # A method's ``__class__`` is a class; what a class holds is its own business.
+    if not all(_fixed(content) or isinstance(content, type) for content in contents):
+        return None
+    cells = list(zip(closure or (), contents, strict=True))
+
+    def same() -> bool:
+        return (
+            function.__code__ is code
+            and function.__defaults__ is defaults
+            and not function.__kwdefaults__
+            and not function.__dict__
+            and all(cell.cell_contents is content for cell, content in cells)
+        )
+
+    return same
+
+
+_DESCRIPTORS = (MemberDescriptorType, GetSetDescriptorType)
+
+_MADE = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotate_func__",
+        "__annotations__",
+        "__annotations_cache__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__firstlineno__",
+        "__match_args__",
+        "__orig_bases__",
+        "__parameters__",
+        "__slotnames__",
+        "__slots__",
+        "__static_attributes__",
+        "_abc_impl",
+    }
+)
+"""Attributes that the class statement, abc, copyreg, dataclasses and typing make, once."""
+
+
+def _class_sameness(cls: type) -> Callable[[], bool] | None:
+    items = {name: value for name, value in vars(cls).items() if name not in _MADE}
+    tests = []
+    for value in items.values():
+        if isinstance(value, _DESCRIPTORS):
+            continue
+        for part in _parts(value):
+            test = _sameness(part)
+            if test is None:
+                return None
+            if test is not _always:
+                tests.append(test)
+    bases = cls.__bases__
+
+    def same() -> bool:
+        now = vars(cls)
+        return (
+            cls.__bases__ is bases
+            and all(now.get(name) is value for name, value in items.items())
+            and not any(name not in items and name not in _MADE for name in now)
+            and all(test() for test in tests)
+        )
+
+    return same
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    if type(value) in (staticmethod, classmethod):
+        return (value.__func__,)
+    if type(value) is property:
+        return (value.fget, value.fset, value.fdel)
+    return (value,)
+
+
+# -- the receiving side ---------------------------------------------------------------
+
+
+class _Last:
+    """The table loaded last: most often the next one is the same."""
+
+    table: bytes = b""
+    changes = -1
+
+
+def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
+    """Take the definitions off *stream*, and make them.
+
+    Args:
+        stream: What was sent.
+        load: Loads one pickle.
+
+    Returns:
+        The rest: one pickle.
+
+    Raises:
+        BaseException: Whatever user code raises while it is loaded.
+    """
+    if stream[0] != _MARK:
+        return stream
+    _, length = _HEAD.unpack_from(stream)
+    view = memoryview(stream)
+    table, rest = view[_HEAD.size : _HEAD.size + length], view[_HEAD.size + length :]
+    if _Last.changes != namespaces.changes() or table != _Last.table:
+        attrs, groups = marshal.loads(table)
+        for key, names, blob in groups:
+            namespaces.define(key, attrs[key], names, blob, load)
+        _Last.table, _Last.changes = bytes(table), namespaces.changes()
+    return rest

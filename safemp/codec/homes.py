@@ -1,0 +1,139 @@
+"""Where a function, a class or a globals dict is at home, and whether it goes by value.
+
+By value go ``__main__``, modules registered with cloudpickle, modules that exist only
+in this process, and modules which a worker has said it cannot import. Everything else
+is found by its name on the other side.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safemp.codec import namespaces
+from safemp.codec.repairs import importable
+
+__all__ = ["Home", "Needs", "home_of", "names_by_value", "registered", "resolve", "send_by_value"]
+
+registered: set[str] = set()
+"""The names registered with cloudpickle: ``pickling`` puts cloudpickle's own set here."""
+
+_refused: set[str] = set()
+"""Modules which a worker said it cannot import."""
+
+
+def send_by_value(module: str) -> None:
+    """Remember that workers cannot import *module*."""
+    _refused.add(module)
+
+
+class _InMemory:
+    """The modules that somebody made in this process, found again when modules come."""
+
+    seen = 0
+    names: tuple[bytes, ...] = ()
+
+
+def names_by_value() -> Sequence[bytes]:
+    """Return the names, but ``__main__``, that a stream of the fast rung must not hold."""
+    modules = sys.modules
+    if len(modules) != _InMemory.seen:
+        _InMemory.seen = len(modules)
+        _InMemory.names = tuple(
+            name.encode() for name in list(modules) if not namespaces.is_main(name) and not importable(name)
+        )
+    if not registered and not _refused:
+        return _InMemory.names
+    return [*_InMemory.names, *(name.encode() for name in (*registered, *_refused))]
+
+
+def _goes_by_value(name: str) -> bool:
+    if namespaces.is_main(name) or not importable(name):
+        return True
+    while name and (registered or _refused):  # itself, or a package above it
+        if name in registered or name in _refused:
+            return True
+        name = name.rpartition(".")[0]
+    return False
+
+
+class Home:
+    """A by-value module, as seen from here.
+
+    Attributes:
+        key: Its name on every side.
+        space: Its globals.
+        names: Of a received one, the names that its origin has defined: only these can
+            be named to others. ``None``: this process is the origin.
+        attrs: ``__name__`` and the like.
+    """
+
+    __slots__ = ("attrs", "key", "names", "space")
+
+    def __init__(self, key: str, space: dict[str, Any], names: Mapping[str, object] | None) -> None:
+        self.key = key
+        self.space = space
+        self.names = names
+        self.attrs = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space}
+
+    def has(self, qualname: str, obj: Any) -> bool:
+        """Tell whether *qualname* leads to *obj* here and at the origin."""
+        root, *rest = qualname.split(".")
+        if root not in self.space or (self.names is not None and root not in self.names):
+            return False
+        return _follow(self.space[root], rest) is obj
+
+
+def _follow(found: Any, parts: list[str]) -> Any:
+    """Follow attributes; ``None`` where they lead nowhere."""
+    try:
+        for part in parts:
+            found = getattr(found, part)
+    except Exception:  # a metaclass's __getattr__ may raise anything
+        return None
+    return found
+
+
+def resolve(module: Any, obj: Any) -> Any:
+    """Return what the qualified name of *obj* leads to in *module*."""
+    qualname = getattr(obj, "__qualname__", None)
+    return _follow(module, qualname.split(".")) if isinstance(qualname, str) else None
+
+
+def home_of(space: dict[str, Any], name: Any, by_name: bool = False) -> Home | str | None:
+    """Place a globals dict.
+
+    Args:
+        space: The dict.
+        name: The name of the module it says it belongs to.
+        by_name: ``__main__`` is the same script on the other side.
+
+    Returns:
+        A ``Home`` for a by-value module, the name of an importable one, ``None`` for a
+        dict that belongs to no module.
+    """
+    key = namespaces.key_of(space)
+    if key is not None:
+        return Home(key, space, namespaces.known_names(key))
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or getattr(module, "__dict__", None) is not space:
+        return None
+    if by_name and namespaces.is_main(name):
+        return "__main__"
+    if _goes_by_value(name):
+        return Home(namespaces.origin("__main__" if namespaces.is_main(name) else name), space, None)
+    return str(name)
+
+
+class Needs:
+    """By-value globals that a stream refers to, in the order in which it met them."""
+
+    def __init__(self) -> None:
+        self.homes: dict[str, Home] = {}
+        self.names: dict[tuple[str, str], None] = {}
+
+    def add(self, home: Home, name: str) -> None:
+        """Ask for global *name* of *home*."""
+        self.homes.setdefault(home.key, home)
+        self.names.setdefault((home.key, name))
