@@ -19,6 +19,7 @@ from safemp.codec import calls, homes
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks
+from safemp.engines.crash import not_run
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
@@ -147,6 +148,8 @@ class _CallTask(Task):
     def abort(self) -> None:
         if self._future.cancel():
             self._future.set_running_or_notify_cancel()
+        else:  # it had begun before, on a worker from which it was taken back
+            self.deliver_same(not_run(self.name))
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         fn, args, kwargs = self._call
@@ -318,11 +321,14 @@ class SafeExecutor(Executor):
 
     def _at_exit(self) -> None:
         """Finish what was submitted, as the standard library does, then end the workers."""
+        if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+            self.terminate_workers()
         self.shutdown(wait=True)
 
     def _forked(self) -> None:
         """Cost a forked child nothing."""
         self._finalizer.detach()
+        lifetime.disown(self._processes.values())
 
     def _end(self, number: int) -> None:
         self._shut_down = True

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import threading
-from multiprocessing import util
-from typing import Protocol
+from collections.abc import Iterable
+from multiprocessing import process, util
+from typing import Any, Protocol
 from weakref import WeakSet
 
-__all__ = ["forget", "track"]
+__all__ = ["disown", "forget", "track"]
 
 
 class _Front(Protocol):
@@ -40,6 +41,12 @@ def track(front: _Front) -> None:
 def forget(front: _Front) -> None:
     """Say that *front* has been ended."""
     _open.discard(front)
+
+
+def disown(processes: Iterable[Any]) -> None:
+    """In a forked child: they are children of the parent, not to be waited for here."""
+    children: set[Any] = process._children  # type: ignore[attr-defined]
+    children.difference_update(processes)
 
 
 def _end_all() -> None:

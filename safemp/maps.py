@@ -74,7 +74,11 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
     elif chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
     gather = Gather(executor._engine, fn, items, chunksize, star=star)
-    gather.wait()
+    try:
+        gather.wait()
+    except BaseException:  # Ctrl-C: nobody will read the answers
+        executor.terminate_workers()
+        raise
     return gather.values()
 
 

@@ -363,6 +363,7 @@ class Pool:
         """Be of no use in a forked child, and cost it nothing."""
         self._state = FORKED
         self._finalizer.detach()
+        lifetime.disown(self._pool)
 
     def _check_running(self) -> None:
         if self._state == FORKED:

@@ -21,7 +21,7 @@ from typing import Any
 
 from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
-from safemp.codec.frames import Frames, Kind, pack, unpack
+from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
 from safemp.codec.statics import type_name
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
@@ -263,12 +263,12 @@ def encode_not_loaded(error: BaseException) -> Frames:
 
 def failed(frames: Frames) -> bool:
     """Tell from the header alone whether an outcome is anything but a value."""
-    return frames[0][3] != Kind.VALUE
+    return kind_of(frames) != Kind.VALUE
 
 
 def read_not_loaded(frames: Frames) -> NotLoaded | None:
     """Return why the call did not load; ``None`` for any other outcome."""
-    if frames[0][3] != Kind.NOT_LOADED:
+    if kind_of(frames) != Kind.NOT_LOADED:
         return None
     _, payload, _ = unpack(frames)
     return NotLoaded(*pickling.loads(payload))

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from safemp.errors import FrameError
 
-__all__ = ["VERSION", "Buffer", "Frames", "Kind", "pack", "unpack"]
+__all__ = ["VERSION", "Buffer", "Frames", "Kind", "kind_of", "pack", "unpack"]
 
 Buffer = bytes | bytearray | memoryview
 Frames = list[Buffer]
@@ -27,11 +27,13 @@ VERSION = 1
 """Raised whenever the meaning of a frame changes. Both sides check it."""
 
 _MAGIC = b"sm"
-_HEADER = struct.Struct("<2sBBII")
+_HEADER = struct.Struct("<2sBBI")
+_CHECKSUM = struct.Struct("<I")
 
 _CHECKED = 1 << 20
 """Bytes of a payload that the checksum covers: all of a small one, the first MiB of a
-large one (a full pass over 1 GiB would cost as much as sending it)."""
+large one (a full pass over 1 GiB would cost as much as sending it). Of buffers it covers
+the lengths."""
 
 
 class Kind(IntEnum):
@@ -60,12 +62,16 @@ def pack(kind: int, payload: Buffer, buffers: Frames | None = None) -> Frames:
     Returns:
         ``[header, payload, *buffers]``.
     """
-    count = len(buffers) if buffers else 0
-    checksum = crc32(payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED], len(payload) & 0xFFFFFFFF)
-    frames: Frames = [_HEADER.pack(_MAGIC, VERSION, kind, count, checksum), payload]
+    head = _HEADER.pack(_MAGIC, VERSION, kind, len(buffers) if buffers else 0)
+    frames: Frames = [head + _CHECKSUM.pack(_checksum(head, payload, buffers)), payload]
     if buffers:
         frames += buffers
     return frames
+
+
+def _checksum(head: Buffer, payload: Buffer, buffers: Frames | None) -> int:
+    checksum = crc32(payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED], crc32(head))
+    return crc32(struct.pack(f"<{len(buffers)}Q", *map(len, buffers)), checksum) if buffers else checksum
 
 
 def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
@@ -77,9 +83,10 @@ def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
     Raises:
         FrameError: They are cut short, damaged, or written by another version.
     """
-    if len(frames) < 2 or len(frames[0]) != _HEADER.size:
+    if len(frames) < 2 or len(frames[0]) != _HEADER.size + _CHECKSUM.size:
         raise FrameError("cannot read frames: they are cut short, or not written by safemp")
-    magic, version, kind, count, checksum = _HEADER.unpack(frames[0])
+    head = bytes(frames[0][: _HEADER.size])
+    magic, version, kind, count = _HEADER.unpack(head)
     if magic != _MAGIC:
         raise FrameError("cannot read frames: not written by safemp")
     if version != VERSION:
@@ -90,10 +97,14 @@ def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
     payload = frames[1]
     if count != len(frames) - 2:
         raise FrameError(f"cannot read frames: {count} buffers announced, {len(frames) - 2} there")
-    part = payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED]
-    if crc32(part, len(payload) & 0xFFFFFFFF) != checksum:
-        raise FrameError("cannot read frames: the payload is damaged")
+    if _CHECKSUM.pack(_checksum(head, payload, frames[2:])) != frames[0][_HEADER.size :]:
+        raise FrameError("cannot read frames: they are damaged")
     known = _KINDS.get(kind)
     if known is None:
         raise FrameError(f"cannot read frames: unknown kind {kind}")
     return known, payload, frames[2:]
+
+
+def kind_of(frames: Frames) -> int:
+    """Return the kind that the header claims, unchecked; 0 if there is no header."""
+    return frames[0][3] if frames and len(frames[0]) > 3 else 0

@@ -22,7 +22,7 @@ from typing import Any
 from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
-from safemp.codec.frames import Frames, Kind
+from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import system, wire
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
 from safemp.engines.wire import Message
@@ -125,7 +125,7 @@ class _Child:
     def _start(self, frames: Frames) -> bool:
         if frames:
             outcome = worker.run(frames)
-            if outcome[0][3] not in (Kind.VALUE, Kind.UNSENDABLE):
+            if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
                 self._send(BROKEN, 0, outcome)
                 return False
         self._send(READY, 0, [])

@@ -8,7 +8,7 @@ from typing import Any
 from safemp.engines.system import signal_name
 from safemp.errors import SafempError
 
-__all__ = ["FORKED", "InitializerError", "WorkerCrashed", "how_it_ended"]
+__all__ = ["FORKED", "InitializerError", "WorkerCrashed", "how_it_ended", "not_run"]
 
 
 FORKED = (
@@ -55,6 +55,11 @@ class WorkerCrashed(SafempError, BrokenProcessPool):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WorkerCrashed, (self.call, self.item, self.pid, self.exitcode, str(self.args[0]))
+
+
+def not_run(call: str) -> WorkerCrashed:
+    """Make the error for a call that no worker got to before the pool ended."""
+    return WorkerCrashed(call, None, None, None, f"{call} was not run: the pool was ended")
 
 
 class InitializerError(SafempError, BrokenProcessPool):

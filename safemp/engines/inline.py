@@ -10,7 +10,7 @@ import threading
 
 from safemp import worker
 from safemp.codec.calls import Chunk
-from safemp.codec.frames import Frames, Kind
+from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks
 
 __all__ = ["InlineEngine"]
@@ -28,7 +28,7 @@ class InlineEngine:
         self._broken: BaseException | None = None
         if start:
             outcome = worker.run(start)
-            if outcome[0][3] not in (Kind.VALUE, Kind.UNSENDABLE):
+            if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
                 from safemp.codec.calls import decode_outcome
                 from safemp.engines.crash import InitializerError
 
@@ -48,7 +48,7 @@ class InlineEngine:
         while pending:
             each = pending.pop(0)
             outcomes = _run(each)
-            if isinstance(outcomes[0], list) and outcomes[0][0][3] == Kind.NOT_LOADED:
+            if isinstance(outcomes[0], list) and kind_of(outcomes[0]) == Kind.NOT_LOADED:
                 try:
                     mended = each.mend(outcomes[0])
                 except Exception as error:  # user code, in __reduce__

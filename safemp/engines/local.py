@@ -35,9 +35,9 @@ from collections import deque
 from itertools import count
 from typing import Any
 
-from safemp.codec.frames import Frames, Kind
+from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
-from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, how_it_ended
+from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, how_it_ended, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.wire import Message
@@ -104,6 +104,7 @@ class LocalEngine:
         self._queue: deque[Task] = deque()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
+        self._stacked: set[Worker] = set()  # those with tasks written ahead
         self._pace = _LONG
         self._by_fd: dict[int, Worker] = {}
         self._ids = count(1)
@@ -209,6 +210,10 @@ class LocalEngine:
             worker.state = BUSY
             worker.heard = time.monotonic()
             self._busy.append(worker)
+        else:
+            if not self._stacked:
+                self._wake()  # the dispatcher may be asleep with no end in sight
+            self._stacked.add(worker)
         if worker.outbox:
             self._wake()
         return True
@@ -265,6 +270,7 @@ class LocalEngine:
         """Take back what was written ahead to *worker*, which is at a long task."""
         self._pace = max(self._pace, _LONG)
         ids = set(worker.recall())
+        self._stacked.discard(worker)
         back = [task for task in worker.tasks if task.id in ids]
         if not back:
             return
@@ -314,6 +320,7 @@ class LocalEngine:
             Whether there will be another one.
         """
         with self._lock:
+            timeout = self._timeout()
             failed, more = self._grow()
             if self._closing and not self._queue and not self._mending:
                 for worker in self._idle:
@@ -321,7 +328,8 @@ class LocalEngine:
                 self._idle.clear()
                 if not self.workers:
                     return False
-            timeout = 0.0 if more else self._timeout()
+            if more:
+                timeout = 0.0
             error = self._broken
         for task in failed:
             assert error is not None
@@ -350,14 +358,12 @@ class LocalEngine:
         """Do what is due by now; return the seconds until something will be."""
         waits = []
         now = time.monotonic()
-        if self._pace < _LONG:
-            for worker in list(self._busy):
-                if len(worker.tasks) > 1:
-                    left = worker.heard + _PATIENCE - now
-                    if left <= 0:
-                        self._recall(worker)
-                    else:
-                        waits.append(left)
+        for worker in list(self._stacked):
+            left = worker.heard + _PATIENCE - now
+            if left <= 0:
+                self._recall(worker)
+            else:
+                waits.append(left)
         for worker in self._limited:
             if worker.deadline <= now:
                 self._signal(worker, signal.SIGKILL)
@@ -404,7 +410,7 @@ class LocalEngine:
             self._poller.watch_writes(worker.stream.fileno(), True)
         return worker
 
-    def _serve(self, worker: Worker) -> None:
+    def _serve(self, worker: Worker, to_the_end: bool = False) -> None:
         """Read what *worker* says, as far as it goes; write what it has room for."""
         if worker.outbox:
             with self._lock, contextlib.suppress(OSError):
@@ -423,7 +429,7 @@ class LocalEngine:
             messages = worker.reader.took(n)
             for message in messages:
                 self._take(worker, message)
-            if messages and n < wire.PACKET:
+            if messages and n < wire.PACKET and not to_the_end:
                 return  # most likely that was all; if not, the poller says so
 
     def _deaf(self, worker: Worker) -> None:
@@ -451,7 +457,7 @@ class LocalEngine:
         first = task.done
         outcomes: list[Outcome]
         if kind == child.DONE:
-            if message.frames[0][3] == Kind.NOT_LOADED:
+            if kind_of(message.frames) == Kind.NOT_LOADED:
                 self._finish(worker, message.ref)
                 self._mend(task, message.frames)
                 return
@@ -468,6 +474,8 @@ class LocalEngine:
     def _finish(self, worker: Worker, microseconds: int) -> None:
         with self._lock:
             worker.tasks.popleft()
+            if len(worker.tasks) < 2:
+                self._stacked.discard(worker)
             self._in_vain = 0
             worker.heard = time.monotonic()
             self._pace += 0.2 * (1e-6 * microseconds - self._pace)
@@ -512,21 +520,26 @@ class LocalEngine:
             mended = task.mend(outcome)
         except BaseException as error:  # user code, in __reduce__
             mended = error
-        with self._lock:
-            self._mending -= 1
-            if isinstance(mended, Tasks):
-                for each in reversed(mended.tasks):
-                    each.id = next(self._ids)
-                    self._queue.appendleft(each)
-                while self._idle and self._queue:
-                    self._next(self._idle.pop())
-            self._wake()
+        if isinstance(mended, Tasks):
+            with self._lock:
+                ended = self._killed is not None or self._broken is not None
+                if not ended:
+                    for each in reversed(mended.tasks):
+                        each.id = next(self._ids)
+                        self._queue.appendleft(each)
+                    while self._idle and self._queue:
+                        self._next(self._idle.pop())
+            if ended:
+                mended = not_run(task.name)
         if not isinstance(mended, Tasks):
             task.deliver_same(mended)
+        with self._lock:
+            self._mending -= 1
+            self._wake()
 
     def _bury(self, worker: Worker) -> None:
         """Settle what a worker leaves that has ended."""
-        self._serve(worker)  # what it said before it died counts
+        self._serve(worker, to_the_end=True)  # what it said before it died counts
         self._deaf(worker)
         exitcode = worker.reap()
         progress = worker.ledger.read()
@@ -543,6 +556,7 @@ class LocalEngine:
             else:
                 self._starting -= 1
             self._limited.discard(worker)
+            self._stacked.discard(worker)
             if worker.tasks and worker.tasks[0].id == progress.task:
                 begun = worker.tasks.popleft()
             if not progress.task and worker.state != LEAVING:
@@ -604,7 +618,7 @@ class LocalEngine:
                     self._next(self._idle.pop())
                 self._wake()
                 return
-        task.deliver_same(WorkerCrashed(task.name, None, None, None, f"{task.name} was not run: the pool was ended"))
+        task.deliver_same(not_run(task.name))
 
 
 def _hand_over(task: Task, first: int, outcomes: list[Outcome]) -> None:
