@@ -429,7 +429,7 @@ class Pool:
 
     def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
         if self._state == _RUN:
-            _warn(f"unclosed running pool {self!r}", ResourceWarning, source=self)
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} pool_size={self._processes}>"

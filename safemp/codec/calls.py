@@ -280,7 +280,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
     Returns:
         ``(True, value)`` for what the call returned, ``(False, error)`` for what it
         raised, or for what kept its result from arriving. Never raises for what is in
-        the frames; a damaged frame is a ``FrameError`` in the second place.
+        the frames, but Ctrl-C; a damaged frame is a ``FrameError`` in the second place.
     """
     try:
         kind, payload, buffers = unpack(frames)
@@ -296,11 +296,13 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
         return False, FrameError(f"cannot read frames: an outcome expected, {kind.name} found")
     except FrameError as error:
         return False, error
-    except Exception as error:  # user code, in __setstate__ or a constructor
+    except KeyboardInterrupt:  # the caller's own, most likely
+        raise
+    except BaseException as error:  # user code, in __setstate__ or a constructor
         return False, _result_not_loaded(error)
 
 
-def _result_not_loaded(error: Exception) -> ResultError:
+def _result_not_loaded(error: BaseException) -> ResultError:
     culprit = Culprit("result", "object", f"it pickles, but does not load here: {text_of(error)}", _LOAD_FIX)
     made = ResultError((culprit,))
     made.__cause__ = error

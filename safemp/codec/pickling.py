@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import copyreg
 import sys
+import types
+from _abc import _abc_init  # type: ignore[import-not-found]
+from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
+from functools import lru_cache, singledispatch
 from io import BytesIO
 from operator import attrgetter, methodcaller
 from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import loads as _loads
-from types import FunctionType, ModuleType
-from typing import Any
+from types import FunctionType, MemberDescriptorType, ModuleType
+from typing import Any, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
 
@@ -140,6 +144,9 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             return reduce_exception(obj)
         if cls is ModuleType:
             return self._reduce_module(obj)
+        if cls in _NAMED or _is_of_script(cls):
+            reduced = self.dispatch_table[cls](obj)
+            return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
         return NotImplemented
 
     def _named(self, home: Home, obj: Any) -> tuple[Any, ...] | None:
@@ -153,6 +160,19 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         self._needs.add(home, root)
         self.direct.add((home.key, root))
         return namespaces.get_global, (home.key, qualname)
+
+    def _reduce_named(self, obj: Any, name: str) -> Any:
+        """Place an object that pickles as the name of a global: a sentinel, say."""
+        module = sys.modules.get(getattr(obj, "__module__", None) or "")
+        home = home_of(module.__dict__, module.__name__, self._by_name) if module is not None else None
+        if not isinstance(home, Home):
+            return name
+        root = name.partition(".")[0]
+        if (home.key, root) in self._inside or not home.has(name, obj):
+            return _by_parts(obj)
+        self._needs.add(home, root)
+        self.direct.add((home.key, root))
+        return namespaces.get_global, (home.key, name)
 
     def _reduce_class(self, cls: type) -> Any:
         module = getattr(cls, "__module__", None)
@@ -180,6 +200,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             home == "__main__" and resolve(sys.modules.get("__main__"), function) is function
         ):
             return NotImplemented
+        if function.__code__ is _DISPATCHER:
+            return _redispatch, (list(function.registry.items()),)  # type: ignore[attr-defined]
         if reference is None:
             return self._dynamic_function_reduce(function)
         state, slots = _cp._function_getstate(function)
@@ -224,8 +246,53 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
 
 
 def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
-    make, args, state, _, _, _ = _cp._dynamic_class_reduce(cls)
-    return _make_class, (make, *args), state, None, None, _set_class_state
+    make, args, (state, slotstate), _, _, _ = _cp._dynamic_class_reduce(cls)
+    if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not hasattr(cls, "_field_defaults"):
+        # cloudpickle 3.1 leaves them out, and stumbles over ``__private`` ones. (A
+        # NamedTuple makes its own.)
+        constructor, name, bases, kwargs, *rest = args
+        args = (constructor, name, bases, {**kwargs, "__slots__": cls.__dict__["__slots__"]}, *rest)
+        state = {k: v for k, v in state.items() if type(v) is not MemberDescriptorType and k != "__slots__"}
+    return _make_class, (make, *args), (state, slotstate), None, None, _set_class_state
+
+
+_NAMED = (type(lru_cache(abs)), NewType, TypeVar)
+"""Types of the standard library whose instances pickle as a name."""
+
+_DISPATCHER = singledispatch(abs).__code__  # type: ignore[attr-defined]
+"""The code of every generic function; its cache holds weak references."""
+
+
+def _is_of_script(cls: type) -> bool:
+    module = cls.__dict__.get("__module__")
+    return isinstance(module, str) and namespaces.is_main(module)
+
+
+def _by_parts(obj: Any) -> tuple[Any, ...]:
+    """Reduce the one object that has the name under which it pickles."""
+    if isinstance(obj, _NAMED[0]):
+        return _recache, (obj.__wrapped__, obj.cache_parameters())
+    if isinstance(obj, NewType):
+        return _renew, (obj.__name__, obj.__supertype__, obj.__module__)
+    return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None) or None  # type: ignore[attr-defined]
+
+
+def _recache(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return lru_cache(**parameters)(function)
+
+
+def _renew(name: str, supertype: Any, module: str) -> Any:
+    made = NewType(name, supertype)  # type: ignore[misc]
+    made.__module__ = module
+    return made
+
+
+def _redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:
+    functions = dict(registry)
+    made = singledispatch(functions.pop(object))
+    for cls, function in functions.items():
+        made.register(cls, function)
+    return made
 
 
 _foreign: Any = _cp.weakref.WeakSet()
@@ -236,10 +303,59 @@ must not change it."""
 def _make_class(make: Callable[..., type], *args: Any) -> type:
     tracker = args[-2]
     known = tracker is not None and tracker in _cp._DYNAMIC_CLASS_TRACKER_BY_ID
-    cls = make(*args)
+    cls = None
+    if not known and make is _cp._make_skeleton_class:
+        cls = _make_quietly(*args)
+    if cls is None:
+        cls = make(*args)
     if not known:
         _foreign.add(cls)
     return cls
+
+
+class _Quiet:
+    """Keeps ``__init_subclass__`` of the other bases from running: it has run, at home."""
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+class _QuietSlots:
+    """The same, for classes whose instances have no ``__dict__``."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        pass
+
+
+def _make_quietly(
+    meta: type, name: str, bases: tuple[Any, ...], kwargs: dict[str, Any], tracker: str, _: Any
+) -> type | None:
+    """Make a class without the hooks of its bases and metaclass.
+
+    What the hooks did (a registry, say) has been done where the class statement ran,
+    and travels with the objects that it was done to.
+
+    Returns:
+        ``None``: there are no such hooks, or Python does not let us.
+    """
+    resolved = types.resolve_bases(bases)
+    hooked = any("__init_subclass__" in vars(base) for b in resolved for base in b.__mro__[:-1])
+    if not hooked and (meta is type or meta is ABCMeta):
+        return None
+    space = dict(kwargs) if resolved is bases else {**kwargs, "__orig_bases__": bases}
+    for quiet in ((_Quiet,), (_QuietSlots,)) if hooked else ((),):
+        try:
+            cls: type = type.__new__(meta, name, (*quiet, *resolved), dict(space))
+            if hooked:
+                cls.__bases__ = resolved
+        except TypeError:  # another layout
+            continue
+        if issubclass(meta, ABCMeta):
+            _abc_init(cls)
+        return _cp._lookup_class_or_track(tracker, cls)  # type: ignore[no-any-return]
+    return None
 
 
 def _set_class_state(cls: type, state: Any) -> Any:
@@ -323,11 +439,16 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
         return None
     needs = Needs()
     for name, value in main.__dict__.items():
-        ours = isinstance(value, (FunctionType, type)) and namespaces.is_main(getattr(value, "__module__", None))
-        if ours and name.encode() in payload:
-            if not home.has(name, value):
-                return None
-            needs.add(home, name)
+        encoded = name.encode()
+        if encoded not in payload:
+            continue
+        if isinstance(value, (FunctionType, type)):
+            if namespaces.is_main(getattr(value, "__module__", None)):
+                if not home.has(name, value):
+                    return None
+                needs.add(home, name)
+        elif b"\x8c" + bytes((len(encoded) & 0xFF,)) + encoded + b"\x94\x93" in payload:
+            return None  # an object that pickles as a name
     if not needs.names:
         return None
     if not ship and home.names is not None:

@@ -383,9 +383,12 @@ class LocalEngine:
         self._lock.release()
         try:
             worker = self._spawn()
-        except OSError as error:  # no process, no descriptor, no memory to be had
+        except Exception as error:  # no process, no descriptor, no memory to be had
             self._lock.acquire()
             return ([], False) if self.workers else (self._break(_no_worker(error)), False)
+        except BaseException:
+            self._lock.acquire()
+            raise
         self._lock.acquire()
         self.workers[worker.pid] = worker
         self._starting += 1
@@ -638,8 +641,8 @@ def _again(error: BaseException) -> BaseException:
     return made
 
 
-def _no_worker(error: OSError) -> WorkerCrashed:
-    made = WorkerCrashed("", None, None, None, f"cannot start a worker: {error}")
+def _no_worker(error: Exception) -> WorkerCrashed:
+    made = WorkerCrashed("", None, None, None, f"cannot start a worker: {type(error).__name__}: {error}")
     made.__cause__ = error
     return made
 

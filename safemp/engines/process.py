@@ -6,6 +6,8 @@ import contextlib
 import os
 import socket
 from collections import deque
+from collections.abc import Iterator
+from multiprocessing import current_process
 from typing import Any
 
 from safemp.codec.frames import Frames
@@ -130,6 +132,22 @@ class Worker:
         return None
 
 
+@contextlib.contextmanager
+def _daemons_may() -> Iterator[None]:
+    """Lift multiprocessing's rule that a daemonic process has no children.
+
+    It is there because a daemon is terminated without a chance to end its children;
+    ours end with it (``system.die_with``).
+    """
+    config: dict[str, Any] = current_process()._config  # type: ignore[attr-defined]
+    daemon = config.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if daemon is not None:
+            config["daemon"] = daemon
+
+
 def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left: int | None) -> Worker:
     """Start a worker process.
 
@@ -158,7 +176,8 @@ def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left:
                 adopt,
             ),
         )
-        process.start()
+        with _daemons_may():
+            process.start()
         socket.send_fds(ours, [b"L"], [ledger_fd])
         worker = Worker(process, packets, ours, Ledger(ledger_fd), tasks_left)
     except BaseException:
