@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import copyreg
 import sys
-import types
-from _abc import _abc_init  # type: ignore[import-not-found]
-from abc import ABCMeta
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from functools import lru_cache, singledispatch
@@ -33,7 +30,7 @@ from typing import Any, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import definitions, homes, namespaces
+from safemp.codec import definitions, homes, namespaces, rebuild
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, home_of, names_by_value, resolve
@@ -82,13 +79,9 @@ def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
             if space.get(attr) is var and importable(name):
                 return getattr, (module, attr)
     try:
-        return _make_context_var, (var.name, (Context().run(var.get),))
+        return rebuild.make_context_var, (var.name, (Context().run(var.get),))
     except LookupError:
-        return _make_context_var, (var.name, ())
-
-
-def _make_context_var(name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
-    return ContextVar(name, default=default[0]) if default else ContextVar(name)
+        return rebuild.make_context_var, (var.name, ())
 
 
 _FAST = {**REPAIRS, ContextVar: _context_var}
@@ -201,7 +194,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         ):
             return NotImplemented
         if function.__code__ is _DISPATCHER:
-            return _redispatch, (list(function.registry.items()),)  # type: ignore[attr-defined]
+            return rebuild.redispatch, (list(function.registry.items()),)  # type: ignore[attr-defined]
         if reference is None:
             return self._dynamic_function_reduce(function)
         state, slots = _cp._function_getstate(function)
@@ -271,28 +264,10 @@ def _is_of_script(cls: type) -> bool:
 def _by_parts(obj: Any) -> tuple[Any, ...]:
     """Reduce the one object that has the name under which it pickles."""
     if isinstance(obj, _NAMED[0]):
-        return _recache, (obj.__wrapped__, obj.cache_parameters())
+        return rebuild.recache, (obj.__wrapped__, obj.cache_parameters())
     if isinstance(obj, NewType):
-        return _renew, (obj.__name__, obj.__supertype__, obj.__module__)
+        return rebuild.renew, (obj.__name__, obj.__supertype__, obj.__module__)
     return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None) or None  # type: ignore[attr-defined]
-
-
-def _recache(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    return lru_cache(**parameters)(function)
-
-
-def _renew(name: str, supertype: Any, module: str) -> Any:
-    made = NewType(name, supertype)  # type: ignore[misc]
-    made.__module__ = module
-    return made
-
-
-def _redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:
-    functions = dict(registry)
-    made = singledispatch(functions.pop(object))
-    for cls, function in functions.items():
-        made.register(cls, function)
-    return made
 
 
 _foreign: Any = _cp.weakref.WeakSet()
@@ -305,57 +280,14 @@ def _make_class(make: Callable[..., type], *args: Any) -> type:
     known = tracker is not None and tracker in _cp._DYNAMIC_CLASS_TRACKER_BY_ID
     cls = None
     if not known and make is _cp._make_skeleton_class:
-        cls = _make_quietly(*args)
+        cls = rebuild.make_quietly(*args[:4])
+        if cls is not None:
+            _cp._lookup_class_or_track(tracker, cls)
     if cls is None:
         cls = make(*args)
     if not known:
         _foreign.add(cls)
     return cls
-
-
-class _Quiet:
-    """Keeps ``__init_subclass__`` of the other bases from running: it has run, at home."""
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
-
-
-class _QuietSlots:
-    """The same, for classes whose instances have no ``__dict__``."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
-
-
-def _make_quietly(
-    meta: type, name: str, bases: tuple[Any, ...], kwargs: dict[str, Any], tracker: str, _: Any
-) -> type | None:
-    """Make a class without the hooks of its bases and metaclass.
-
-    What the hooks did (a registry, say) has been done where the class statement ran,
-    and travels with the objects that it was done to.
-
-    Returns:
-        ``None``: there are no such hooks, or Python does not let us.
-    """
-    resolved = types.resolve_bases(bases)
-    hooked = any("__init_subclass__" in vars(base) for b in resolved for base in b.__mro__[:-1])
-    if not hooked and (meta is type or meta is ABCMeta):
-        return None
-    space = dict(kwargs) if resolved is bases else {**kwargs, "__orig_bases__": bases}
-    for quiet in ((_Quiet,), (_QuietSlots,)) if hooked else ((),):
-        try:
-            cls: type = type.__new__(meta, name, (*quiet, *resolved), dict(space))
-            if hooked:
-                cls.__bases__ = resolved
-        except TypeError:  # another layout
-            continue
-        if issubclass(meta, ABCMeta):
-            _abc_init(cls)
-        return _cp._lookup_class_or_track(tracker, cls)  # type: ignore[no-any-return]
-    return None
 
 
 def _set_class_state(cls: type, state: Any) -> Any:
