@@ -386,3 +386,10 @@ class Noting:
 
     def __call__(self, i: int) -> object:
         return note(self.path, i)
+
+
+def note_but_wait_at_1(path: str, release: str, i: int) -> object:
+    """Leave a line for each item; the second one waits for a file first."""
+    if i == 1:
+        wait_for(release)
+    return note(path, i)
