@@ -228,3 +228,32 @@ def test_a_crash_is_isolated_under_every_start_method(method: str) -> None:
 
         assert isinstance(fatal.exception(40), safemp.WorkerCrashed)
         assert [f.result(40) for f in good] == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("recycle", [None, 7])
+def test_a_storm_of_everything_answers_each_call_once(tmp_path: Path, recycle: int | None) -> None:
+    """Answers, errors, deaths and cancellations mixed: each call has its own outcome, each effect happens once."""
+    path = str(tmp_path / "effects")
+    futures: dict[int, Any] = {}
+    with safemp.SafeExecutor(3, max_tasks_per_child=recycle) as executor:
+        for i in range(120):
+            if i % 24 == 7:
+                futures[i] = executor.submit(jobs.die_by_exit)
+            elif i % 24 == 11:
+                futures[i] = executor.submit(jobs.die_by_sigkill)
+            elif i % 6 == 5:
+                futures[i] = executor.submit(jobs.raise_two_arguments, i, i)
+            else:
+                futures[i] = executor.submit(jobs.note, path, i)
+        cancelled = {i for i in range(96, 120) if futures[i].cancel()}
+
+        for i in futures.keys() - cancelled:
+            error = futures[i].exception(50)
+            if i % 24 in (7, 11):
+                assert isinstance(error, safemp.WorkerCrashed)
+            elif i % 6 == 5:
+                assert str(error) == f"{i}/{i}"
+            else:
+                assert futures[i].result() == i
+    wanted = [i for i in futures.keys() - cancelled if i % 24 not in (7, 11) and i % 6 != 5]
+    assert sorted(map(int, lines(tmp_path / "effects"))) == sorted(wanted)
