@@ -139,7 +139,7 @@ class _CallTask(Task):
 
     def begin(self) -> bool:
         # A moved or mended task begins again; its future is running already.
-        return self._future.running() or self._future.set_running_or_notify_cancel()
+        return self._future._state == "RUNNING" or self._future.set_running_or_notify_cancel()
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         del self._call

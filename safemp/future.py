@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import Future
+from concurrent.futures._base import FINISHED
 from typing import Any, TypeVar
 
 from safemp.codec.calls import decode_outcome, failed
@@ -70,10 +71,13 @@ class SafeFuture(Future[T]):
             BaseException: What the call raised, as its own class.
         """
         try:
-            if self._outcome is not None or not self.done():
-                super().exception(timeout)
+            if self._state != FINISHED:
+                super().exception(timeout)  # waits; raises if it was cancelled
+            if self._outcome is not None:
                 self._decode()
-            return super().result(0)
+            if self._exception is not None:
+                raise self._exception
+            return self._result  # type: ignore[no-any-return]
         finally:
             self = None  # type: ignore[assignment]  # no cycle of error, traceback, future
 
@@ -87,10 +91,10 @@ class SafeFuture(Future[T]):
             TimeoutError: The wait was too short.
             CancelledError: The future was cancelled.
         """
-        if self._outcome is not None or not self.done():
-            super().exception(timeout)
+        error = super().exception(timeout)
+        if self._outcome is not None:
             self._decode()
-        error = super().exception(0)
+            error = self._exception
         if isinstance(error, StopIteration) and sys._getframe(1).f_globals.get("__name__") == "asyncio.futures":
             # asyncio's futures refuse it, and before Python 3.12 whoever awaits one
             # would wait for ever: https://github.com/python/cpython/issues/112182

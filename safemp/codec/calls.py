@@ -83,8 +83,8 @@ def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], ca
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
     try:
-        # Carefully means by value, too: a name may be what the worker could not find.
-        payload = pickling.dumps_careful(obj, buffers) if careful else pickling.dumps(obj, buffers, by_name=by_name)
+        dump = pickling.dumps_careful if careful else pickling.dumps
+        payload = dump(obj, buffers, by_name=by_name)
     except Exception as error:
         raise preflight(error, roots()) from error
     return pack(kind, payload, buffers)
@@ -152,12 +152,21 @@ def encode_call(
     Raises:
         PreflightError: Something cannot be pickled; ``culprits`` says what.
     """
+    if not careful:
+        buffers: Frames = []
+        try:
+            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name)
+        except Exception:  # the careful rung says what is wrong, if anything is
+            payload = None
+        if payload is not None:
+            return pack(Kind.CALL, payload, buffers)
 
     def roots() -> list[tuple[str, Any]]:
         named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
         return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
-    return _encode(Kind.CALL, (fn, args, kwargs), roots, careful, by_name)
+    # Carefully: by name still, unless a name was what the worker could not find.
+    return _encode(Kind.CALL, (fn, args, kwargs), roots, True, by_name and not careful)
 
 
 def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:
@@ -166,7 +175,7 @@ def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: b
     Raises:
         PreflightError: It cannot be pickled.
     """
-    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name)
+    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name and not careful)
 
 
 def encode_chunk(
@@ -188,7 +197,7 @@ def encode_chunk(
     def roots() -> list[tuple[str, Any]]:
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
-    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name)
+    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name and not careful)
 
 
 # -- the worker's side ----------------------------------------------------------------

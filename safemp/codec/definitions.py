@@ -25,7 +25,7 @@ from safemp.codec.frames import Buffer
 from safemp.codec.homes import Home, Needs, home_of
 from safemp.codec.repairs import importable
 
-__all__ = ["Name", "Write", "prefix", "split"]
+__all__ = ["ATOMS", "Name", "Write", "prefix", "split"]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -38,7 +38,8 @@ _HEAD = struct.Struct("<BI")
 _MARK = 0
 """A pickle begins with 0x80."""
 
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+"""Types whose instances hold no other object, and never change."""
 
 _KEPT = 4096
 """Definitions kept. More than a script has; then all are forgotten."""
@@ -165,7 +166,7 @@ def _sameness(value: Any) -> Callable[[], bool] | None:
 def _fixed(value: Any) -> bool:
     """Tell whether *value* is immutable, or is found by its name."""
     cls = type(value)
-    if cls in _ATOMS or cls is BuiltinFunctionType:
+    if cls in ATOMS or cls is BuiltinFunctionType:
         return True
     if cls in (tuple, frozenset):
         return all(map(_fixed, value))
