@@ -24,7 +24,7 @@ from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
 
-__all__ = ["ProcessPoolExecutor", "SafeExecutor", "check_callable", "make_engine"]
+__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "check_callable", "make_engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,7 +122,9 @@ def _context_of(context: Any) -> Any:
     return get_stdlib_context(context)
 
 
-class _CallTask(Task):
+class CallTask(Task):
+    """A call whose outcome settles a future."""
+
     __slots__ = ("_call", "_careful", "_future")
 
     def __init__(
@@ -130,28 +132,31 @@ class _CallTask(Task):
         frames: Frames,
         call: tuple[Any, tuple[Any, ...], dict[str, Any]],
         future: SafeFuture[Any],
-        careful: bool = False,
     ) -> None:
         super().__init__(frames, name_of(call[0]))
         self._call = call
         self._future = future
-        self._careful = careful
+        self._careful = False
 
     def begin(self) -> bool:
+        """Mark the future as running; tell whether it had not been cancelled."""
         # A moved or mended task begins again; its future is running already.
         return self._future._state == "RUNNING" or self._future.set_running_or_notify_cancel()
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        """Settle the future."""
         del self._call
         self._future._settle(outcomes[0])
 
     def abort(self) -> None:
+        """Cancel the future."""
         if self._future.cancel():
             self._future.set_running_or_notify_cancel()
         else:  # it had begun before, on a worker from which it was taken back
             self.deliver_same(not_run(self.name))
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
+        """Encode the call carefully, once; then say what does not load."""
         fn, args, kwargs = self._call
         assert outcome is not None
         reason = calls.read_not_loaded(outcome)
@@ -166,7 +171,13 @@ class _CallTask(Task):
         if reason.module is not None:
             homes.send_by_value(reason.module)
         frames = calls.encode_call(fn, args, kwargs, careful=True)
-        return Tasks([_CallTask(frames, self._call, self._future, careful=True)])
+        return Tasks([self.again(frames)])
+
+    def again(self, frames: Frames) -> Task:
+        """Make the task anew, encoded carefully."""
+        task = CallTask(frames, self._call, self._future)
+        task._careful = True
+        return task
 
 
 class SafeExecutor(Executor):
@@ -252,7 +263,7 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
         future: SafeFuture[T] = SafeFuture()
-        self._engine.submit(_CallTask(frames, (fn, args, kwargs), future))
+        self._engine.submit(CallTask(frames, (fn, args, kwargs), future))
         return future
 
     def map(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any, TypeVar
 
 from safemp.codec.calls import decode_outcome, failed
@@ -102,6 +102,22 @@ class SafeFuture(Future[T]):
             made.__cause__ = error
             return made
         return error
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the call has finished; tell whether it has.
+
+        Args:
+            timeout: Seconds; ``None``: until it has.
+        """
+        with self._condition:
+            return self._condition.wait_for(self._finished, timeout)
+
+    def _finished(self) -> bool:
+        return self._state in (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def failed(self) -> bool:
+        """Tell, without decoding it, whether the outcome is anything but a value."""
+        return self._state != FINISHED or self._exception is not None
 
     def _get_snapshot(self) -> Any:  # what asyncio reads from Python 3.14 on
         self._decode()

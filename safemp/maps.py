@@ -79,7 +79,7 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
     except BaseException:  # Ctrl-C: nobody will read the answers
         executor.terminate_workers()
         raise
-    return gather.values()
+    return gather.result()
 
 
 def imap(

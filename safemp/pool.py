@@ -10,13 +10,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sized
 from multiprocessing import TimeoutError as PoolTimeoutError
-from typing import Any
+from typing import Any, Protocol
 
 from safemp import lifetime
 from safemp.codec import calls
-from safemp.engines import Engine
+from safemp.codec.frames import Frames
+from safemp.engines import Engine, Outcome, Task
 from safemp.engines.crash import FORKED as FORKED_TEXT
-from safemp.executor import _CallTask, check_callable, default_workers, make_engine
+from safemp.executor import CallTask, check_callable, default_workers, make_engine
 from safemp.future import SafeFuture
 from safemp.results import Feed, Gather, ItemIterator
 
@@ -43,50 +44,37 @@ class AsyncResult:
         self._pool: Pool | None = pool  # an abandoned pool lives until its results are there
         self._callback = callback
         self._error_callback = error_callback
-        self._event = threading.Event()
-        self._read = threading.RLock()
-        self._load: Callable[[], Any] | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._failed: Callable[[], bool] = lambda: False
+        self._called = threading.Event() if callback is not None or error_callback is not None else None
+        self._source: _Source
 
     def _arrived(self) -> None:
         """The last outcome is there. Called in an engine's thread."""
         pool, self._pool = self._pool, None
-        if pool is not None and (self._callback is not None or self._error_callback is not None):
+        if pool is not None and self._called is not None:
             pool._call_back(self)
-        else:
-            self._event.set()
 
     def _run_callback(self) -> None:
         """Call back, and only then let ``get`` return, as the standard library does."""
+        assert self._called is not None
         try:
-            self._decode()
-            if self._error is None:
+            try:
+                value = self._source.result()
+            except BaseException as error:  # what the call raised
+                if self._error_callback is not None:
+                    self._error_callback(error)
+            else:
                 if self._callback is not None:
-                    self._callback(self._value)
-            elif self._error_callback is not None:
-                self._error_callback(self._error)
+                    self._callback(value)
         except BaseException:
             # The callback's own failure: said on stderr, as for any thread, and over.
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
         finally:
             self._callback = self._error_callback = None
-            self._event.set()
-
-    def _decode(self) -> None:
-        with self._read:
-            load, self._load = self._load, None
-            if load is None:
-                return
-            try:
-                self._value = load()
-            except BaseException as error:
-                self._error = error
+            self._called.set()
 
     def ready(self) -> bool:
         """Tell whether the call has finished."""
-        return self._event.is_set()
+        return self._source.done() if self._called is None else self._called.is_set()
 
     def successful(self) -> bool:
         """Tell whether the call returned.
@@ -96,8 +84,7 @@ class AsyncResult:
         """
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
-        with self._read:
-            return self._error is None and not (self._load is not None and self._failed())
+        return not self._source.failed()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has finished.
@@ -105,7 +92,10 @@ class AsyncResult:
         Args:
             timeout: Seconds; ``None``: for as long as it takes.
         """
-        self._event.wait(timeout)
+        self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> bool:
+        return self._source.wait(timeout) if self._called is None else self._called.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return what the call returned, or raise what it raised.
@@ -120,15 +110,44 @@ class AsyncResult:
             BaseException: What the call raised, as its own class; of a map, what its
                 first failed item raised.
         """
-        if not self._event.wait(timeout):
+        if not self._wait(timeout):
             raise PoolTimeoutError
-        self._decode()
-        if self._error is not None:
-            try:
-                raise self._error
-            finally:
-                self = None  # type: ignore[assignment]  # no cycle through the traceback
-        return self._value
+        return self._source.result()
+
+
+class _Source(Protocol):
+    """Where the value of an ``AsyncResult`` comes from."""
+
+    def done(self) -> bool: ...
+
+    def wait(self, timeout: float | None) -> bool: ...
+
+    def failed(self) -> bool: ...
+
+    def result(self) -> Any: ...
+
+
+class _PoolTask(CallTask):
+    """A call whose result a pool has promised."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, frames: Frames, call: Any, future: SafeFuture[Any], result: AsyncResult) -> None:
+        super().__init__(frames, call, future)
+        self._result = result
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        super().deliver(first, outcomes)
+        self._result._arrived()
+
+    def abort(self) -> None:
+        super().abort()
+        self._result._arrived()
+
+    def again(self, frames: Frames) -> Task:
+        task = _PoolTask(frames, self._call, self._future, self._result)
+        task._careful = True
+        return task
 
 
 class Pool:
@@ -224,10 +243,8 @@ class Pool:
         frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
         future: SafeFuture[Any] = SafeFuture()
         result = AsyncResult(self, callback, error_callback)
-        result._load = future.result
-        result._failed = lambda: future._state == "CANCELLED_AND_NOTIFIED" or future._exception is not None
-        future.add_done_callback(lambda _: result._arrived())
-        self._submit(_CallTask(frames, (func, arguments, keywords), future))
+        result._source = future
+        self._submit(_PoolTask(frames, (func, arguments, keywords), future, result))
         return result
 
     def _submit(self, task: Any) -> None:
@@ -299,7 +316,7 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
         gather = Gather(self._engine, func, items, chunksize, star=star)
-        result._load, result._failed = gather.values, gather.failed
+        result._source = gather
         gather.when_done(result._arrived)
         return result
 

@@ -66,6 +66,8 @@ class Gather:
         self._finished = threading.Event()
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
+        self._reading = threading.RLock()
+        self._values: list[Any] | None = None
         batch = Batch(engine, fn, self._take, star=star)
         tasks, first = batch.encode_all(chunked(items, chunksize))
         self._outcomes: list[Outcome | None] = [None] * first
@@ -110,16 +112,24 @@ class Gather:
         """Tell whether any item failed. After ``wait``."""
         return any(outcome_failed(outcome) for outcome in self._outcomes if outcome is not None)
 
-    def values(self) -> list[Any]:
+    def done(self) -> bool:
+        """Tell whether every item has had its outcome."""
+        return self._finished.is_set()
+
+    def result(self) -> list[Any]:
         """Return all results. After ``wait``.
 
         Raises:
             BaseException: What the first failed item, by its place, raised.
         """
-        for outcome in self._outcomes:
-            if outcome is not None and outcome_failed(outcome):
-                unwrap(outcome)
-        return [unwrap(outcome) for outcome in self._outcomes if outcome is not None]
+        with self._reading:
+            if self._values is None:
+                for outcome in self._outcomes:
+                    if outcome is not None and outcome_failed(outcome):
+                        unwrap(outcome)
+                self._values = [unwrap(outcome) for outcome in self._outcomes if outcome is not None]
+                self._outcomes.clear()
+            return self._values
 
 
 class Feed:
