@@ -122,6 +122,12 @@ def _context_of(context: Any) -> Any:
     return get_stdlib_context(context)
 
 
+def processes_of(engine: Engine) -> dict[int, Any]:
+    """Return the worker processes of *engine* by process id, if it has any."""
+    processes: dict[int, Any] = engine.processes() if hasattr(engine, "processes") else {}
+    return processes
+
+
 class CallTask(Task):
     """A call whose outcome settles a future."""
 
@@ -243,8 +249,7 @@ class SafeExecutor(Executor):
     @property
     def _processes(self) -> dict[int, Any]:
         """The workers' processes by process id; libraries look here."""
-        workers = getattr(self._engine, "workers", {})
-        return {pid: worker.process for pid, worker in list(workers.items())}
+        return processes_of(self._engine)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> SafeFuture[T]:
         """Call ``fn(*args, **kwargs)`` in a worker.
@@ -339,7 +344,7 @@ class SafeExecutor(Executor):
     def _forked(self) -> None:
         """Cost a forked child nothing."""
         self._finalizer.detach()
-        lifetime.disown(self._processes.values())
+        lifetime.disown(self._engine)
 
     def _end(self, number: int) -> None:
         self._shut_down = True

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
 from multiprocessing import process, util
 from typing import Any, Protocol
 from weakref import WeakSet
+
+from safemp.engines import Engine
 
 __all__ = ["disown", "forget", "track"]
 
@@ -43,10 +44,13 @@ def forget(front: _Front) -> None:
     _open.discard(front)
 
 
-def disown(processes: Iterable[Any]) -> None:
-    """In a forked child: they are children of the parent, not to be waited for here."""
+def disown(engine: Engine) -> None:
+    """In a forked child: workers are children of the parent, not to be waited for here.
+
+    Takes no lock: a thread that is not in this child may have held it.
+    """
     children: set[Any] = process._children  # type: ignore[attr-defined]
-    children.difference_update(processes)
+    children.difference_update(worker.process for worker in list(getattr(engine, "workers", {}).values()))
 
 
 def _end_all() -> None:

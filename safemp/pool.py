@@ -17,7 +17,7 @@ from safemp.codec import calls
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Outcome, Task
 from safemp.engines.crash import FORKED as FORKED_TEXT
-from safemp.executor import CallTask, check_callable, default_workers, make_engine
+from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
 from safemp.future import SafeFuture
 from safemp.results import Feed, Gather, ItemIterator
 
@@ -380,7 +380,7 @@ class Pool:
         """Be of no use in a forked child, and cost it nothing."""
         self._state = FORKED
         self._finalizer.detach()
-        lifetime.disown(self._pool)
+        lifetime.disown(self._engine)
 
     def _check_running(self) -> None:
         if self._state == FORKED:
@@ -457,7 +457,7 @@ class Pool:
     @property
     def _pool(self) -> list[Any]:
         """The workers' processes; libraries look here."""
-        return [worker.process for worker in list(getattr(self._engine, "workers", {}).values())]
+        return list(processes_of(self._engine).values())
 
 
 def default_chunksize(n: int, workers: int) -> int:

@@ -17,7 +17,7 @@ __all__ = ["fix_for"]
 _LIST = "send list(...) of it"
 _FILE = "send the path, and open the file in the task"
 _CONNECT = "send the address, and open it in the task or in an initializer"
-_QUEUE = "hand it over in initargs, or use multiprocessing.Manager().{}()"
+_QUEUE = "use multiprocessing.Manager().{}(), whose handle travels"
 _RUN = "send the function and its arguments, and start it in the worker"
 
 _ADVICE: dict[tuple[str, str], str] = {
@@ -63,10 +63,10 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("_thread", "RLock"): _QUEUE.format("RLock"),
     ("multiprocessing.queues", "Queue"): _QUEUE.format("Queue"),
     ("multiprocessing.queues", "SimpleQueue"): _QUEUE.format("Queue"),
-    ("multiprocessing.synchronize", "SemLock"): "hand it over in initargs, or use the one of multiprocessing.Manager()",
+    ("multiprocessing.synchronize", "SemLock"): "use the one of multiprocessing.Manager(), whose handle travels",
     ("multiprocessing.synchronize", "Event"): _QUEUE.format("Event"),
     ("multiprocessing.synchronize", "Condition"): _QUEUE.format("Condition"),
-    ("multiprocessing.connection", "_ConnectionBase"): "hand it over in initargs, or send values and return values",
+    ("multiprocessing.connection", "_ConnectionBase"): "send values and return values",
     ("multiprocessing.process", "BaseProcess"): _RUN,
     ("multiprocessing.pool", "Pool"): "make it in the worker, or submit from the caller",
     ("contextvars", "Context"): "send the values of its variables: dict(context.items()), by name",

@@ -52,6 +52,9 @@ which we stop trying: something ends them all."""
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
 
+_START_GRACE = 5.0
+"""Seconds to wait for a worker to be started, when somebody looks for it."""
+
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -101,6 +104,7 @@ class LocalEngine:
         self._eager = eager
         self._name = name
         self._lock = threading.Lock()
+        self._grown = threading.Condition(self._lock)
         self._queue: deque[Task] = deque()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
@@ -178,6 +182,17 @@ class LocalEngine:
             for worker in list(self.workers.values()):
                 self._signal(worker, signal)
         self.close(wait=False, cancel=True)
+
+    def processes(self) -> dict[int, Any]:
+        """Return the workers' processes by process id, those asked for included.
+
+        For libraries that look for them right after ``submit``, where the standard
+        library has started them in the calling thread.
+        """
+        with self._grown:
+            if threading.current_thread() is not self._thread:
+                self._grown.wait_for(lambda: not self._short() or not self._thread.is_alive(), _START_GRACE)
+            return {pid: worker.process for pid, worker in self.workers.items()}
 
     # -- with the lock held -----------------------------------------------------------
 
@@ -392,6 +407,7 @@ class LocalEngine:
         self._lock.acquire()
         self.workers[worker.pid] = worker
         self._starting += 1
+        self._grown.notify_all()
         if self._killed is not None:
             self._signal(worker, self._killed)
         return [], self._short()
