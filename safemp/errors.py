@@ -46,6 +46,7 @@ class Culprit:
         type_name: The object's type, with its module unless that is ``builtins``.
         reason: What the pickler said of it, in one line.
         fix: What to type instead.
+        problem: ``does not pickle``, or ``does not load``.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Culprit:
     fix: str
     _obj: Any = field(default=None, repr=False, compare=False)
     _error: BaseException | None = field(default=None, repr=False, compare=False)
+    problem: str = "does not pickle"
 
     def get(self) -> Any:
         """Return the object itself.
@@ -64,14 +66,14 @@ class Culprit:
         return self._obj
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Culprit, (self.path, self.type_name, self.reason, self.fix)
+        return Culprit, (self.path, self.type_name, self.reason, self.fix, None, None, self.problem)
 
 
 def _text(verb: str, culprits: tuple[Culprit, ...]) -> str:
     """Lay out *culprits* as one message; the first line stands alone."""
     first = culprits[0]
     lines = [
-        f"cannot {verb} {first.path}: {first.type_name} does not pickle",
+        f"cannot {verb} {first.path}: {first.type_name} {first.problem}",
         f"  reason: {first.reason}",
         f"  fix:    {first.fix}",
     ]

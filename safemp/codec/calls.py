@@ -103,8 +103,16 @@ def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightEr
         if len(culprits) >= _MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
-        culprits = [_whole(roots[0], error)]
+        culprits = [_whole(next((root for root in roots if _fails(root[1])), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
+
+
+def _fails(obj: Any) -> bool:
+    try:
+        pickling.dumps_careful(obj)
+    except Exception:  # the same error as before, or one like it
+        return True
+    return False
 
 
 def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
@@ -113,7 +121,7 @@ def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
         fix = "flatten it: pickle goes one level of recursion deeper for each level of nesting"
     else:
         fix = "make it in the worker instead"
-    return Culprit(path, type_name(type(obj)), text_of(error), fix, obj, error)
+    return Culprit(path, type_name(type(obj)), text_of(error), fix, _obj=obj, _error=error)
 
 
 def text_of(error: BaseException) -> str:
@@ -312,7 +320,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
 
 
 def _result_not_loaded(error: BaseException) -> ResultError:
-    culprit = Culprit("result", "object", f"it pickles, but does not load here: {text_of(error)}", _LOAD_FIX)
+    culprit = Culprit("result", "what it returned", text_of(error), _LOAD_FIX, problem="does not load here")
     made = ResultError((culprit,))
     made.__cause__ = error
     return made
@@ -322,7 +330,7 @@ _LOAD_FIX = "give its class a __reduce__ whose call can be made again, and keep 
 
 
 def _not_loadable(what: str, text: str) -> PreflightError:
-    return PreflightError((Culprit(what, "object", f"it pickles, but does not load in the worker: {text}", _LOAD_FIX),))
+    return PreflightError((Culprit(what, "part of it", text, _LOAD_FIX, problem="does not load in the worker"),))
 
 
 def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
@@ -336,9 +344,9 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
     for path, obj in roots:
         try:
             pickling.loads(pickling.dumps_careful(obj))
-        except Exception as error:
-            reason = f"it pickles, but does not load: {text_of(error)}"
-            made = PreflightError((Culprit(path, type_name(type(obj)), reason, _LOAD_FIX, obj, error),))
+        except BaseException as error:  # user code, in __setstate__ or a constructor
+            blamed = Culprit(path, type_name(type(obj)), text_of(error), _LOAD_FIX, obj, error, "does not load")
+            made = PreflightError((blamed,))
             made.__cause__ = error
             return made
     return _not_loadable(roots[0][0], text)

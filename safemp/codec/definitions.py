@@ -22,7 +22,7 @@ from typing import Any
 
 from safemp.codec import namespaces
 from safemp.codec.frames import Buffer
-from safemp.codec.homes import Home, Needs, home_of
+from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
 
 __all__ = ["ATOMS", "Name", "Write", "prefix", "split"]
@@ -48,19 +48,28 @@ _KEPT = 4096
 class _Definition:
     """One global as it was pickled."""
 
-    __slots__ = ("blob", "direct", "needs", "same", "value")
+    __slots__ = ("_named", "_same", "_value", "blob", "direct", "needs")
 
     def __init__(
         self, value: Any, same: Callable[[], bool], blob: bytes, direct: set[Name], needs: list[tuple[Home, str]]
     ) -> None:
-        self.value = value
-        self.same = same
+        self._value = value
+        self._same = same
+        self._named = [(h.space, name, h.space.get(name)) for h, name in needs if (h.key, name) in direct]
         self.blob = blob
         self.direct = direct
         self.needs = needs
 
+    def holds_for(self, value: Any) -> bool:
+        """Tell whether pickling *value* now would give the same."""
+        return value is self._value and self._same() and all(space.get(name) is was for space, name, was in self._named)
+
 
 _kept: dict[Name, _Definition] = {}
+
+
+class _Generation:
+    of_kept = (0, 0)
 
 
 def prefix(needs: Needs, write: Write) -> bytes:
@@ -76,6 +85,9 @@ def prefix(needs: Needs, write: Write) -> bytes:
     Raises:
         Exception: Whatever pickling raises.
     """
+    if _Generation.of_kept != generation():
+        _kept.clear()  # what they name may go by value now
+        _Generation.of_kept = generation()
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
     done = 0
     while done < len(needs.names):
@@ -102,7 +114,7 @@ def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
 
 def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, set[Name]]:
     kept = _kept.get(name)
-    if kept is not None and kept.value is value and kept.same():
+    if kept is not None and kept.holds_for(value):
         for home, needed in kept.needs:
             needs.add(home, needed)
         return kept.blob, kept.direct
@@ -241,6 +253,8 @@ def _class_sameness(cls: type) -> Callable[[], bool] | None:
         if isinstance(value, _DESCRIPTORS):
             continue
         for part in _parts(value):
+            if isinstance(part, type) and not _fixed(part):
+                return None
             test = _sameness(part)
             if test is None:
                 return None

@@ -14,7 +14,17 @@ from typing import Any
 from safemp.codec import namespaces
 from safemp.codec.repairs import importable
 
-__all__ = ["Home", "Needs", "home_of", "names_by_value", "registered", "resolve", "send_by_value"]
+__all__ = [
+    "Home",
+    "Needs",
+    "generation",
+    "goes_by_value",
+    "home_of",
+    "names_by_value",
+    "registered",
+    "resolve",
+    "send_by_value",
+]
 
 registered: set[str] = set()
 """The names registered with cloudpickle: ``pickling`` puts cloudpickle's own set here."""
@@ -48,7 +58,13 @@ def names_by_value() -> Sequence[bytes]:
     return [*_InMemory.names, *(name.encode() for name in (*registered, *_refused))]
 
 
-def _goes_by_value(name: str) -> bool:
+def generation() -> tuple[int, int]:
+    """Return a value that changes when more modules, or fewer, go by value."""
+    return len(registered), len(_refused)
+
+
+def goes_by_value(name: str) -> bool:
+    """Tell whether what is defined in module *name* goes by value."""
     if namespaces.is_main(name) or not importable(name):
         return True
     while name and (registered or _refused):  # itself, or a package above it
@@ -121,7 +137,7 @@ def home_of(space: dict[str, Any], name: Any, by_name: bool = False) -> Home | s
         return None
     if by_name and namespaces.is_main(name):
         return "__main__"
-    if _goes_by_value(name):
+    if goes_by_value(name):
         return Home(namespaces.origin("__main__" if namespaces.is_main(name) else name), space, None)
     return str(name)
 

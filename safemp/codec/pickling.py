@@ -35,8 +35,8 @@ from safemp.codec import definitions, homes, namespaces, rebuild
 from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
-from safemp.codec.homes import Home, Needs, home_of, names_by_value, resolve
-from safemp.codec.repairs import REPAIRS, importable
+from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
+from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -61,6 +61,8 @@ class _Table(dict[type, Callable[[Any], Any]]):
         reducer: Callable[[Any], Any]
         if issubclass(cls, BaseException):
             reducer = reduce_exception
+        elif is_refused(cls):
+            reducer = refuse
         elif cls in copyreg.dispatch_table:
             reducer = copyreg.dispatch_table[cls]
         elif issubclass(cls, type):
@@ -140,6 +142,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         if cls is ModuleType:
             return self._reduce_module(obj)
         if cls in _NAMED or _is_of_script(cls):
+            if cls is TypeVar and goes_by_value(obj.__module__):
+                return self._reduce_named(obj, obj.__name__)
             reduced = self.dispatch_table[cls](obj)
             return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
         return NotImplemented
@@ -191,7 +195,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             named = self._named(home, function)
             if named is not None:
                 return named
-        elif _cp._should_pickle_by_reference(function) or (
+        elif (not goes_by_value(function.__module__ or "") and _cp._should_pickle_by_reference(function)) or (
             home == "__main__" and resolve(sys.modules.get("__main__"), function) is function
         ):
             return NotImplemented
@@ -248,7 +252,13 @@ def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
         constructor, name, bases, kwargs, *rest = args
         args = (constructor, name, bases, {**kwargs, "__slots__": cls.__dict__["__slots__"]}, *rest)
         state = {k: v for k, v in state.items() if type(v) is not MemberDescriptorType and k != "__slots__"}
+    if make is _cp._make_skeleton_enum:  # what an __init__ of its own gave to the members
+        members = {m.name: {k: v for k, v in vars(m).items() if k not in _ENUM_OWN} for m in cls}  # type: ignore[attr-defined]
+        slotstate = {name: attributes for name, attributes in members.items() if attributes}
     return _make_class, (make, *args), (state, slotstate), None, None, _set_class_state
+
+
+_ENUM_OWN = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 
 
 _NAMED = (type(lru_cache(abs)), NewType, TypeVar)
@@ -267,6 +277,8 @@ def _by_parts(obj: Any) -> tuple[Any, ...]:
     """Reduce the one object that has the name under which it pickles."""
     if isinstance(obj, _NAMED[0]):
         return rebuild.recache, (obj.__wrapped__, obj.cache_parameters())
+    if isinstance(obj, TypeVar):
+        return _cp._make_typevar, _cp._decompose_typevar(obj)
     if isinstance(obj, NewType):
         return rebuild.renew, (obj.__name__, obj.__supertype__, obj.__module__)
     return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None) or None  # type: ignore[attr-defined]
@@ -293,7 +305,12 @@ def _make_class(make: Callable[..., type], *args: Any) -> type:
 
 
 def _set_class_state(cls: type, state: Any) -> Any:
-    return _cp._class_setstate(cls, state) if cls in _foreign else cls
+    if cls in _foreign:
+        attributes, members = state
+        _cp._class_setstate(cls, (attributes, {}))
+        for name, values in members.items():
+            cls.__dict__[name].__dict__.update(values)
+    return cls
 
 
 # -- dump -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from io import TextIOWrapper
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-__all__ = ["REPAIRS", "importable"]
+__all__ = ["REPAIRS", "importable", "is_refused", "refuse"]
 
 
 def importable(name: str) -> bool:
@@ -85,3 +85,29 @@ REPAIRS: dict[type, Callable[[Any], Any]] = {
     BuiltinFunctionType: _builtin,
 }
 """Reducers by exact type, for a pickler's private ``dispatch_table``."""
+
+_REFUSED = {
+    ("multiprocessing.connection", "_ConnectionBase"),
+    ("subprocess", "Popen"),
+    ("threading", "Thread"),
+}
+"""Classes whose objects would pickle, but are bound to this process: a copy of a
+connection is a number that means another file there."""
+
+
+def is_refused(cls: type) -> bool:
+    """Tell whether objects of *cls* are refused, though they can be pickled."""
+    return any(
+        (base.__module__, base.__qualname__) in _REFUSED
+        and getattr(sys.modules.get(base.__module__), base.__qualname__, None) is base
+        for base in cls.__mro__
+    )
+
+
+def refuse(obj: Any) -> Any:
+    """Reduce nothing.
+
+    Raises:
+        TypeError: Always.
+    """
+    raise TypeError(f"cannot pickle {type(obj).__name__!r} object: it is bound to this process")

@@ -135,6 +135,9 @@ class Reader:
         """Return the memory that the next bytes belong into; never empty."""
         if self._frame is not None:
             return self._frame[self._filled :]
+        if self._end == len(self._buffer):  # a head with thousands of frames
+            self._buffer = self._buffer + bytes(len(self._buffer))
+            self._view = memoryview(self._buffer)
         return self._view[self._end :]
 
     def took(self, n: int) -> list[Message]:
