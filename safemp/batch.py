@@ -29,6 +29,10 @@ def chunked(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
         yield chunk
 
 
+def _ignore(first: int, outcomes: list[Outcome]) -> None:
+    """Take outcomes that nobody reads."""
+
+
 class Batch:
     """Sends chunks of a map to an engine.
 
@@ -46,7 +50,7 @@ class Batch:
         self.cancelled = False
         self._engine = engine
         self._fn = fn
-        self._sink = sink
+        self._sink: Sink = sink
         self._star = star
         self._name = name_of(fn)
         self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name))
@@ -92,6 +96,10 @@ class Batch:
     def cancel(self) -> None:
         """Drop the chunks that have not begun."""
         self.cancelled = True
+
+    def close(self) -> None:
+        """Say that no more outcomes are wanted, so that nothing keeps the reader alive."""
+        self._sink = _ignore
 
     def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
         if self._careful is None:

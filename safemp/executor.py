@@ -410,6 +410,7 @@ class _Ordered:
                 yield unwrap(outcome)
         finally:
             self._batch.cancel()
+            self._batch.close()
 
     def _wait(self, index: int, deadline: float | None) -> Outcome:
         with self._condition:

@@ -209,6 +209,7 @@ class Feed:
                 self._sent += 1
                 self._received += 1
             self._exhausted = True
+            self._close_if_over()
             self._condition.notify_all()
 
     def _room(self) -> bool:
@@ -238,7 +239,12 @@ class Feed:
                 self._outcomes[index] = outcome
                 self._arrived.append(index)
             self._received += len(outcomes)
+            self._close_if_over()
             self._condition.notify_all()
+
+    def _close_if_over(self) -> None:
+        if self._exhausted and self._received == self._sent:
+            self._batch.close()
 
     # -- the reading thread -----------------------------------------------------------
 
