@@ -257,3 +257,35 @@ def test_a_storm_of_everything_answers_each_call_once(tmp_path: Path, recycle: i
                 assert futures[i].result() == i
     wanted = [i for i in futures.keys() - cancelled if i % 24 not in (7, 11) and i % 6 != 5]
     assert sorted(map(int, lines(tmp_path / "effects"))) == sorted(wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("task", [jobs.fork_and_return, jobs.fork_and_exit])
+def test_a_child_that_a_task_forks_does_not_answer_in_its_place(task: Callable[[], str]) -> None:
+    """It ends with the task: the call has one answer, its parent's, and the pool goes on."""
+    with safemp.SafeExecutor(1) as executor:
+        for _ in range(3):
+            assert executor.submit(task).result(20) == "parent"
+        assert [executor.submit(jobs.square, i).result(30) for i in range(5)] == [0, 1, 4, 9, 16]
+
+
+def test_a_task_that_closes_the_workers_files_fails_alone() -> None:
+    """A daemonizing task, which closes every descriptor, costs its own worker and no more."""
+    with safemp.SafeExecutor(1) as executor:
+        assert isinstance(executor.submit(os.closerange, 3, 256).exception(30), safemp.WorkerCrashed)
+        assert executor.submit(jobs.square, 3).result(30) == 9
+
+
+def test_whoever_waits_is_answered_when_the_pool_is_ended() -> None:
+    """``get``, ``next`` and ``map`` raise when the pool is terminated; the standard library's wait for ever."""
+    pool = safemp.Pool(2)
+    iterator = pool.imap(jobs.work, range(500))
+    assert iterator.next(30) == 0
+    result = pool.map_async(jobs.work, range(500), 1)
+    pool.terminate()
+
+    for wait in (lambda: result.get(30), lambda: [iterator.next(30) for _ in range(500)]):
+        with pytest.raises(BaseException) as caught:
+            wait()
+        assert not isinstance(caught.value, TimeoutError)
+        assert type(caught.value).__name__ in ("CancelledError", "WorkerCrashed")

@@ -393,3 +393,21 @@ def note_but_wait_at_1(path: str, release: str, i: int) -> object:
     if i == 1:
         wait_for(release)
     return note(path, i)
+
+
+def fork_and_return() -> str:
+    """Fork; the child returns from the task like its parent, which waits for it."""
+    pid = os.fork()
+    if pid == 0:
+        return "child"
+    os.waitpid(pid, 0)
+    return "parent"
+
+
+def fork_and_exit() -> str:
+    """Fork; the child leaves by ``sys.exit``, as its author thinks; its parent waits for it."""
+    pid = os.fork()
+    if pid == 0:
+        raise SystemExit(0)
+    os.waitpid(pid, 0)
+    return "parent"
