@@ -87,8 +87,14 @@ def prefix(needs: Needs, write: Write) -> bytes:
     """
     if _Generation.of_kept != generation():
         _kept.clear()  # what they name may go by value now
+        _prefixes.clear()
         _Generation.of_kept = generation()
+    asked = tuple(needs.names)
+    known = _prefixes.get(asked)
+    if known is not None and known.holds():
+        return known.table
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
+    parts = []
     done = 0
     while done < len(needs.names):
         for name in list(needs.names)[done:]:
@@ -96,12 +102,35 @@ def prefix(needs: Needs, write: Write) -> bytes:
             space = needs.homes[name[0]].space
             if name[1] in space:
                 groups[(name,)] = _define(name, space[name[1]], needs, write)
+            parts.append((space, name[1], _kept.get(name)))
     if not groups:
         return b""
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
-    return _HEAD.pack(_MARK, len(table)) + table
+    made = _HEAD.pack(_MARK, len(table)) + table
+    if all(definition is not None or name not in space for space, name, definition in parts):
+        _prefixes[asked] = _Prefix(parts, made)
+    return made
+
+
+class _Prefix:
+    """What was made for some names, while none of their definitions changes."""
+
+    __slots__ = ("_parts", "table")
+
+    def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
+        self._parts = parts
+        self.table = table
+
+    def holds(self) -> bool:
+        return all(
+            definition.holds_for(space.get(name)) if definition is not None else name not in space
+            for space, name, definition in self._parts
+        )
+
+
+_prefixes: dict[tuple[Name, ...], _Prefix] = {}
 
 
 def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +156,7 @@ def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, 
     if same is not None:
         if len(_kept) >= _KEPT:
             _kept.clear()
+            _prefixes.clear()
         _kept[name] = _Definition(value, same, blob, direct, found)
     else:
         _kept.pop(name, None)

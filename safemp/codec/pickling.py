@@ -403,6 +403,29 @@ def _accept(payload: bytes, ship: bool, by_name: bool) -> bytes | None:
     return payload
 
 
+_NAMED_GLOBAL = b"\x94\x93"
+"""MEMOIZE, STACK_GLOBAL: how the name of a global ends in protocol 5."""
+
+
+def _globals_in(payload: bytes) -> set[str]:
+    """Return the first parts of the names of globals in a stream of protocol 5.
+
+    A name that the stream refers to by its memo is missed (then the worker does not
+    find it, and the call is encoded carefully); bytes that only look like a name are
+    found.
+    """
+    found = set()
+    at = payload.find(_NAMED_GLOBAL)
+    while at >= 0:
+        start = payload.rfind(b"\x8c", max(0, at - 257), at)
+        while start >= 0 and payload[start + 1] != at - start - 2:
+            start = payload.rfind(b"\x8c", max(0, at - 257), start)
+        if start >= 0:
+            found.add(payload[start + 2 : at].decode("utf-8", "replace").partition(".")[0])
+        at = payload.find(_NAMED_GLOBAL, at + 2)
+    return found
+
+
 def _with_main(payload: bytes, ship: bool) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
@@ -412,17 +435,13 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     if not isinstance(home, Home):
         return None
     needs = Needs()
-    for name, value in main.__dict__.items():
-        encoded = name.encode()
-        if encoded not in payload:
-            continue
-        if isinstance(value, (FunctionType, type)):
-            if namespaces.is_main(getattr(value, "__module__", None)):
-                if not home.has(name, value):
-                    return None
-                needs.add(home, name)
-        elif b"\x8c" + bytes((len(encoded) & 0xFF,)) + encoded + b"\x94\x93" in payload:
-            return None  # an object that pickles as a name
+    for name in _globals_in(payload):
+        value = home.space.get(name)
+        if value is None or not namespaces.is_main(getattr(value, "__module__", None)):
+            continue  # a name of another module
+        if not isinstance(value, (FunctionType, type)) or not home.has(name, value):
+            return None  # an object that pickles as a name, or one that has lost its name
+        needs.add(home, name)
     if not needs.names:
         return None
     if not ship and home.names is not None:
