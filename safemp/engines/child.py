@@ -11,6 +11,7 @@ starts must get the default back.)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -81,6 +82,7 @@ class _Child:
         self._packets = packets
         self._stream = stream
         self._ledger = ledger
+        self._pid = os.getpid()
         self._reader = wire.Reader()
         self._buffer = bytearray(2 * wire.PACKET)
         self._view = memoryview(self._buffer)
@@ -112,6 +114,7 @@ class _Child:
             self._ledger.begin(message.task, RUNNING)
             begun = time.perf_counter()
             outcome = worker.run(message.frames)
+            self._only_we()
             self._send(DONE, message.task, outcome, 1, time.perf_counter() - begun)
             self._ledger.begin(message.task, IDLE)
         elif kind == CHUNK:
@@ -149,6 +152,7 @@ class _Child:
 
         for index in range(message.items, len(loaded.items)):
             outcome = worker.run_item(fn, loaded, index)
+            self._only_we()
             if not ledger.add(record := pack_outcome(outcome)):
                 ledger.take(task, RUNNING, flush)
                 if not ledger.add(record):
@@ -160,6 +164,14 @@ class _Child:
                 flushed = now
         ledger.take(task, IDLE, flush)
         ledger.begin(task, IDLE)
+
+    def _only_we(self) -> None:
+        """End a child that the task has forked, and which comes back here: the answer is ours."""
+        if os.getpid() != self._pid:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
 
     def _send(self, kind: int, task: int, frames: Frames, count: int = 1, seconds: float = 0.0) -> None:
         try:
