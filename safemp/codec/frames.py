@@ -18,7 +18,7 @@ from zlib import crc32
 
 from safemp.errors import FrameError
 
-__all__ = ["VERSION", "Buffer", "Frames", "Kind", "kind_of", "pack", "unpack"]
+__all__ = ["VERSION", "Buffer", "Frames", "Kind", "kind_of", "pack", "split", "unpack"]
 
 Buffer = bytes | bytearray | memoryview
 Frames = list[Buffer]
@@ -103,6 +103,12 @@ def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
     if known is None:
         raise FrameError(f"cannot read frames: unknown kind {kind}")
     return known, payload, frames[2:]
+
+
+def split(frames: Frames) -> tuple[Frames, Frames]:
+    """Part the first set of frames from the next."""
+    n = 2 + int(_HEADER.unpack_from(frames[0])[3])
+    return frames[:n], frames[n:]
 
 
 def kind_of(frames: Frames) -> int:

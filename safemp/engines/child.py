@@ -23,18 +23,18 @@ from typing import Any
 from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
-from safemp.codec.frames import Frames, Kind, kind_of
+from safemp.codec.frames import Frames, Kind, kind_of, split
 from safemp.engines import system, wire
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
 from safemp.engines.wire import Message
 
-__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "FUNCTION", "ITEM", "ITEMS", "READY", "START", "main"]
+__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "ITEM", "ITEMS", "READY", "START", "TEACH", "main"]
 
 # To the worker.
 START = 1  # frames: the initializer's call, or none
 CALL = 2
-FUNCTION = 3  # ref: its number
-CHUNK = 4  # items: to leave out; ref: the function's number
+CHUNK = 3  # items: to leave out; ref: the function's number
+TEACH = 4  # the same; behind the chunk's frames come the function's
 EXIT = 5
 # From the worker; ref: microseconds that the task has taken.
 READY = 16
@@ -117,10 +117,8 @@ class _Child:
             self._only_we()
             self._send(DONE, message.task, outcome, 1, time.perf_counter() - begun)
             self._ledger.begin(message.task, IDLE)
-        elif kind == CHUNK:
+        elif kind in (CHUNK, TEACH):
             self._chunk(message)
-        elif kind == FUNCTION:
-            self._functions[message.ref] = worker.load_function(message.frames)
         elif kind == START:
             return self._start(message.frames)
         return True
@@ -137,8 +135,13 @@ class _Child:
     def _chunk(self, message: Message) -> None:
         ledger, task = self._ledger, message.task
         ledger.begin(task, LOADING, message.items)
+        frames = message.frames
+        if message.kind == TEACH:
+            frames, function = split(frames)
+            self._functions[message.ref] = worker.load_function(function)
         fn = self._functions[message.ref]
-        loaded = worker.load_chunk(message.frames)
+        loaded = worker.load_chunk(frames)
+        del frames
         message.frames.clear()
         if isinstance(fn, list) or not isinstance(loaded, Chunk):
             self._send(DONE, task, fn if isinstance(fn, list) else loaded)  # type: ignore[arg-type]

@@ -212,11 +212,11 @@ class LocalEngine:
         if function is None:
             message = Message(child.CALL, 0, 0, task.id, task.frames)
         else:
+            kind, frames = child.CHUNK, task.frames
             if function.number not in worker.functions:
-                if not worker.send(Message(child.FUNCTION, 0, function.number, 0, function.frames)):
-                    return False
-                worker.functions.add(function.number)
-            message = Message(child.CHUNK, task.done, function.number, task.id, task.frames)
+                # In one message with its first chunk, so that none goes without the other.
+                kind, frames = child.TEACH, [*frames, *function.frames]
+            message = Message(kind, task.done, function.number, task.id, frames)
         worker.tasks.append(task)  # first, since the answer may come before we go on
         if not worker.send(message):
             worker.tasks.pop()
@@ -239,33 +239,36 @@ class LocalEngine:
         Then the worker need not wait for us between two tasks. It can be told from
         waiting by nobody: a task that does not begin soon is taken back and moved.
         """
-        depth = self._depth()
-        if not depth or not self._busy or sum(map(len, task.frames)) > wire.PACKET // 8:
+        if not self._busy:
             return False
         worker = self._busy[0]
         self._busy.rotate(-1)
-        return self._has_room(worker, depth) and task.begin() and self._assign(worker, task)
+        return self._may_precede(worker, task) and task.begin() and self._assign(worker, task)
 
-    def _depth(self) -> int:
-        return min(_MOST_AHEAD, int(_AHEAD / self._pace))
+    def _may_precede(self, worker: Worker, task: Task) -> bool:
+        """Tell whether *task* may be written to *worker* while that is busy.
 
-    def _has_room(self, worker: Worker, depth: int) -> bool:
+        Its function must be there: what brings it could be taken back, and what needs
+        it could not, since the worker has just read it.
+        """
         left = worker.tasks_left
-        return worker.takes_ahead and len(worker.tasks) <= depth and (left is None or len(worker.tasks) < left)
+        return (
+            len(worker.tasks) <= min(_MOST_AHEAD, _AHEAD // self._pace)
+            and worker.takes_ahead
+            and (left is None or len(worker.tasks) < left)
+            and (task.function is None or task.function.number in worker.functions)
+            and sum(map(len, task.frames)) <= wire.PACKET // 8
+        )
 
     def _next(self, worker: Worker) -> None:
         """Find something to do for *worker*, which has finished a task or is new."""
         queue = self._queue
         if worker.tasks:
-            if queue:
-                depth = self._depth()
-                while queue and depth and self._has_room(worker, depth):
-                    if sum(map(len, queue[0].frames)) > wire.PACKET // 8:
-                        break
-                    task = queue.popleft()
-                    if task.begin() and not self._assign(worker, task):
-                        queue.appendleft(task)
-                        break
+            while queue and self._may_precede(worker, queue[0]):
+                task = queue.popleft()
+                if task.begin() and not self._assign(worker, task):
+                    queue.appendleft(task)
+                    break
             return
         if worker.state == BUSY:
             self._busy.remove(worker)
@@ -373,7 +376,7 @@ class LocalEngine:
         """Do what is due by now; return the seconds until something will be."""
         waits = []
         now = time.monotonic()
-        for worker in list(self._stacked):
+        for worker in list(self._stacked) if self._killed is None and self._broken is None else ():
             left = worker.heard + _PATIENCE - now
             if left <= 0:
                 self._recall(worker)
@@ -473,6 +476,8 @@ class LocalEngine:
             return
         task = worker.tasks[0]
         assert task.id == message.task, "a worker takes its tasks in order"
+        if task.function is not None:
+            worker.functions.add(task.function.number)
         first = task.done
         outcomes: list[Outcome]
         if kind == child.DONE:

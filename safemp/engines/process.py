@@ -105,9 +105,7 @@ class Worker:
             except OSError:  # none left
                 return ids
             message = wire.unpacket(memoryview(packet))
-            if message.kind == child.FUNCTION:
-                self.functions.discard(message.ref)
-            elif message.task:
+            if message.task:
                 ids.append(message.task)
 
     def close(self) -> None:
