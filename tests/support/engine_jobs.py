@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support import jobs
 
@@ -167,7 +167,7 @@ def die_at_start(path: str) -> None:
 class Recorded:
     """Remembers the threads in which it was pickled and loaded."""
 
-    threads: list[str] = []
+    threads: ClassVar[list[str]] = []
 
     def __init__(self, n: int = 0) -> None:
         self.n = n

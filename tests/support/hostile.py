@@ -102,7 +102,11 @@ def raised_from(hook: str, action: str) -> Any:
 
 def nested(hook: str, action: str) -> Any:
     """Return a value with hostile objects all over it."""
-    return {"list": [made(hook, action, "object")], "error": made(hook, action, "Exception"), "x": made(hook, action, "dict")}
+    return {
+        "list": [made(hook, action, "object")],
+        "error": made(hook, action, "Exception"),
+        "x": made(hook, action, "dict"),
+    }
 
 
 class Detonator:

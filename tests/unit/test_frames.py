@@ -75,7 +75,7 @@ BAD: dict[str, Frames] = {
 @pytest.mark.parametrize("bad", BAD)
 def test_damaged_frames_are_a_frame_error(bad: str) -> None:
     """Whatever is cut, swapped, foreign or changed is found before pickle sees it."""
-    with pytest.raises(FrameError, match="^cannot read frames"):
+    with pytest.raises(FrameError, match=r"^cannot read frames"):
         unpack(BAD[bad])
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_call_is_answered_by_the_worker(bad: str) -> None:
 
 def test_a_frame_of_another_version_says_what_to_do() -> None:
     """Two installations that do not understand each other are told so."""
-    with pytest.raises(FrameError, match="fix: +install the same version") as caught:
+    with pytest.raises(FrameError, match=r"fix: +install the same version") as caught:
         unpack(header(2, VERSION + 1))
 
     assert f"version {VERSION + 1}" in str(caught.value)

@@ -25,7 +25,12 @@ def both() -> Iterator[tuple[Ledger, Ledger]]:
     caller.close()
 
 
-OUTCOMES: list[Frames] = [[b"header", b"payload"], [b"header", b"", b"buffer", b""], [b"", b""], [b"h" * 12, b"x" * 999]]
+OUTCOMES: list[Frames] = [
+    [b"header", b"payload"],
+    [b"header", b"", b"buffer", b""],
+    [b"", b""],
+    [b"h" * 12, b"x" * 999],
+]
 
 
 def test_outcomes_are_joined_and_taken_apart() -> None:

@@ -92,7 +92,9 @@ def test_what_tasks_put_into_a_namespace_stays(other: Other, module: Make) -> No
 
 def test_a_global_is_set_when_it_is_first_needed(other: Other, module: Make) -> None:
     """Rule 2: a task gets what it uses, and nothing else is sent."""
-    made = module("class Loud:\n    pass\na, b = 1, 2\ndef use_a():\n    return a\ndef names():\n    return sorted(globals())\n")
+    made = module(
+        "class Loud:\n    pass\na, b = 1, 2\ndef use_a():\n    return a\ndef names():\n    return sorted(globals())\n"
+    )
     other(made.use_a)
 
     found = other(made.names)
@@ -160,7 +162,9 @@ def test_two_modules_with_names_in_common_do_not_mix(other: Other, module: Make)
 
 def test_modules_may_use_one_another(other: Other, module: Make) -> None:
     """A module in memory that imports another one takes along what it needs of it."""
-    base = module("class Base:\n    def who(self):\n        return 'base'\nlimit = 3\ndef helper(x):\n    return x + limit\n")
+    base = module(
+        "class Base:\n    def who(self):\n        return 'base'\nlimit = 3\ndef helper(x):\n    return x + limit\n"
+    )
     user = module(
         f"from {base.__name__} import Base, helper\nimport {base.__name__} as whole\n"
         "class Child(Base):\n    def who(self):\n        return 'child', super().who()\n"
@@ -192,9 +196,12 @@ def test_a_registered_module_goes_by_value(other: Other) -> None:
 
 def test_a_registered_module_is_heeded_in_what_was_sent_before(other: Other, module: Make) -> None:
     """What a module in memory names of it goes by value from then on."""
-    made = module("from tests.support import jobs\nfrom tests.support.jobs import _state, get_state, set_state\n"
-                  "def put(v):\n    set_state('seen', v)\ndef get():\n    return get_state('seen')\n"
-                  "def real():\n    import importlib\n    return importlib.import_module('tests.support.jobs')._state.get('seen')\n")
+    made = module(
+        "from tests.support import jobs\nfrom tests.support.jobs import _state, get_state, set_state\n"
+        "def put(v):\n    set_state('seen', v)\ndef get():\n    return get_state('seen')\n"
+        "def real():\n    import importlib\n"
+        "    return importlib.import_module('tests.support.jobs')._state.get('seen')\n"
+    )
     other(made.put, 1)
     assert other(made.real) == 1
     cloudpickle.register_pickle_by_value(jobs)
@@ -261,7 +268,9 @@ def test_a_name_defined_only_there_is_not_named_to_others(other: Other, module: 
     made = module(
         "def define():\n"
         "    global Late\n"
-        "    class Late:\n        def __init__(self):\n            self.x = 5\n        def get(self):\n            return self.x\n"
+        "    class Late:\n"
+        "        def __init__(self):\n            self.x = 5\n"
+        "        def get(self):\n            return self.x\n"
         "    return Late()\n"
     )
     back = other(made.define)
@@ -338,7 +347,9 @@ def test_a_module_that_workers_cannot_import_goes_by_value(tmp_path: Path) -> No
 # -- the parts -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "expected"), [("__main__", True), ("__mp_main__", True), ("main", False), (None, False)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("__main__", True), ("__mp_main__", True), ("main", False), (None, False)]
+)
 def test_the_script_has_two_names(name: str | None, expected: bool) -> None:
     """In a spawned child it is ``__mp_main__``."""
     assert namespaces.is_main(name) is expected

@@ -84,7 +84,7 @@ PLAIN: dict[str, Any] = {
     "builtins": [len, dict, print, operator.add],
     "a range": range(5),
     "a slice": slice(1, 2),
-    "typing": [list[int], dict[str, list[int]], typing.Optional[int]],  # noqa: UP007, UP045
+    "typing": [list[int], dict[str, list[int]], typing.Optional[int]],  # noqa: UP045
     "a namespace": types.SimpleNamespace(a=1),
 }
 
@@ -472,9 +472,15 @@ def test_cloudpickle_takes_functions_apart() -> None:
 
     assert state == {"attribute": 5}
     assert slots["__globals__"] == {}
-    assert {"__name__", "__qualname__", "__defaults__", "__kwdefaults__", "__closure__", "__module__", "__doc__"} <= set(
-        slots
-    )
+    assert {
+        "__name__",
+        "__qualname__",
+        "__defaults__",
+        "__kwdefaults__",
+        "__closure__",
+        "__module__",
+        "__doc__",
+    } <= set(slots)
     _, slots = cp._function_getstate(_slotted)
     assert slots["__globals__"] == {"Slotted": Slotted}
 
@@ -507,7 +513,14 @@ def test_cloudpickle_reduces_classes() -> None:
 
     assert len(made) == 6
     assert made[0] is cp._make_skeleton_class
-    assert _parameters(cp._make_skeleton_class) == ["type_constructor", "name", "bases", "type_kwargs", "class_tracker_id", "extra"]
+    assert _parameters(cp._make_skeleton_class) == [
+        "type_constructor",
+        "name",
+        "bases",
+        "type_kwargs",
+        "class_tracker_id",
+        "extra",
+    ]
     assert made[5] is cp._class_setstate
     assert _parameters(cp._class_setstate) == ["obj", "state"]
     assert cp._class_reduce(local)[0] is cp._make_skeleton_class
@@ -554,7 +567,7 @@ def test_an_outcome_says_what_it_is() -> None:
 
     assert calls.encode_outcome(5)[0][3] == Kind.VALUE
     assert not calls.failed(calls.encode_outcome(5))
-    assert calls.encode_outcome((i for i in [1]))[0][3] == Kind.UNSENDABLE
+    assert calls.encode_outcome(i for i in [1])[0][3] == Kind.UNSENDABLE
     assert calls.encode_failure(KeyError("x"), where)[0][3] == Kind.ERROR
     not_loaded = calls.encode_not_loaded(ModuleNotFoundError("No module named 'x'", name="x"))
     assert calls.failed(not_loaded)

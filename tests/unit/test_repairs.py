@@ -1,0 +1,344 @@
+"""What is rebuilt on the other side is rebuilt honestly; the rest is refused."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import logging
+import pickle
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safemp.codec import calls, pickling
+from safemp.codec.repairs import REPAIRS, importable
+from tests.support import jobs
+
+RUNGS = [pickling.dumps, pickling.dumps_careful]
+Dump = Callable[[Any], bytes]
+
+
+class Holder:
+    def __init__(self, **attributes: Any) -> None:
+        self.__dict__.update(attributes)
+
+
+class DerivedLocal(threading.local):
+    pass
+
+
+class ModuleWithMore(types.ModuleType):
+    pass
+
+
+def held(lock: Any) -> Any:
+    lock.acquire()
+    return lock
+
+
+HELD = [held(threading.Lock()), held(threading.RLock())]
+
+
+@pytest.fixture(params=RUNGS, ids=["ladder", "careful"])
+def dump(request: pytest.FixtureRequest) -> Dump:
+    rung: Dump = request.param
+    return rung
+
+
+# -- locks ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made", [threading.Lock, threading.RLock])
+def test_plain_pickle_refuses_locks(made: Callable[[], Any]) -> None:
+    """So this shows something."""
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(made())
+
+
+@pytest.mark.parametrize("lock", [threading.Lock(), threading.RLock(), *HELD], ids=["free", "free r", "held", "held r"])
+def test_a_lock_comes_as_a_free_lock_of_its_own(dump: Dump, lock: Any) -> None:
+    """Whether it was held or not; one lock in two places stays one lock."""
+    found = pickling.loads(dump(Holder(lock=lock, again=[lock])))
+
+    assert type(found.lock) is type(lock)
+    assert found.lock is not lock
+    assert found.lock is found.again[0]
+    assert found.lock.acquire(blocking=False)
+    found.lock.release()
+
+
+def test_a_lock_of_the_caller_stays_as_it_is(dump: Dump) -> None:
+    """A held one is held still."""
+    dump(Holder(lock=HELD[0]))
+
+    assert HELD[0].locked()
+
+
+def test_what_is_built_of_locks_works(dump: Dump) -> None:
+    """Inside an object: condition, event, semaphore, barrier, queue with its items."""
+    events = threading.Event()
+    events.set()
+    items: queue.Queue[int] = queue.Queue()
+    items.put(5)
+    found = pickling.loads(
+        dump(
+            Holder(
+                condition=threading.Condition(),
+                event=events,
+                semaphore=threading.BoundedSemaphore(2),
+                barrier=threading.Barrier(1),
+                items=items,
+                stack=queue.LifoQueue(),
+            )
+        )
+    )
+
+    with found.condition:
+        found.condition.notify_all()
+    assert found.event.is_set()
+    assert found.semaphore.acquire(blocking=False)
+    assert found.barrier.wait(1) == 0
+    assert found.items.get_nowait() == 5
+    assert found.stack.empty()
+
+
+def test_what_a_thread_kept_for_itself_stays_with_it(dump: Dump) -> None:
+    """A ``threading.local`` comes empty."""
+    own = threading.local()
+    own.x = 1
+    found = pickling.loads(dump(Holder(own=own))).own
+
+    assert type(found) is threading.local
+    assert not hasattr(found, "x")
+
+
+def test_a_class_derived_from_what_is_repaired_is_not_taken_for_it(dump: Dump) -> None:
+    """Rule 1: by type identity; the user's own class may mean something else."""
+    with pytest.raises((TypeError, pickle.PicklingError)):
+        dump(Holder(own=DerivedLocal()))
+
+
+# -- by name -----------------------------------------------------------------------------------
+
+
+def test_modules_come_by_name(dump: Dump) -> None:
+    """They are the same ones here, and those of the same name there."""
+    import os.path
+    import xml.dom.minidom
+
+    for module in (sys, os.path, xml.dom.minidom, jobs, types):
+        assert pickling.loads(dump(Holder(m=module))).m is module
+
+
+def test_loggers_come_by_name(dump: Dump) -> None:
+    """With nothing of their handlers."""
+    logger = logging.getLogger("tests.repairs")
+    logger.addHandler(logging.StreamHandler(io.StringIO()))
+    root = logging.getLogger()
+    adapter = logging.LoggerAdapter(logger, {"a": 1})
+    try:
+        found = pickling.loads(dump(Holder(logger=logger, root=root, adapter=adapter)))
+    finally:
+        logger.handlers.clear()
+
+    assert found.logger is logger
+    assert found.root is root
+    assert found.adapter.logger is logger
+
+
+def test_standard_output_comes_as_that_of_the_other_side(dump: Dump) -> None:
+    """A handler that writes to ``stderr`` writes to the worker's."""
+    out, err = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115  # what pytest has replaced
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, err
+    try:
+        found = pickling.loads(dump(Holder(out=sys.stdout, err=[sys.stderr])))
+        assert found.out is out
+        assert found.err[0] is err
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def test_builtins_come_by_name(dump: Dump) -> None:
+    """Functions of a module, methods of values."""
+    values = [len, print, [1, 2].count, "x".upper, dict.fromkeys, object.__new__, datetime.datetime.now]
+    found = pickling.loads(dump(values))
+
+    assert found[0] is len
+    assert found[2](1) == 1
+    assert found[3]() == "X"
+    assert found[4]("a") == {"a": None}
+
+
+def _capsule_function() -> Any:
+    """Make what pybind11 2.x makes of a function: a built-in bound to a capsule."""
+    import ctypes
+
+    class MethodDef(ctypes.Structure):
+        _fields_ = [
+            ("name", ctypes.c_char_p),
+            ("method", ctypes.c_void_p),
+            ("flags", ctypes.c_int),
+            ("doc", ctypes.c_char_p),
+        ]
+
+    implementation = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)(lambda owner, _: 5)
+    definition = MethodDef(b"bound", ctypes.cast(implementation, ctypes.c_void_p), 4, None)  # METH_NOARGS
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype = ctypes.py_object
+    make.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.py_object]
+    function = make(ctypes.addressof(definition), datetime.datetime_CAPI, __name__)  # type: ignore[attr-defined]
+    _kept_alive.append((definition, implementation))
+    return function
+
+
+_kept_alive: list[Any] = []
+
+
+def test_a_function_bound_to_a_capsule_comes_by_name(dump: Dump) -> None:
+    """As pybind11 2.x makes them; plain pickle refuses the capsule."""
+    module = sys.modules[__name__]
+    bound = _capsule_function()
+    module.bound = bound  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(TypeError, match="PyCapsule"):
+            pickle.dumps(bound)
+
+        found = pickling.loads(dump([bound]))[0]
+
+        assert found is bound
+        assert found() == 5
+    finally:
+        del module.bound  # type: ignore[attr-defined]
+    with pytest.raises((TypeError, pickle.PicklingError), match="PyCapsule"):
+        dump([bound])
+
+
+# -- refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["r", "w", "rb"])
+def test_open_files_are_refused(tmp_path: Path, mode: str) -> None:
+    """Rule 2: also text files, which cloudpickle would send as a ``StringIO`` with their content."""
+    import cloudpickle
+
+    path = tmp_path / "file"
+    path.write_text("content")
+    with path.open(mode) as file:
+        if mode == "r":
+            assert type(cloudpickle.loads(cloudpickle.dumps(file))) is io.StringIO
+        with pytest.raises(calls.PreflightError) as caught:
+            calls.encode_call(jobs.take, (Holder(f=[file]),), {})
+
+    assert caught.value.culprits[0].path == "args[0].f[0]"
+
+
+REFUSED: dict[str, Callable[[], Any]] = {
+    "a generator": lambda: (x for x in []),
+    "a frame": sys._getframe,
+    "a running thread": threading.current_thread,
+    "a module in memory inside an object": lambda: ModuleWithMore("more"),
+    "a process": lambda: _process(),
+    "a temporary file": tempfile.TemporaryFile,
+    "a weak proxy": lambda: __import__("weakref").ref(Holder),
+}
+
+
+def _process() -> Any:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()
+    process.wait()
+    return process
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_rebuilt_is_refused_with_its_place(name: str) -> None:
+    """No copy that only looks like it."""
+    value = REFUSED[name]()
+    try:
+        with pytest.raises(calls.PreflightError) as caught:
+            calls.encode_call(jobs.take, ({"k": value},), {})
+
+        assert caught.value.culprits[0].path.startswith("args[0]['k']")
+    finally:
+        for stream in (value, getattr(value, "stdout", None)):
+            if hasattr(stream, "close") and not isinstance(stream, types.GeneratorType):
+                stream.close()
+
+
+# -- the table ---------------------------------------------------------------------------------------
+
+
+def test_streams_of_repaired_values_load_without_us() -> None:
+    """In a process that has never heard of safemp."""
+    logger = logging.getLogger("tests.repairs")
+    value = {"lock": HELD[0], "rlock": HELD[1], "local": threading.local(), "module": io, "logger": logger}
+    stream = pickling.dumps(value)
+    code = (
+        "import pickle, sys; found = pickle.loads(sys.stdin.buffer.read());"
+        "assert not [m for m in sys.modules if m.startswith(('safemp', 'cloudpickle'))];"
+        "print(sorted(type(v).__name__.lower() for v in found.values()))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], input=stream, capture_output=True, check=True).stdout.decode()
+
+    assert out.strip() == "['_local', 'lock', 'logger', 'module', 'rlock']"
+
+
+def test_the_table_is_by_exact_type() -> None:
+    """Every key is a type, and no exception or user type is in it."""
+    assert all(isinstance(key, type) for key in REPAIRS)
+    assert not any(issubclass(key, BaseException) for key in REPAIRS)
+
+
+def test_the_process_wide_table_is_left_alone() -> None:
+    """``copyreg`` is nobody's but the program's."""
+    import copyreg
+
+    before = dict(copyreg.dispatch_table)
+    for dump in RUNGS:
+        pickling.loads(dump(Holder(lock=threading.Lock(), module=io)))
+
+    assert copyreg.dispatch_table == before
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sys", True),
+        ("io", True),
+        ("os.path", True),
+        ("tests.support.jobs", True),
+        ("no.such", False),
+        ("made_up", False),
+    ],
+)
+def test_modules_that_another_process_can_import(name: str, expected: bool) -> None:
+    """Built in, or of a file, or made by a loader; not what somebody put together in memory."""
+    sys.modules["made_up"] = types.ModuleType("made_up")
+    try:
+        assert importable(name) is expected
+    finally:
+        del sys.modules["made_up"]
+
+
+def test_a_namespace_package_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no file, but a loader."""
+    import importlib
+
+    (tmp_path / "spaced_out" / "inner").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("spaced_out.inner")
+    try:
+        assert importable("spaced_out.inner")
+    finally:
+        for name in ("spaced_out.inner", "spaced_out"):
+            del sys.modules[name]
