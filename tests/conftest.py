@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -29,6 +30,10 @@ SETTLE = 5.0
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a script. What the tests start would ignore Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINES = ("inline", "local")
 
@@ -105,8 +110,8 @@ def _files(ours: set[int]) -> set[str]:
 def _shm() -> set[str]:
     """Return what is in ``/dev/shm``.
 
-    In CI that is all of it. Elsewhere other programs use it as well: what carries the
-    pid of a process that is not ours is left out, so a leak of a dead child may be missed.
+    In CI that is all of it. Elsewhere other programs use it as well: what does not carry
+    the pid of a process of ours is left out, so a leak of a dead child may be missed.
     """
     try:
         entries = set(os.listdir("/dev/shm"))
@@ -115,7 +120,7 @@ def _shm() -> set[str]:
     if os.environ.get("CI"):
         return entries
     mine = {str(os.getpid()), *map(str, _children())}
-    return {entry for entry in entries if mine.issuperset(re.findall(r"\d{3,}", entry))}
+    return {entry for entry in entries if (pids := re.findall(r"\d{3,}", entry)) and mine.issuperset(pids)}
 
 
 def _alive() -> Alive:

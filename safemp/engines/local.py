@@ -52,6 +52,9 @@ which we stop trying: something ends them all."""
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
 
+_RETRY = 1.0
+"""Seconds after which a worker that could not be started is tried again."""
+
 _START_GRACE = 5.0
 """Seconds to wait for a worker to be started, when somebody looks for it."""
 
@@ -118,6 +121,7 @@ class LocalEngine:
         self._leaving = 0
         self._limited: set[Worker] = set()
         self._in_vain = 0
+        self._retry_at = 0.0
         self._closing = False
         self._broken: BaseException | None = None
         self._killed: int | None = None
@@ -338,15 +342,15 @@ class LocalEngine:
             Whether there will be another one.
         """
         with self._lock:
-            timeout = self._timeout()
-            failed, more = self._grow()
+            failed = self._grow()
             if self._closing and not self._queue and not self._mending:
                 for worker in self._idle:
                     self._dismiss(worker)
                 self._idle.clear()
                 if not self.workers:
                     return False
-            if more:
+            timeout = self._timeout()
+            if self._short():  # also for what was taken back just now
                 timeout = 0.0
             error = self._broken
         for task in failed:
@@ -387,23 +391,25 @@ class LocalEngine:
                 self._signal(worker, signal.SIGKILL)
                 worker.deadline = now + _GRACE
             waits.append(worker.deadline - now)
+        if self._retry_at > now:
+            waits.append(self._retry_at - now)
         return min(waits, default=None)
 
-    def _grow(self) -> tuple[list[Task], bool]:
+    def _grow(self) -> list[Task]:
         """Start one worker, if the queue or the caller asks for it. With the lock held.
 
         Returns:
-            The tasks that fail since no worker can be started, and whether more workers
-            are asked for.
+            The tasks that fail since no worker can be started.
         """
         if not self._short():
-            return [], False
+            return []
         self._lock.release()
         try:
             worker = self._spawn()
         except Exception as error:  # no process, no descriptor, no memory to be had
             self._lock.acquire()
-            return ([], False) if self.workers else (self._break(_no_worker(error)), False)
+            self._retry_at = time.monotonic() + _RETRY
+            return [] if self.workers else self._break(_no_worker(error))
         except BaseException:
             self._lock.acquire()
             raise
@@ -413,12 +419,14 @@ class LocalEngine:
         self._grown.notify_all()
         if self._killed is not None:
             self._signal(worker, self._killed)
-        return [], self._short()
+        return []
 
     def _short(self) -> bool:
         """Tell whether a worker should be started."""
         active = len(self.workers) - self._leaving
         if active >= self.max_workers or self._broken is not None or self._killed is not None:
+            return False
+        if self._retry_at and time.monotonic() < self._retry_at:
             return False
         return len(self._queue) > self._starting or (self._eager and not self._closing)
 
