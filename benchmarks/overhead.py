@@ -117,7 +117,9 @@ def show(row: Row) -> None:
     if best is not None:
         for one in ours:
             ratios = row.ratios(one, best)
-            print(f"  ratio  {one} ÷ {best}: {median(ratios):.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
+            spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+            cpu = median(a / b for a, b in zip(row.cpu[one], row.cpu[best], strict=True) if b)
+            print(f"  ratio  {one} ÷ {best}: {median(ratios):.2f} {spread}; caller CPU {cpu:.2f}")
 
 
 def record(rows: list[Row], workers: int) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=summary)
-    parser.add_argument("--rounds", type=int, help="turns of each pool in each row (default: 7)")
+    parser.add_argument("--rounds", type=int, help="turns of each pool in each row (default: 11)")
     parser.add_argument(
         "--n", type=int, help="tasks in a storm; in a trip row a fifth, in a map 50 times (default: 2000)"
     )
@@ -166,7 +168,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="3 rounds of 500")
     found = parser.parse_args(arguments)
     if found.rounds is None:
-        found.rounds = 3 if found.quick else 7
+        found.rounds = 3 if found.quick else 11
     if found.n is None:
         found.n = 500 if found.quick else 2000
     if min(found.rounds, found.n, found.workers) < 1:
