@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 SWAP = """\
-import concurrent.futures, multiprocessing, multiprocessing.pool, safemp
+import concurrent.futures.process, loky.backend, multiprocessing, safemp
 
 class ProcessPoolExecutor(safemp.SafeExecutor):
     pass
@@ -21,7 +21,7 @@ def Pool(processes=None, initializer=None, initargs=(), maxtasksperchild=None, c
 
 concurrent.futures.ProcessPoolExecutor = concurrent.futures.process.ProcessPoolExecutor = ProcessPoolExecutor
 concurrent.futures.SafeExecutor = safemp.SafeExecutor
-multiprocessing.Pool = multiprocessing.pool.Pool = Pool
+multiprocessing.Pool = Pool
 """
 """Also goes before the programs that the tests run with ``python -c``."""
 
@@ -32,7 +32,7 @@ def method() -> str:
 
 
 def swap() -> None:
-    """Replace the standard library's pools in this process. Before the tests are imported."""
+    """Replace the standard library's pools, here and in programs. Before the tests are imported."""
     from test.support import script_helper
 
     code = SWAP.format(method=method())
@@ -42,6 +42,8 @@ def swap() -> None:
     def assert_python_ok(*args: str, **env_vars: Any) -> Any:
         if args[0] == "-c":
             args = ("-c", code + args[1], *args[2:])
+        # With a variable to set, it does not isolate the program from where safemp is.
+        env_vars.setdefault("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         return run(*args, **env_vars)
 
     script_helper.assert_python_ok = assert_python_ok
