@@ -147,7 +147,7 @@ class CallTask(Task):
     def begin(self) -> bool:
         """Mark the future as running; tell whether it had not been cancelled."""
         # A moved or mended task begins again; its future is running already.
-        return self._future._state == "RUNNING" or self._future.set_running_or_notify_cancel()
+        return self._future._begin()
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Settle the future."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
@@ -45,8 +45,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call: ``fn(*args, **kwargs)``."""
 
     fn: Callable[..., Any]

@@ -377,12 +377,13 @@ def dumps_call(
 
     Atoms and the name of a function hold nothing that a dispatch table is for.
     """
-    if type(fn) in _FUNCTIONS and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
+    plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
+    if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
         return _accept(_dumps((fn, args, kwargs), 5), True, by_name)
     return dumps_fast((fn, args, kwargs), buffers, by_name=by_name)
 
 
-_FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType, type})
+_FUNCTIONS = frozenset({FunctionType, type})
 
 
 def _dump(obj: Any, buffers: Frames | None, ship: bool) -> bytes:

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 _HEAD = struct.Struct("<BxxxIIIQ")
+_HEAD_2 = struct.Struct("<BxxxIIIQQQ")
+"""The same with the sizes of two frames, which is what nearly every message has."""
+
 PACKET = 1 << 15
 """Bytes of the largest message that goes as one packet. Well under every kernel's
 default socket buffer (208 KiB on Linux)."""
@@ -65,9 +68,12 @@ class Message(NamedTuple):
 
 def head(message: Message) -> bytes:
     """Return the fixed part of *message* and the sizes of its frames."""
-    n = len(message.frames)
+    frames = message.frames
+    n = len(frames)
+    if n == 2:
+        return _HEAD_2.pack(message.kind, 2, message.items, message.ref, message.task, len(frames[0]), len(frames[1]))
     return _HEAD.pack(message.kind, n, message.items, message.ref, message.task) + struct.pack(
-        f"<{n}Q", *map(len, message.frames)
+        f"<{n}Q", *map(len, frames)
     )
 
 
@@ -106,6 +112,11 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
 
 def unpacket(packet: memoryview) -> Message:
     """Take a packet apart."""
+    if len(packet) >= _HEAD_2.size:
+        kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(packet)
+        if n == 2:
+            at = _HEAD_2.size + first
+            return Message(kind, items, ref, task, [bytes(packet[_HEAD_2.size : at]), bytes(packet[at : at + second])])
     parsed = _parse(packet)
     assert parsed is not None, "a packet holds at least a head"
     message, sizes, at = parsed
@@ -154,7 +165,7 @@ class Reader:
         else:
             self._end += n
         done: list[Message] = []
-        at = 0
+        at = self._usual(done) if self._message is None else 0
         while True:
             at = self._fill(at, done)
             if self._message is not None or (parsed := _parse(self._view[at : self._end])) is None:
@@ -167,6 +178,19 @@ class Reader:
             self._buffer[:rest] = self._buffer[at : self._end]
         self._end = rest
         return done
+
+    def _usual(self, done: list[Message]) -> int:
+        """Take whole messages of two frames off the front, as long as there are any."""
+        buffer, at = self._buffer, 0
+        while self._end - at >= _HEAD_2.size:
+            kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(buffer, at)
+            middle = at + _HEAD_2.size + first
+            end = middle + second
+            if n != 2 or end > self._end:
+                break
+            done.append(Message(kind, items, ref, task, [buffer[at + _HEAD_2.size : middle], buffer[middle:end]]))
+            at = end
+        return at
 
     def _fill(self, at: int, done: list[Message]) -> int:
         """Give the current message what the buffer holds for it, from *at* on."""
