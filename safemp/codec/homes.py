@@ -41,15 +41,18 @@ def send_by_value(module: str) -> None:
 class _InMemory:
     """The modules that somebody made in this process, found again when modules come."""
 
-    seen = 0
+    seen = (0, "")
+    """How many modules there were, and the last that came."""
+
     names: tuple[bytes, ...] = ()
 
 
 def names_by_value() -> Sequence[bytes]:
     """Return the names, but ``__main__``, that a stream of the fast rung must not hold."""
     modules = sys.modules
-    if len(modules) != _InMemory.seen:
-        _InMemory.seen = len(modules)
+    seen = len(modules), next(reversed(modules), "")
+    if seen != _InMemory.seen:
+        _InMemory.seen = seen
         _InMemory.names = tuple(
             name.encode() for name in list(modules) if not namespaces.is_main(name) and not importable(name)
         )

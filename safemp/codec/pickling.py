@@ -291,16 +291,15 @@ must not change it."""
 
 def _make_class(make: Callable[..., type], *args: Any) -> type:
     tracker = args[-2]
-    known = tracker is not None and tracker in _cp._DYNAMIC_CLASS_TRACKER_BY_ID
-    cls = None
-    if not known and make is _cp._make_skeleton_class:
-        cls = rebuild.make_quietly(*args[:4])
-        if cls is not None:
-            _cp._lookup_class_or_track(tracker, cls)
+    found: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker) if tracker is not None else None
+    if found is not None:  # ours that comes back, or one that was here before
+        return found
+    cls = rebuild.make_quietly(*args[:4]) if make is _cp._make_skeleton_class else None
     if cls is None:
         cls = make(*args)
-    if not known:
-        _foreign.add(cls)
+    else:
+        _cp._lookup_class_or_track(tracker, cls)
+    _foreign.add(cls)
     return cls
 
 
