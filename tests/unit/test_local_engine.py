@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -76,8 +77,9 @@ def test_workers_killed_at_random_moments_cost_one_task_each(tmp_path: Path, see
                 for pid in draw.sample(list(executor._processes), 1):
                     for _ in range(draw.randrange(3)):
                         draw.choice(futures).done()
-                    os.kill(pid, signal.SIGKILL)
-                    kills += 1
+                    with contextlib.suppress(ProcessLookupError):  # the last kill of it is being noticed
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
         found = answers(futures)
         crashed = [e for e in found if isinstance(e, BaseException)]
         after = executor.submit(jobs.square, 3).result(30)
@@ -103,7 +105,8 @@ def test_workers_killed_in_a_map_cost_one_item_each(tmp_path: Path, seed: int) -
             deliveries.append(Delivered(function, list(range(k * 10, k * 10 + 10)), k * 10))
             engine.submit(deliveries[-1])
             if k % 4 == 3 and until(lambda: len(engine.processes()) == 2):
-                os.kill(draw.choice(list(engine.processes())), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # as above
+                    os.kill(draw.choice(list(engine.processes())), signal.SIGKILL)
     finally:
         engine.close()
     found = [outcome for task in deliveries for outcome in task.outcomes()]
@@ -372,7 +375,7 @@ class Part(Delivered):
 def test_each_item_has_exactly_one_outcome_under_random_deaths(tmp_path: Path, odds: float, size: int) -> None:
     """Its value or its own crash, in its place; and it never runs twice."""
     path = tmp_path / "effects"
-    n = 34 if odds == 1.0 else 170
+    n = {0.02: 170, 0.2: 51, 1.0: 17}[odds]
     engine = LocalEngine(2, _context())
     tasks: list[Delivered] = []
     try:
