@@ -33,7 +33,7 @@ from safemp.codec.exception_state import (
     read_members,
     read_state,
     read_tail,
-    text_of,
+    same_text,
     write_state,
 )
 from safemp.codec.statics import class_dict, mro, type_name
@@ -147,12 +147,15 @@ def _tried(
         own = mine["own"]
         # A copy, since a __setstate__ may take its state apart.
         write_own(made, {**mine, "own": dict(own) if type(own) is dict else own})
-    if text_of(made) != text_of(exc):
+    if not same_text(made, exc):
         return None
     mine.update(read_tail(exc))
-    notes = raw_dict(exc).get("__notes__")
-    if notes is not None:
-        mine["notes"] = notes
+    # What it left out may have been left out on purpose (a lock, a connection). Plain
+    # data was more likely put there after its author had written the class.
+    there = raw_dict(made)
+    kept = {name: value for name, value in raw_dict(exc).items() if name not in there and _is_plain(value)}
+    if kept:
+        mine["kept"] = kept
     return function, args, mine, None, None, write_own
 
 
@@ -168,9 +171,23 @@ def write_own(exc: BaseException, state: State) -> None:
         exc.append(item)  # type: ignore[attr-defined]
     for key, value in state.get("pairs", ()):
         exc[key] = value  # type: ignore[index]
-    if "notes" in state:
-        raw_dict(exc).setdefault("__notes__", state["notes"])
+    for name, value in state.get("kept", {}).items():
+        raw_dict(exc).setdefault(name, value)
     write_state(exc, {key: state[key] for key in ("cause", "context", "suppress", "tb") if key in state})
+
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    """Tell whether *value* is plain data, to a small depth."""
+    cls = type(value)
+    if cls in _PLAIN:
+        return True
+    if not depth or cls not in (list, tuple, set, frozenset, dict):
+        return False
+    parts = (*value.keys(), *value.values()) if cls is dict else value
+    return all(_is_plain(part, depth - 1) for part in parts)
 
 
 def _set_state(exc: BaseException, own: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from safemp.codec.exception_plain import names_of, stand_in
 from safemp.codec.exception_reduce import in_order, own_way, same_class, write_own
-from safemp.codec.exception_state import State, group_of, make, read_links, read_state, text_of, write_state
+from safemp.codec.exception_state import State, group_of, make, read_links, read_state, same_text, text_of, write_state
 from safemp.codec.lost import Lost
 from safemp.codec.statics import type_name
 
@@ -106,7 +106,7 @@ def rescue(exc: BaseException, dump: Dump, load: Load) -> bytes:
 
 def _texts(exc: BaseException, made: BaseException) -> set[int] | None:
     pairs = list(zip(in_order(exc), in_order(made), strict=False))
-    changed = {id(one) for one, other in pairs if text_of(one) != text_of(other)}
+    changed = {id(one) for one, other in pairs if not same_text(one, other)}
     return changed or None
 
 

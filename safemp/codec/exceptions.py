@@ -25,7 +25,7 @@ from zlib import crc32
 from safemp.codec.exception_plain import PlainError, describe, names_of, revive
 from safemp.codec.exception_reduce import has_own_way, in_order, reduce_exception, same_class
 from safemp.codec.exception_rescue import ATOMS, Dump, Load, rescue
-from safemp.codec.exception_state import linked, read_state, text_of
+from safemp.codec.exception_state import linked, read_state, same_text, text_of
 from safemp.codec.lost import Lost
 from safemp.codec.tracebacks import prepend
 from safemp.errors import FrameError
@@ -114,7 +114,7 @@ def _faithful(exc: BaseException, made: Any) -> bool:
 
 
 def _equal(exc: BaseException, made: BaseException) -> bool:
-    if not same_class(type(exc), type(made)) or text_of(exc) != text_of(made) or len(linked(exc)) != len(linked(made)):
+    if not same_class(type(exc), type(made)) or not same_text(exc, made) or len(linked(exc)) != len(linked(made)):
         return False
     if has_own_way(type(exc)):
         return True  # it may drop or change what it likes
