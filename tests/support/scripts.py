@@ -1022,3 +1022,116 @@ def check(call, fresh):
         assert there(lambda: renamed) is renamed
         assert there(lambda: import_module("json") is renamed)
 """
+
+SCRIPTS["a class defined anew, named in a text beside it"] = """
+def define(n):
+    exec(f'''
+class Changing:
+    def which(self):
+        return {n}
+def changing():
+    return {n}
+''', globals())
+
+define(1)
+
+def which(name, made):
+    return name, made.which()
+
+def run(name, function):
+    return name, function()
+
+def check(call, fresh):
+    assert call(which, "Changing", Changing()) == ("Changing", 1)
+    assert call(run, "changing", changing) == ("changing", 1)
+    define(2)
+    assert call(which, "Changing", Changing()) == ("Changing", 2), "the class of the text's name is the new one"
+    assert call(run, "changing", changing) == ("changing", 2)
+    define(3)
+    assert call(which, Changing.__name__, Changing()) == ("Changing", 3)
+    assert call(run, changing.__name__, changing) == ("changing", 3)
+    assert fresh()(which, "Changing", Changing()) == ("Changing", 3)
+"""
+
+SCRIPTS["what is registered or emptied after a first call"] = """
+import abc
+
+class Marker(abc.ABC):
+    pass
+
+class Outer:
+    class Inner:
+        n = 1
+
+alias = Outer.Inner
+
+def make():
+    x = 1
+    def get():
+        return x
+    def drop():
+        nonlocal x
+        del x
+    return get, drop
+
+get, drop = make()
+
+def is_marked():
+    return isinstance(1, Marker)
+
+def inner():
+    return alias.n
+
+def check(call, fresh):
+    assert call(is_marked) is False
+    assert call(inner) == 1
+    assert call(get) == 1
+    Marker.register(int)
+    assert call(is_marked) is fresh()(is_marked) is True
+    class Other:
+        n = 2
+    Outer.Inner = Other
+    assert call(inner) == fresh()(inner) == inner() == 1
+    drop()
+    for there in (call, fresh()):
+        try:
+            there(get)
+        except NameError:
+            pass
+        else:
+            raise AssertionError("the variable is gone")
+"""
+
+SCRIPTS["what pickles as a name"] = """
+import functools, typing
+
+class Sentinel:
+    def __reduce__(self):
+        return "MISSING"
+
+MISSING = Sentinel()
+
+@functools.lru_cache(maxsize=3)
+def cached(x):
+    return [x]
+
+T = typing.TypeVar("T")
+UserId = typing.NewType("UserId", int)
+
+def is_missing(value=MISSING):
+    return value is MISSING
+
+def same(value):
+    return value
+
+def check(call, fresh):
+    for there in (call, fresh()):
+        assert there(is_missing)
+        assert there(is_missing, MISSING)
+        assert not there(is_missing, 1)
+        assert there(same, [MISSING, cached, T, UserId]) == [MISSING, cached, T, UserId]
+        assert there(same, MISSING) is MISSING
+        assert there(cached, 1) == [1]
+        assert there(lambda: cached(1) is cached(1) and cached.cache_parameters()["maxsize"] == 3)
+        assert there(lambda: UserId(1)) == 1
+"""
