@@ -14,9 +14,6 @@ from safemp.worker import name_of
 
 __all__ = ["Batch", "chunked"]
 
-_MOST_CULPRITS = 100
-"""Culprits after which the search for more ends, as in the walker."""
-
 Sink = Callable[[int, list[Outcome]], None]
 """Takes outcomes of consecutive items and the index of the first. Called by an engine's
 thread."""
@@ -82,7 +79,7 @@ class Batch:
                 tasks.append(self.encode(chunk, first))
             except PreflightError as error:
                 culprits.extend(error.culprits)
-                if len(culprits) >= _MOST_CULPRITS:
+                if len(culprits) >= calls.MOST_CULPRITS:
                     break
             first += len(chunk)
         if culprits:

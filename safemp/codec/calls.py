@@ -89,7 +89,7 @@ def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], ca
     return pack(kind, payload, buffers)
 
 
-_MOST_CULPRITS = 100
+MOST_CULPRITS = 100
 """Culprits after which the search for more ends."""
 
 
@@ -98,8 +98,8 @@ def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightEr
     semantics = pickling.Semantics()
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
-        culprits += find_culprits([root], semantics, limit=_MOST_CULPRITS - len(culprits))
-        if len(culprits) >= _MOST_CULPRITS:
+        culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
+        if len(culprits) >= MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
         culprits = [_whole(next((root for root in roots if _fails(root[1])), roots[0]), error)]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from safemp.engines.system import signal_name
 from safemp.errors import SafempError
 
-__all__ = ["FORKED", "InitializerError", "WorkerCrashed", "how_it_ended", "not_run"]
+__all__ = [
+    "FORKED",
+    "InitializerError",
+    "WorkerCrashed",
+    "again",
+    "ended_in_vain",
+    "how_it_ended",
+    "no_worker",
+    "not_run",
+]
 
 
 FORKED = (
@@ -69,3 +79,25 @@ class InitializerError(SafempError, BrokenProcessPool):
     """
 
     __module__ = "safemp"
+
+
+def again(error: BaseException) -> BaseException:
+    """Copy *error* for one more raiser, so that tracebacks do not pile up on one."""
+    made = copy.copy(error)
+    made.__cause__ = error.__cause__
+    return made
+
+
+def no_worker(error: Exception) -> WorkerCrashed:
+    """Make the error for calls that wait for a worker, and none can be started."""
+    made = WorkerCrashed("", None, None, None, f"cannot start a worker: {type(error).__name__}: {error}")
+    made.__cause__ = error
+    return made
+
+
+def ended_in_vain(pid: int, exitcode: int | None, times: int) -> str:
+    """Say that *times* workers in a row have ended without having begun a task."""
+    return (
+        f"cannot keep workers: {times} in a row ended before they had begun a task; "
+        f"the last, {pid}, {how_it_ended(exitcode)}"
+    )

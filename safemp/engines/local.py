@@ -37,7 +37,7 @@ from typing import Any
 
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
-from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, how_it_ended, not_run
+from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, again, ended_in_vain, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.wire import Message
@@ -157,7 +157,7 @@ class LocalEngine:
         if self._pid != os.getpid():
             raise RuntimeError(FORKED)
         if self._broken is not None:
-            raise _again(self._broken)
+            raise again(self._broken)
         if self._closing:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
@@ -355,7 +355,7 @@ class LocalEngine:
             error = self._broken
         for task in failed:
             assert error is not None
-            task.deliver_same(_again(error))
+            task.deliver_same(again(error))
         for fd in self._poller.wait(timeout):
             found = self._by_fd.get(fd)
             if found is None:
@@ -409,7 +409,7 @@ class LocalEngine:
         except Exception as error:  # no process, no descriptor, no memory to be had
             self._lock.acquire()
             self._retry_at = time.monotonic() + _RETRY
-            return [] if self.workers else self._break(_no_worker(error))
+            return [] if self.workers else self._break(no_worker(error))
         except BaseException:
             self._lock.acquire()
             raise
@@ -524,7 +524,7 @@ class LocalEngine:
         with self._lock:
             queued = self._break(error)
         for task in queued:
-            task.deliver_same(_again(error))
+            task.deliver_same(again(error))
 
     def _break(self, error: BaseException) -> list[Task]:
         """Stop taking tasks, for *error*. With the lock held.
@@ -594,7 +594,9 @@ class LocalEngine:
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
-                    failed = self._break(WorkerCrashed("", None, worker.pid, exitcode, _in_vain(worker.pid, exitcode)))
+                    failed = self._break(
+                        WorkerCrashed("", None, worker.pid, exitcode, ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN))
+                    )
             unbegun = list(worker.tasks)
             worker.tasks.clear()
             del self._by_fd[worker.fd]
@@ -603,7 +605,7 @@ class LocalEngine:
         worker.close()
         for each in failed:
             assert error is not None
-            each.deliver_same(_again(error))
+            each.deliver_same(again(error))
         for task in reversed(unbegun):
             self._requeue(task)
         if begun is not None:
@@ -637,7 +639,7 @@ class LocalEngine:
                 self._signal(worker, signal.SIGKILL)
                 left.extend(worker.tasks)
         for task in left:
-            task.deliver_same(_again(broken))
+            task.deliver_same(again(broken))
 
     def _requeue(self, task: Task) -> None:
         """Put what is left of a begun task first in the queue."""
@@ -659,25 +661,3 @@ def _hand_over(task: Task, first: int, outcomes: list[Outcome]) -> None:
         task.deliver(first, outcomes)
     except BaseException:
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-
-
-def _again(error: BaseException) -> BaseException:
-    """Copy *error* for one more raiser, so that tracebacks do not pile up on one."""
-    import copy
-
-    made = copy.copy(error)
-    made.__cause__ = error.__cause__
-    return made
-
-
-def _no_worker(error: Exception) -> WorkerCrashed:
-    made = WorkerCrashed("", None, None, None, f"cannot start a worker: {type(error).__name__}: {error}")
-    made.__cause__ = error
-    return made
-
-
-def _in_vain(pid: int, exitcode: int | None) -> str:
-    return (
-        f"cannot keep workers: {_MAX_IN_VAIN} in a row ended before they had begun a task; "
-        f"the last, {pid}, {how_it_ended(exitcode)}"
-    )
