@@ -11,6 +11,7 @@ itself and to groups before it.
 
 from __future__ import annotations
 
+import abc
 import marshal
 import struct
 import sys
@@ -41,6 +42,9 @@ _MARK = 0
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose instances hold no other object, and never change."""
 
+_MOST_KEPT = 1 << 16
+"""Bytes of a table that is kept whole, beside its definitions."""
+
 _KEPT = 4096
 """Definitions kept. More than a script has; then all are forgotten."""
 
@@ -62,7 +66,14 @@ class _Definition:
 
     def holds_for(self, value: Any) -> bool:
         """Tell whether pickling *value* now would give the same."""
-        return value is self._value and self._same() and all(space.get(name) is was for space, name, was in self._named)
+        try:
+            return (
+                value is self._value
+                and self._same()
+                and all(space.get(name) is was for space, name, was in self._named)
+            )
+        except ValueError:  # a cell has been emptied since
+            return False
 
 
 _kept: dict[Name, _Definition] = {}
@@ -109,7 +120,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
     made = _HEAD.pack(_MARK, len(table)) + table
-    if all(definition is not None or name not in space for space, name, definition in parts):
+    if len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
     return made
 
@@ -291,11 +302,13 @@ def _class_sameness(cls: type) -> Callable[[], bool] | None:
             if test is not _always:
                 tests.append(test)
     bases = cls.__bases__
+    registered = abc.get_cache_token() if isinstance(cls, abc.ABCMeta) else None
 
     def same() -> bool:
         now = vars(cls)
         return (
             cls.__bases__ is bases
+            and (registered is None or registered == abc.get_cache_token())
             and all(now.get(name) is value for name, value in items.items())
             and not any(name not in items and name not in _MADE for name in now)
             and all(test() for test in tests)

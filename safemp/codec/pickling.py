@@ -17,6 +17,7 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
@@ -141,7 +142,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             return reduce_exception(obj)
         if cls is ModuleType:
             return self._reduce_module(obj)
-        if cls in _NAMED or _is_of_script(cls):
+        if cls in _NAMED or _goes_by_value(cls):
             if cls is TypeVar and goes_by_value(obj.__module__):
                 return self._reduce_named(obj, obj.__name__)
             reduced = self.dispatch_table[cls](obj)
@@ -153,9 +154,11 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         qualname = getattr(obj, "__qualname__", None)
         if not isinstance(qualname, str):
             return None
-        root = qualname.partition(".")[0]
+        root, _, rest = qualname.partition(".")
         if (home.key, root) in self._inside or not home.has(qualname, obj):
             return None
+        if rest and self._inside:
+            return None  # a definition depends on globals only, not on what they hold
         self._needs.add(home, root)
         self.direct.add((home.key, root))
         return namespaces.get_global, (home.key, qualname)
@@ -268,9 +271,9 @@ _DISPATCHER = singledispatch(abs).__code__  # type: ignore[attr-defined]
 """The code of every generic function; its cache holds weak references."""
 
 
-def _is_of_script(cls: type) -> bool:
+def _goes_by_value(cls: type) -> bool:
     module = cls.__dict__.get("__module__")
-    return isinstance(module, str) and namespaces.is_main(module)
+    return isinstance(module, str) and goes_by_value(module)
 
 
 def _by_parts(obj: Any) -> tuple[Any, ...]:
@@ -407,12 +410,15 @@ _NAMED_GLOBAL = b"\x94\x93"
 """MEMOIZE, STACK_GLOBAL: how the name of a global ends in protocol 5."""
 
 
+_MEMOIZED = re.compile(rb"h.\x93|j....\x93", re.DOTALL)
+"""BINGET or LONG_BINGET, STACK_GLOBAL: a name that stands in the stream as a text, too."""
+
+
 def _globals_in(payload: bytes) -> set[str]:
     """Return the first parts of the names of globals in a stream of protocol 5.
 
-    A name that the stream refers to by its memo is missed (then the worker does not
-    find it, and the call is encoded carefully); bytes that only look like a name are
-    found.
+    A name that the stream takes from its memo is missed: see ``_MEMOIZED``. Bytes that
+    only look like a name are found.
     """
     found = set()
     at = payload.find(_NAMED_GLOBAL)
@@ -435,7 +441,13 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     if not isinstance(home, Home):
         return None
     needs = Needs()
-    for name in _globals_in(payload):
+    names = _globals_in(payload)
+    if _MEMOIZED.search(payload):
+        for name in list(home.space):
+            encoded = name.encode()
+            if b"\x8c" + bytes((len(encoded) & 0xFF,)) + encoded in payload:
+                names.add(name)
+    for name in names:
         value = home.space.get(name)
         if value is None or not namespaces.is_main(getattr(value, "__module__", None)):
             continue  # a name of another module
