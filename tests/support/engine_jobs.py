@@ -26,16 +26,21 @@ def sum_and_return(block: bytes, n: int) -> bytes:
     return bytes([sum(block[:: len(block) // 100 or 1]) % 256]) * n
 
 
-def note_and_return(path: str, i: int, n: int) -> bytes:
-    """Leave a line, and return *n* bytes."""
-    jobs.note(path, i)
-    return bytes([i]) * n
+class NoteAndReturn:
+    """Leaves a line and returns *size* bytes; dies of the *fatal* item instead. Item 0 is for warming up."""
 
+    def __init__(self, path: str, size: int, fatal: int) -> None:
+        self.path = path
+        self.size = size
+        self.fatal = fatal
 
-def note_and_die(path: str, i: int) -> None:
-    """Leave a line, and die."""
-    jobs.note(path, i)
-    os.kill(os.getpid(), signal.SIGKILL)
+    def __call__(self, i: int) -> bytes:
+        if not i:
+            return b""
+        jobs.note(self.path, i)
+        if i == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bytes([i]) * self.size
 
 
 def note_and_wait(path: str, release: str) -> int:

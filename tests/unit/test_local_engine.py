@@ -535,23 +535,51 @@ def test_what_was_taken_back_is_answered_when_the_pool_ends(tmp_path: Path, how:
         assert each is None or isinstance(each, (safemp.WorkerCrashed, CancelledError, int))
 
 
-@pytest.mark.parametrize("size", [10, 66_000, 200_000])
-def test_what_had_finished_before_a_death_is_not_lost(tmp_path: Path, size: int) -> None:
+class Holding(Delivered):
+    """A task whose delivery takes as long as it is told to."""
+
+    __slots__ = ("entered", "go_on")
+
+    def __init__(self, function: Function) -> None:
+        super().__init__(function, [0], 0)
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        self.entered.set()
+        self.go_on.wait(30)
+        super().deliver(first, outcomes)
+
+
+@pytest.mark.parametrize(("size", "fatal"), [(10, 5), (33_000, 6), (66_000, 4), (200_000, 5)])
+def test_what_had_finished_before_a_death_is_not_lost(tmp_path: Path, size: int, fatal: int) -> None:
     """Answers that lie in the socket count, however many and large; nothing that finished runs again."""
     path = tmp_path / "effects"
-    with safemp.SafeExecutor(1) as executor:
-        warm(executor)
-        held = threading.Event()
-        executor.submit(jobs.work, 1, 0.05).add_done_callback(lambda future: held.wait(30))
-        futures = [executor.submit(engine_jobs.note_and_return, str(path), i, size) for i in range(1, 4)]
-        futures.append(executor.submit(engine_jobs.note_and_die, str(path), 4))
-        futures.append(executor.submit(engine_jobs.note_and_return, str(path), 5, size))
-        until(lambda: "4" in lines(path), timeout=3)  # with large answers it cannot get there yet
-        held.set()
-        found = answers(futures)
+    engine = LocalEngine(1, _context())
+    try:
+        function = Function(calls.encode_function(engine_jobs.NoteAndReturn(str(path), size, fatal)))
+        for _ in range(3):
+            quick = [Delivered(function, [0], i) for i in range(100)]
+            for task in quick:
+                engine.submit(task)
+            assert until(lambda quick=quick: all(task.delivered for task in quick))
+        holding = Holding(function)
+        engine.submit(holding)
+        assert holding.entered.wait(30)
+        (pid,) = engine.workers
+        tasks = [Delivered(function, [i], i) for i in range(1, fatal + 2)]
+        for task in tasks:
+            engine.submit(task)
+        # The largest answers fill the socket, which nobody reads yet; the others are all in it.
+        assert until(lambda: lines(path) if size > 100_000 else not alive(pid))
+        assert not any(task.delivered for task in tasks)
+        holding.go_on.set()
+    finally:
+        engine.close()
+    found = [task.outcomes()[0] for task in tasks]
 
-    assert [len(v) if isinstance(v, bytes) else v.signal for v in found] == [size] * 3 + ["SIGKILL", size]
-    assert lines(path) == ["1", "2", "3", "4", "5"]
+    assert [len(v) if isinstance(v, bytes) else v.signal for v in found] == [size] * (fatal - 1) + ["SIGKILL", size]
+    assert lines(path) == [str(i) for i in range(1, fatal + 2)]
 
 
 @pytest.mark.parametrize("how", ["kill", "broken"])
