@@ -375,7 +375,14 @@ class _Ordered:
     """The results of a map in the order of its items."""
 
     def __init__(self, engine: Engine, fn: Callable[..., Any]) -> None:
-        self._batch = Batch(engine, fn, self._take, star=True)
+        take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
+
+        def sink(first: int, outcomes: list[Outcome]) -> None:
+            method = take()
+            if method is not None:
+                method(first, outcomes)
+
+        self._batch = Batch(engine, fn, sink, star=True)
         self._condition = threading.Condition()
         self._outcomes: dict[int, Outcome] = {}
         self._sent = 0
@@ -410,7 +417,6 @@ class _Ordered:
                 yield unwrap(outcome)
         finally:
             self._batch.cancel()
-            self._batch.close()
 
     def _wait(self, index: int, deadline: float | None) -> Outcome:
         with self._condition:

@@ -84,7 +84,7 @@ def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], ca
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
         payload = dump(obj, buffers, by_name=by_name)
-    except Exception as error:
+    except pickling.USER_ERRORS as error:
         raise preflight(error, roots()) from error
     return pack(kind, payload, buffers)
 
@@ -109,7 +109,7 @@ def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightEr
 def _fails(obj: Any) -> bool:
     try:
         pickling.dumps_careful(obj)
-    except Exception:  # the same error as before, or one like it
+    except pickling.USER_ERRORS:  # the same error as before, or one like it
         return True
     return False
 
@@ -163,7 +163,7 @@ def encode_call(
         buffers: Frames = []
         try:
             payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name)
-        except Exception:  # the careful rung says what is wrong, if anything is
+        except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
             return pack(Kind.CALL, payload, buffers)

@@ -43,6 +43,9 @@ homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
 __all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
+USER_ERRORS = (Exception, SystemExit, GeneratorExit)
+"""What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
+
 OUT_OF_BAND = 1 << 16
 """Bytes from which a buffer leaves the pickle stream and travels beside it. Picked so
 that smaller ones share the one system call of their message."""
@@ -498,7 +501,7 @@ def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name
         return _dumps(obj, 5)
     try:
         stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name)
-    except Exception:  # the careful rung says what is wrong, if anything is
+    except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
