@@ -355,7 +355,7 @@ class LocalEngine:
             error = self._broken
         for task in failed:
             assert error is not None
-            task.deliver_same(again(error))
+            _give_up(task, again(error))
         for fd in self._poller.wait(timeout):
             found = self._by_fd.get(fd)
             if found is None:
@@ -373,7 +373,7 @@ class LocalEngine:
             with contextlib.suppress(BlockingIOError):
                 self._wake_r.recv(64)
             for worker in self.workers.values():
-                if worker.outbox:
+                if worker.outbox and worker.stream.fileno() in self._by_fd:  # it listens still
                     self._poller.watch_writes(worker.stream.fileno(), True)
 
     def _timeout(self) -> float | None:
@@ -524,7 +524,7 @@ class LocalEngine:
         with self._lock:
             queued = self._break(error)
         for task in queued:
-            task.deliver_same(again(error))
+            _give_up(task, again(error))
 
     def _break(self, error: BaseException) -> list[Task]:
         """Stop taking tasks, for *error*. With the lock held.
@@ -564,7 +564,7 @@ class LocalEngine:
             if ended:
                 mended = not_run(task.name)
         if not isinstance(mended, Tasks):
-            task.deliver_same(mended)
+            _give_up(task, mended)
         with self._lock:
             self._mending -= 1
             self._wake()
@@ -605,7 +605,7 @@ class LocalEngine:
         worker.close()
         for each in failed:
             assert error is not None
-            each.deliver_same(again(error))
+            _give_up(each, again(error))
         for task in reversed(unbegun):
             self._requeue(task)
         if begun is not None:
@@ -639,7 +639,7 @@ class LocalEngine:
                 self._signal(worker, signal.SIGKILL)
                 left.extend(worker.tasks)
         for task in left:
-            task.deliver_same(again(broken))
+            _give_up(task, again(broken))
 
     def _requeue(self, task: Task) -> None:
         """Put what is left of a begun task first in the queue."""
@@ -652,7 +652,13 @@ class LocalEngine:
                     self._next(self._idle.pop())
                 self._wake()
                 return
-        task.deliver_same(not_run(task.name))
+        _give_up(task, not_run(task.name))
+
+
+def _give_up(task: Task, outcome: Outcome) -> None:
+    """Deliver one outcome for all items of *task* that have had none."""
+    first, task.done = task.done, task.count
+    _hand_over(task, first, [outcome] * (task.count - first))
 
 
 def _hand_over(task: Task, first: int, outcomes: list[Outcome]) -> None:
