@@ -12,7 +12,7 @@ from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.errors import Culprit, PreflightError
 from safemp.worker import name_of
 
-__all__ = ["Batch", "chunked"]
+__all__ = ["Batch", "chunked", "default_chunksize"]
 
 Sink = Callable[[int, list[Outcome]], None]
 """Takes outcomes of consecutive items and the index of the first. Called by an engine's
@@ -24,6 +24,12 @@ def chunked(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
     iterator = iter(items)
     while chunk := tuple(islice(iterator, size)):
         yield chunk
+
+
+def default_chunksize(n: int, workers: int) -> int:
+    """Return the standard library's chunk size: about four chunks for each worker."""
+    chunksize, extra = divmod(n, workers * 4)
+    return max(1, chunksize + bool(extra))
 
 
 def _ignore(first: int, outcomes: list[Outcome]) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
+from safemp.batch import default_chunksize
 from safemp.executor import SafeExecutor, check_callable
 from safemp.results import Feed, Gather, ItemIterator
 
@@ -70,7 +71,7 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
     items = iterable if isinstance(iterable, Sized) else list(iterable)
     executor = shared()
     if chunksize is None:
-        chunksize = max(1, -(-len(items) // (4 * executor._max_workers)))
+        chunksize = default_chunksize(len(items), executor._max_workers)
     elif chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
     gather = Gather(executor._engine, fn, items, chunksize, star=star)

@@ -13,6 +13,7 @@ from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, Protocol
 
 from safemp import lifetime
+from safemp.batch import default_chunksize
 from safemp.codec import calls
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Outcome, Task
@@ -458,12 +459,6 @@ class Pool:
     def _pool(self) -> list[Any]:
         """The workers' processes; libraries look here."""
         return list(processes_of(self._engine).values())
-
-
-def default_chunksize(n: int, workers: int) -> int:
-    """Return the standard library's chunk size: about four chunks for each worker."""
-    chunksize, extra = divmod(n, workers * 4)
-    return max(1, chunksize + bool(extra))
 
 
 def _run_callbacks(results: queue.SimpleQueue[AsyncResult | None]) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
-from safemp.codec.frames import Kind, kind_of
 from safemp.engines import Engine, Outcome
 
 __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
@@ -37,7 +36,7 @@ def unwrap(outcome: Outcome) -> Any:
 
 def outcome_failed(outcome: Outcome) -> bool:
     """Tell, without decoding it, whether *outcome* is anything but a value."""
-    return isinstance(outcome, BaseException) or kind_of(outcome) != Kind.VALUE
+    return isinstance(outcome, BaseException) or calls.failed(outcome)
 
 
 class Gather:

@@ -6,6 +6,8 @@ import copy
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from safemp.codec.calls import decode_outcome
+from safemp.codec.frames import Frames
 from safemp.engines.system import signal_name
 from safemp.errors import SafempError
 
@@ -16,6 +18,7 @@ __all__ = [
     "again",
     "ended_in_vain",
     "how_it_ended",
+    "initializer_failed",
     "no_worker",
     "not_run",
 ]
@@ -101,3 +104,11 @@ def ended_in_vain(pid: int, exitcode: int | None, times: int) -> str:
         f"cannot keep workers: {times} in a row ended before they had begun a task; "
         f"the last, {pid}, {how_it_ended(exitcode)}"
     )
+
+
+def initializer_failed(outcome: Frames) -> InitializerError:
+    """Make the error for every call of a pool whose initializer gave *outcome*."""
+    _, cause = decode_outcome(outcome)
+    error = InitializerError(f"cannot use the pool: its initializer failed: {type(cause).__name__}")
+    error.__cause__ = cause
+    return error

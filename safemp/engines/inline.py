@@ -6,12 +6,11 @@ tests: every frame is written and read as for a real worker.
 
 from __future__ import annotations
 
-import threading
-
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks
+from safemp.engines.crash import initializer_failed
 
 __all__ = ["InlineEngine"]
 
@@ -24,17 +23,11 @@ class InlineEngine:
 
     def __init__(self, start: Frames | None = None) -> None:
         self._closed = False
-        self._lock = threading.Lock()
         self._broken: BaseException | None = None
         if start:
             outcome = worker.run(start)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
-                from safemp.codec.calls import decode_outcome
-                from safemp.engines.crash import InitializerError
-
-                cause = decode_outcome(outcome)[1]
-                self._broken = InitializerError(f"cannot use the pool: its initializer failed: {type(cause).__name__}")
-                self._broken.__cause__ = cause
+                self._broken = initializer_failed(outcome)
 
     def submit(self, task: Task) -> None:
         """Run *task* now: see ``Engine``."""

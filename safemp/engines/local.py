@@ -37,7 +37,7 @@ from typing import Any
 
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
-from safemp.engines.crash import FORKED, InitializerError, WorkerCrashed, again, ended_in_vain, no_worker, not_run
+from safemp.engines.crash import FORKED, WorkerCrashed, again, ended_in_vain, initializer_failed, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.wire import Message
@@ -516,11 +516,7 @@ class LocalEngine:
             self._next(worker)
 
     def _initializer_failed(self, frames: Frames) -> None:
-        from safemp.codec.calls import decode_outcome
-
-        _, cause = decode_outcome(frames)
-        error = InitializerError(f"cannot use the pool: its initializer failed: {type(cause).__name__}")
-        error.__cause__ = cause
+        error = initializer_failed(frames)
         with self._lock:
             queued = self._break(error)
         for task in queued:
