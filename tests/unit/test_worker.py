@@ -21,6 +21,10 @@ from safemp.codec.frames import Frames, Kind
 from tests.support import hostile, jobs
 
 
+# pytest before 8.4 has a hook of its own for each test, which goes over the fixture's.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 @pytest.fixture(autouse=True)
 def _deletions_may_raise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hostile ``__del__`` is Python's to report, and here nobody's business."""
