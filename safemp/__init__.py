@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
-    from safemp.engines.crash import InitializerError, WorkerCrashed
+    from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskTimeout, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
@@ -26,6 +26,7 @@ __all__ = [
     "FrameError",
     "InitializerError",
     "Lost",
+    "MemoryLimitExceeded",
     "Pool",
     "PreflightError",
     "ProcessPoolExecutor",
@@ -33,6 +34,7 @@ __all__ = [
     "SafeExecutor",
     "SafeFuture",
     "SafempError",
+    "TaskTimeout",
     "WorkerCrashed",
     "imap",
     "imap_unordered",
@@ -46,6 +48,7 @@ _HOMES = {
     "FrameError": "safemp.errors",
     "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",
+    "MemoryLimitExceeded": "safemp.engines.crash",
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
     "ProcessPoolExecutor": "safemp.executor",
@@ -53,6 +56,7 @@ _HOMES = {
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
+    "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",

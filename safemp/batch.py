@@ -9,6 +9,7 @@ from typing import Any
 from safemp.codec import calls, homes
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
+from safemp.engines.settings import Limits
 from safemp.errors import Culprit, PreflightError
 from safemp.worker import name_of
 
@@ -44,17 +45,27 @@ class Batch:
         fn: The function.
         sink: Where the outcomes go.
         star: Each item is a tuple of arguments.
+        limits: What each call may use; ``None``: what there is.
 
     Raises:
         PreflightError: *fn* cannot be pickled.
     """
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any], sink: Sink, *, star: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        fn: Callable[..., Any],
+        sink: Sink,
+        *,
+        star: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
         self.cancelled = False
         self._engine = engine
         self._fn = fn
         self._sink: Sink = sink
         self._star = star
+        self._limits = limits
         self._name = name_of(fn)
         self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name))
         self._careful: Function | None = None
@@ -115,7 +126,7 @@ class _ChunkTask(Task):
     __slots__ = ("_batch", "_items")
 
     def __init__(self, batch: Batch, frames: Frames, function: Function, items: Sequence[Any], first: int) -> None:
-        super().__init__(frames, batch._name, function, len(items), first)
+        super().__init__(frames, batch._name, function, len(items), first, batch._limits)
         self._batch = batch
         self._items = items
 

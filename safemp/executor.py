@@ -10,8 +10,9 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
@@ -20,9 +21,13 @@ from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks
 from safemp.engines.crash import not_run
+from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "check_callable", "make_engine"]
 
@@ -66,19 +71,19 @@ def check_callable(fn: Any) -> None:
 
 
 def make_engine(
-    engine: str | Engine,
-    max_workers: int,
-    context: Any,
-    start: tuple[Callable[..., Any], tuple[Any, ...]] | None,
-    max_tasks: int | None,
-    *,
-    eager: bool,
-    name: str,
+    engine: str | Engine, context: Any, start: tuple[Callable[..., Any], tuple[Any, ...]] | None, **settings: Any
 ) -> Engine:
     """Make the engine that a front end was asked for.
 
+    Args:
+        engine: One, or its name.
+        context: A ``multiprocessing`` context or the name of a start method.
+        start: The initializer and its arguments.
+        settings: For ``Settings``.
+
     Raises:
-        ValueError: There is no engine of that name.
+        TypeError: A setting has the wrong type.
+        ValueError: There is no engine of that name, or a setting is out of range.
         PreflightError: The initializer cannot be pickled.
     """
     if not isinstance(engine, str):
@@ -93,15 +98,7 @@ def make_engine(
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
-    return LocalEngine(
-        max_workers,
-        _context_of(context),
-        main_by_name=by_name,
-        start=frames,
-        max_tasks=max_tasks,
-        eager=eager,
-        name=name,
-    )
+    return LocalEngine(Settings(context=_context_of(context), main_by_name=by_name, start=frames, **settings))
 
 
 def _is_loky(context: Any) -> bool:
@@ -138,8 +135,9 @@ class CallTask(Task):
         frames: Frames,
         call: tuple[Any, tuple[Any, ...], dict[str, Any]],
         future: SafeFuture[Any],
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__(frames, name_of(call[0]))
+        super().__init__(frames, name_of(call[0]), limits=limits)
         self._call = call
         self._future = future
         self._careful = False
@@ -181,7 +179,7 @@ class CallTask(Task):
 
     def again(self, frames: Frames) -> Task:
         """Make the task anew, encoded carefully."""
-        task = CallTask(frames, self._call, self._future)
+        task = CallTask(frames, self._call, self._future, self.limits)
         task._careful = True
         return task
 
@@ -202,10 +200,23 @@ class SafeExecutor(Executor):
         initargs: Its arguments.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
         engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+        task_timeout: Seconds that a call may run. Then its worker is killed, and the call
+            fails with ``TaskTimeout``. Default: as long as it takes.
+        retries: How often a call is tried again that failed with one of *retry_on*.
+        retry_on: The errors for that; default: what befell the worker, not what the call
+            raised (``WorkerCrashed``, ``TaskTimeout``, ``MemoryLimitExceeded``).
+        max_memory: Bytes that a worker may have resident. Between calls it is replaced;
+            during a call it is killed, and the call fails with ``MemoryLimitExceeded``.
+        idle_timeout: Seconds without a call after which a worker ends; default: never.
+        inner_max_num_threads: Threads that BLAS and OpenMP may use in each worker;
+            default: the cores divided by the workers. 0: as many as they like.
+        forward_logging: Hand workers' log records and warnings to this process's.
+        capture_output: Hand what calls print to this process's ``sys.stdout`` and
+            ``sys.stderr``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
-        TypeError: *initializer* is not callable.
+        TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
     """
 
@@ -220,6 +231,14 @@ class SafeExecutor(Executor):
         *,
         max_tasks_per_child: int | None = None,
         engine: str | Engine = "local",
+        task_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: RetryOn = RETRY_ON,
+        max_memory: int | None = None,
+        idle_timeout: float | None = None,
+        inner_max_num_threads: int | None = None,
+        forward_logging: bool = True,
+        capture_output: bool = False,
     ) -> None:
         if max_workers is None:
             max_workers = default_workers()
@@ -237,8 +256,17 @@ class SafeExecutor(Executor):
             if max_tasks_per_child <= 0:
                 raise ValueError("max_tasks_per_child must be >= 1")
         start = (initializer, tuple(initargs)) if initializer is not None else None
+        self._limits = Limits(task_timeout, retries, retry_on, max_memory)
         self._engine = make_engine(
-            engine, max_workers, mp_context, start, max_tasks_per_child, eager=False, name="safemp"
+            engine,
+            mp_context,
+            start,
+            max_workers=max_workers,
+            max_tasks=max_tasks_per_child,
+            idle_timeout=idle_timeout,
+            inner_max_num_threads=inner_max_num_threads,
+            forward_logging=forward_logging,
+            capture_output=capture_output,
         )
         self._max_workers = max_workers
         self._shut_down = False
@@ -268,7 +296,7 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
         future: SafeFuture[T] = SafeFuture()
-        self._engine.submit(CallTask(frames, (fn, args, kwargs), future))
+        self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future
 
     def map(
@@ -306,7 +334,7 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
-        ordered = _Ordered(self._engine, fn)
+        ordered = _Ordered(self._engine, fn, self._limits)
         if buffersize is None:
             ordered.send_all(chunks)
         else:
@@ -314,6 +342,22 @@ class SafeExecutor(Executor):
                 if not ordered.send_next(chunks):
                     break
         return ordered.results(deadline, chunks if buffersize is not None else None)
+
+    def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
+        """Return a view of this executor whose calls have other limits.
+
+        The view is an executor on the same workers: shutting down either shuts down
+        both.
+
+        Args:
+            limits: *task_timeout*, *retries*, *retry_on*, *max_memory*; what is left
+                out stays as it is here.
+
+        Raises:
+            ValueError: A number is out of range.
+            TypeError: A value has the wrong type.
+        """
+        return _View(self, replace(self._limits, **limits))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.
@@ -367,6 +411,26 @@ class SafeExecutor(Executor):
         )
 
 
+class _View(SafeExecutor):
+    """An executor with other limits. What it does not have itself is that of the whole."""
+
+    def __init__(self, whole: SafeExecutor, limits: Limits) -> None:
+        self._whole: SafeExecutor = whole._whole if isinstance(whole, _View) else whole
+        self._limits = limits
+        self._engine = whole._engine
+        self._max_workers = whole._max_workers
+
+    @property
+    def _shut_down(self) -> bool:  # type: ignore[override]
+        return self._whole._shut_down
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._whole.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _end(self, number: int) -> None:
+        self._whole._end(number)
+
+
 ProcessPoolExecutor = SafeExecutor
 """The name under which a program's import line has it."""
 
@@ -374,7 +438,7 @@ ProcessPoolExecutor = SafeExecutor
 class _Ordered:
     """The results of a map in the order of its items."""
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any]) -> None:
+    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits) -> None:
         take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
 
         def sink(first: int, outcomes: list[Outcome]) -> None:
@@ -382,7 +446,7 @@ class _Ordered:
             if method is not None:
                 method(first, outcomes)
 
-        self._batch = Batch(engine, fn, sink, star=True)
+        self._batch = Batch(engine, fn, sink, star=True, limits=limits)
         self._condition = threading.Condition()
         self._outcomes: dict[int, Outcome] = {}
         self._sent = 0

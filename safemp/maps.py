@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safemp.batch import default_chunksize
+from safemp.engines.settings import LimitOptions, Limits
 from safemp.executor import SafeExecutor, check_callable
 from safemp.results import Feed, Gather, ItemIterator
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["close_shared", "imap", "imap_unordered", "map", "shared", "starmap"]
 
@@ -40,7 +44,9 @@ def close_shared() -> None:
         executor.shutdown()
 
 
-def map(fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int | None = None) -> list[T]:
+def map(
+    fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int | None = None, **limits: Unpack[LimitOptions]
+) -> list[T]:
     """Call *fn* for the items of *iterables*, in parallel.
 
     Args:
@@ -48,6 +54,8 @@ def map(fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int | None =
         iterables: One for each parameter, as for the builtin ``map``.
         chunksize: Items that go to a worker together; default: so that each worker
             gets about four chunks.
+        limits: What each call may use, and how often it is tried: *task_timeout*,
+            *retries*, *retry_on*, *max_memory*, as of ``SafeExecutor``.
 
     Returns:
         The results, in order.
@@ -57,16 +65,24 @@ def map(fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int | None =
         BaseException: What the first failed item raised, when all have finished.
     """
     if len(iterables) == 1:
-        return _gather(fn, iterables[0], chunksize, star=False)
-    return _gather(fn, zip(*iterables), chunksize, star=True)  # noqa: B905 - as the builtin map
+        return _gather(fn, iterables[0], chunksize, Limits(**limits), star=False)
+    return _gather(fn, zip(*iterables), chunksize, Limits(**limits), star=True)  # noqa: B905 - as the builtin map
 
 
-def starmap(fn: Callable[..., T], iterable: Iterable[Iterable[Any]], *, chunksize: int | None = None) -> list[T]:
+def starmap(
+    fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    chunksize: int | None = None,
+    **limits: Unpack[LimitOptions],
+) -> list[T]:
     """As ``map``, each item being the positional arguments of a call."""
-    return _gather(fn, iterable, chunksize, star=True)
+    return _gather(fn, iterable, chunksize, Limits(**limits), star=True)
 
 
-def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, *, star: bool) -> list[T]:
+def _gather(
+    fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None, limits: Limits, *, star: bool
+) -> list[T]:
     check_callable(fn)
     items = iterable if isinstance(iterable, Sized) else list(iterable)
     executor = shared()
@@ -74,7 +90,7 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
         chunksize = default_chunksize(len(items), executor._max_workers)
     elif chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
-    gather = Gather(executor._engine, fn, items, chunksize, star=star)
+    gather = Gather(executor._engine, fn, items, chunksize, star=star, limits=limits)
     try:
         gather.wait()
     except BaseException:  # Ctrl-C: nobody will read the answers
@@ -84,7 +100,12 @@ def _gather(fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None
 
 
 def imap(
-    fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    **limits: Unpack[LimitOptions],
 ) -> Iterator[T]:
     """Call *fn* for each item; give the results in order, as they come.
 
@@ -93,23 +114,36 @@ def imap(
         iterable: The items; may be infinite.
         chunksize: Items that go to a worker together.
         buffersize: Items read ahead of the results taken; default: 8 for each worker.
+        limits: What each call may use, and how often it is tried: *task_timeout*,
+            *retries*, *retry_on*, *max_memory*, as of ``SafeExecutor``.
 
     Raises:
         PreflightError: *fn* cannot be pickled. An item that cannot is named in its place.
         BaseException: From the iterator: what a call raised. The iteration can go on.
     """
-    return _iterate(fn, iterable, chunksize, buffersize, ordered=True)
+    return _iterate(fn, iterable, chunksize, buffersize, Limits(**limits), ordered=True)
 
 
 def imap_unordered(
-    fn: Callable[..., T], iterable: Iterable[Any], *, chunksize: int = 1, buffersize: int | None = None
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    **limits: Unpack[LimitOptions],
 ) -> Iterator[T]:
     """As ``imap``, giving the results in the order in which they arrive."""
-    return _iterate(fn, iterable, chunksize, buffersize, ordered=False)
+    return _iterate(fn, iterable, chunksize, buffersize, Limits(**limits), ordered=False)
 
 
 def _iterate(
-    fn: Callable[..., T], iterable: Iterable[Any], chunksize: int, buffersize: int | None, *, ordered: bool
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    chunksize: int,
+    buffersize: int | None,
+    limits: Limits,
+    *,
+    ordered: bool,
 ) -> Iterator[T]:
     check_callable(fn)
     if chunksize < 1:
@@ -127,6 +161,7 @@ def _iterate(
         window=window,
         unread=window,
         timeout_error=TimeoutError,
+        limits=limits,
     )
     return ItemIterator(feed, own=True)
 

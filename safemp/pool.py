@@ -18,6 +18,7 @@ from safemp.codec import calls
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Outcome, Task
 from safemp.engines.crash import FORKED as FORKED_TEXT
+from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
 from safemp.future import SafeFuture
 from safemp.results import Feed, Gather, ItemIterator
@@ -133,8 +134,10 @@ class _PoolTask(CallTask):
 
     __slots__ = ("_result",)
 
-    def __init__(self, frames: Frames, call: Any, future: SafeFuture[Any], result: AsyncResult) -> None:
-        super().__init__(frames, call, future)
+    def __init__(
+        self, frames: Frames, call: Any, future: SafeFuture[Any], result: AsyncResult, limits: Limits | None
+    ) -> None:
+        super().__init__(frames, call, future, limits)
         self._result = result
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
@@ -146,7 +149,7 @@ class _PoolTask(CallTask):
         self._result._arrived()
 
     def again(self, frames: Frames) -> Task:
-        task = _PoolTask(frames, self._call, self._future, self._result)
+        task = _PoolTask(frames, self._call, self._future, self._result, self.limits)
         task._careful = True
         return task
 
@@ -166,10 +169,22 @@ class Pool:
         context: A ``multiprocessing`` context or the name of a start method;
             default: loky's, a clean interpreter which does not import the caller's main.
         engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+        task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
+            is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
+        retries: How often a call is tried again that failed with one of *retry_on*.
+        retry_on: The errors for that; default: what befell the worker, not what the call
+            raised (``WorkerCrashed``, ``TaskTimeout``, ``MemoryLimitExceeded``).
+        max_memory: Bytes that a worker may have resident. Between calls it is replaced;
+            during a call it is killed, and the call fails with ``MemoryLimitExceeded``.
+        inner_max_num_threads: Threads that BLAS and OpenMP may use in each worker;
+            default: the cores divided by the workers. 0: as many as they like.
+        forward_logging: Hand workers' log records and warnings to this process's.
+        capture_output: Hand what calls print to this process's ``sys.stdout`` and
+            ``sys.stderr``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
-        TypeError: *initializer* is not callable.
+        TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
     """
 
@@ -184,6 +199,13 @@ class Pool:
         context: Any = None,
         *,
         engine: str | Engine = "local",
+        task_timeout: float | None = None,
+        retries: int = 0,
+        retry_on: RetryOn = RETRY_ON,
+        max_memory: int | None = None,
+        inner_max_num_threads: int | None = None,
+        forward_logging: bool = True,
+        capture_output: bool = False,
     ) -> None:
         self._state = CLOSE  # until there is something to close
         if processes is None:
@@ -196,7 +218,19 @@ class Pool:
             raise TypeError("initializer must be a callable")
         start = (initializer, tuple(initargs)) if initializer is not None else None
         self._processes = processes
-        self._engine = make_engine(engine, processes, context, start, maxtasksperchild, eager=True, name="safemp-pool")
+        self._limits = Limits(task_timeout, retries, retry_on, max_memory)
+        self._engine = make_engine(
+            engine,
+            context,
+            start,
+            max_workers=processes,
+            max_tasks=maxtasksperchild,
+            eager=True,
+            name="safemp-pool",
+            inner_max_num_threads=inner_max_num_threads,
+            forward_logging=forward_logging,
+            capture_output=capture_output,
+        )
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
         self._callback_thread: threading.Thread | None = None
@@ -245,7 +279,7 @@ class Pool:
         future: SafeFuture[Any] = SafeFuture()
         result = AsyncResult(self, callback, error_callback)
         result._source = future
-        self._submit(_PoolTask(frames, (func, arguments, keywords), future, result))
+        self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))
         return result
 
     def _submit(self, task: Any) -> None:
@@ -316,7 +350,7 @@ class Pool:
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(self._engine, func, items, chunksize, star=star)
+        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits)
         result._source = gather
         gather.when_done(result._arrived)
         return result
@@ -355,6 +389,7 @@ class Pool:
             window=4 * self._processes * chunksize,
             unread=_UNREAD + chunksize,
             timeout_error=PoolTimeoutError,
+            limits=self._limits,
         )
         self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
         return ItemIterator(feed, own=False)

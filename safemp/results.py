@@ -17,6 +17,7 @@ from typing import Any
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
+from safemp.engines.settings import Limits
 
 __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
@@ -48,6 +49,7 @@ class Gather:
         items: All of them.
         chunksize: Items that go to a worker together, at least 1.
         star: Each item is a tuple of arguments.
+        limits: What each call may use; ``None``: what there is.
 
     Raises:
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
@@ -61,13 +63,14 @@ class Gather:
         chunksize: int,
         *,
         star: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._finished = threading.Event()
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._reading = threading.RLock()
         self._values: list[Any] | None = None
-        batch = Batch(engine, fn, self._take, star=star)
+        batch = Batch(engine, fn, self._take, star=star, limits=limits)
         tasks, first = batch.encode_all(chunked(items, chunksize))
         self._outcomes: list[Outcome | None] = [None] * first
         self._left = first
@@ -144,6 +147,7 @@ class Feed:
         window: Items that may be under way.
         unread: Items that may be read ahead of the results taken.
         timeout_error: What ``next(timeout)`` raises.
+        limits: What each call may use; ``None``: what there is.
 
     Raises:
         PreflightError: *fn* cannot be pickled.
@@ -161,9 +165,10 @@ class Feed:
         window: int,
         unread: int,
         timeout_error: type[Exception],
+        limits: Limits | None = None,
     ) -> None:
         self._condition = threading.Condition()
-        self._batch = Batch(engine, fn, self._take, star=star)
+        self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
         self._ordered = ordered
         self._window = window
         self._unread: float = unread

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from safemp.codec.frames import Frames
+
+if TYPE_CHECKING:  # not in workers
+    from safemp.engines.settings import Limits
 
 __all__ = ["Engine", "Function", "Outcome", "Task", "Tasks"]
 
@@ -56,12 +59,19 @@ class Task:
         done: How many items have had their outcome. The engine keeps it.
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
+        limits: What each of its items may use; ``None``: what there is.
     """
 
-    __slots__ = ("count", "done", "first", "frames", "function", "id", "name")
+    __slots__ = ("count", "done", "first", "frames", "function", "id", "limits", "name")
 
     def __init__(
-        self, frames: Frames, name: str, function: Function | None = None, count: int = 1, first: int = 0
+        self,
+        frames: Frames,
+        name: str,
+        function: Function | None = None,
+        count: int = 1,
+        first: int = 0,
+        limits: Limits | None = None,
     ) -> None:
         self.id = 0
         self.frames = frames
@@ -70,6 +80,7 @@ class Task:
         self.count = count
         self.done = 0
         self.first = first
+        self.limits = limits
 
     def begin(self) -> bool:
         """Tell whether the task may be sent: nobody has cancelled it. Quick."""

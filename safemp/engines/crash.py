@@ -14,6 +14,8 @@ from safemp.errors import SafempError
 __all__ = [
     "FORKED",
     "InitializerError",
+    "MemoryLimitExceeded",
+    "TaskTimeout",
     "WorkerCrashed",
     "again",
     "ended_in_vain",
@@ -39,7 +41,25 @@ def how_it_ended(exitcode: int | None) -> str:
     return f"exited with code {exitcode}"
 
 
-class WorkerCrashed(SafempError, BrokenProcessPool):
+class _TaskEnded(SafempError):
+    """A task was ended with its process. What the errors for that have in common."""
+
+    def __init__(
+        self, call: str, item: int | None, pid: int | None, exitcode: int | None, text: str | None = None
+    ) -> None:
+        self.call = call
+        self.item = item
+        self.pid = pid
+        self.exitcode = exitcode
+        self.signal = signal_name(-exitcode) if exitcode is not None and exitcode < 0 else None
+        where = call if item is None else f"{call} for items[{item}]"
+        super().__init__(text or f"worker {pid} {how_it_ended(exitcode)} while it ran {where}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.call, self.item, self.pid, self.exitcode, str(self.args[0]))
+
+
+class WorkerCrashed(_TaskEnded, BrokenProcessPool):
     """The process that ran a task ended before the task did.
 
     Only this task failed. The pool goes on: the worker has been replaced, every other
@@ -55,19 +75,23 @@ class WorkerCrashed(SafempError, BrokenProcessPool):
 
     __module__ = "safemp"
 
-    def __init__(
-        self, call: str, item: int | None, pid: int | None, exitcode: int | None, text: str | None = None
-    ) -> None:
-        self.call = call
-        self.item = item
-        self.pid = pid
-        self.exitcode = exitcode
-        self.signal = signal_name(-exitcode) if exitcode is not None and exitcode < 0 else None
-        where = call if item is None else f"{call} for items[{item}]"
-        super().__init__(text or f"worker {pid} {how_it_ended(exitcode)} while it ran {where}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return WorkerCrashed, (self.call, self.item, self.pid, self.exitcode, str(self.args[0]))
+class TaskTimeout(_TaskEnded, TimeoutError):
+    """A task ran for longer than its ``task_timeout``; its process was ended.
+
+    Attributes as of ``WorkerCrashed``.
+    """
+
+    __module__ = "safemp"
+
+
+class MemoryLimitExceeded(_TaskEnded, MemoryError):
+    """A task had its process use more than its ``max_memory``; the process was ended.
+
+    Attributes as of ``WorkerCrashed``.
+    """
+
+    __module__ = "safemp"
 
 
 def not_run(call: str) -> WorkerCrashed:

@@ -40,6 +40,7 @@ from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
 from safemp.engines.crash import FORKED, WorkerCrashed, again, ended_in_vain, initializer_failed, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
+from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
 
@@ -78,34 +79,16 @@ class LocalEngine:
     """Runs tasks in processes of this machine.
 
     Args:
-        max_workers: The most processes at a time.
-        context: A ``multiprocessing`` context; its ``Process`` is used.
-        main_by_name: See ``Engine``.
-        start: The initializer's call, encoded; or no frames.
-        max_tasks: Tasks after which a worker is replaced; ``None``: never.
-        eager: Start all workers at once, not as tasks arrive.
-        name: Names the thread and the processes.
+        settings: How the processes are kept.
     """
 
-    def __init__(
-        self,
-        max_workers: int,
-        context: Any,
-        *,
-        main_by_name: bool = False,
-        start: Frames | None = None,
-        max_tasks: int | None = None,
-        eager: bool = False,
-        name: str = "safemp",
-    ) -> None:
-        self.max_workers = max_workers
+    def __init__(self, settings: Settings) -> None:
+        self.max_workers = settings.max_workers
+        self.main_by_name = settings.main_by_name
         self.workers: dict[int, Worker] = {}
-        self._context = context
-        self.main_by_name = main_by_name
-        self._start_frames = start or []
-        self._max_tasks = max_tasks
-        self._eager = eager
-        self._name = name
+        self._settings = settings
+        self._eager = settings.eager
+        self._name = settings.name
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
         self._queue: deque[Task] = deque()
@@ -132,7 +115,7 @@ class LocalEngine:
         self._wake_w.setblocking(False)
         self._poller.add(self._wake_r.fileno())
         self._awake = False
-        self._thread = threading.Thread(target=self._run, name=f"{name}-dispatcher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{self._name}-dispatcher", daemon=True)
         self._thread.start()
 
     # -- called by front ends ---------------------------------------------------------
@@ -432,7 +415,7 @@ class LocalEngine:
 
     def _spawn(self) -> Worker:
         name = f"{self._name}-{next(self._numbers)}"
-        worker = process.start(self._context, name, not self.main_by_name, self._start_frames, self._max_tasks)
+        worker = process.start(self._settings, name)
         for fd in (worker.stream.fileno(), worker.fd):
             self._poller.add(fd)
             self._by_fd[fd] = worker

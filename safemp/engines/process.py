@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from multiprocessing import current_process
 from typing import Any
 
-from safemp.codec.frames import Frames
 from safemp.engines import Task, child, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
@@ -146,19 +146,17 @@ def _daemons_may() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left: int | None) -> Worker:
+def start(settings: Settings, name: str) -> Worker:
     """Start a worker process.
 
     Args:
-        context: A ``multiprocessing`` context.
+        settings: How it is kept.
         name: Of the process.
-        adopt: Let our ``__main__`` become that of the worker.
-        initializer: The initializer's call, encoded; or no frames.
-        tasks_left: Tasks until the worker is replaced.
 
     Raises:
         OSError: There is no process, descriptor or memory to be had.
     """
+    context = settings.context
     ours, theirs = wire.streams()
     packets = wire.packets()
     ledger_fd = system.ledger_file()
@@ -171,13 +169,13 @@ def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left:
                 theirs,
                 os.getpid(),
                 context.get_start_method() != "forkserver",
-                adopt,
+                not settings.main_by_name,
             ),
         )
         with _daemons_may():
             process.start()
         socket.send_fds(ours, [b"L"], [ledger_fd])
-        worker = Worker(process, packets, ours, Ledger(ledger_fd), tasks_left)
+        worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks)
     except BaseException:
         ours.close()
         for sock in packets or ():
@@ -186,5 +184,5 @@ def start(context: Any, name: str, adopt: bool, initializer: Frames, tasks_left:
     finally:
         theirs.close()
         os.close(ledger_fd)
-    worker.send(Message(child.START, 0, 0, 0, initializer))
+    worker.send(Message(child.START, 0, 0, 0, settings.start or []))
     return worker

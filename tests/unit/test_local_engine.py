@@ -21,6 +21,7 @@ import safemp
 from safemp.codec import calls
 from safemp.engines import Function, Outcome, Task, Tasks, local
 from safemp.engines.local import LocalEngine
+from safemp.engines.settings import Settings
 from tests.support import engine_jobs, jobs
 from tests.support.child import alive, in_session, lines, started, until
 from tests.support.engine_jobs import Recorded
@@ -98,7 +99,7 @@ def test_workers_killed_in_a_map_cost_one_item_each(tmp_path: Path, seed: int) -
     draw = random.Random(seed)
     path = tmp_path / "effects"
     deliveries: list[Delivered] = []
-    engine = LocalEngine(2, _context())
+    engine = LocalEngine(Settings(max_workers=2, context=_context()))
     try:
         function = Function(calls.encode_function(jobs.Noting(str(path))))
         for k in range(40):
@@ -376,7 +377,7 @@ def test_each_item_has_exactly_one_outcome_under_random_deaths(tmp_path: Path, o
     """Its value or its own crash, in its place; and it never runs twice."""
     path = tmp_path / "effects"
     n = {0.02: 170, 0.2: 51, 1.0: 17}[odds]
-    engine = LocalEngine(2, _context())
+    engine = LocalEngine(Settings(max_workers=2, context=_context()))
     tasks: list[Delivered] = []
     try:
         function = Function(calls.encode_function(engine_jobs.MaybeDie(str(path), odds)))
@@ -403,7 +404,7 @@ def test_a_death_while_a_chunk_is_loaded_is_narrowed_down_to_its_item(tmp_path: 
     """The others run once; those before and after it in the chunk, too."""
     path = tmp_path / "effects"
     items: list[Any] = [0, 1, jobs.ExitsOnLoad(), 3, jobs.ExitsOnLoad(), 5]
-    engine = LocalEngine(2, _context())
+    engine = LocalEngine(Settings(max_workers=2, context=_context()))
     try:
         function = Function(calls.encode_function(jobs.Noting(str(path))))
         task = Delivered(function, items, 100)
@@ -555,7 +556,7 @@ class Holding(Delivered):
 def test_what_had_finished_before_a_death_is_not_lost(tmp_path: Path, size: int, fatal: int) -> None:
     """Answers that lie in the socket count, however many and large; nothing that finished runs again."""
     path = tmp_path / "effects"
-    engine = LocalEngine(1, _context())
+    engine = LocalEngine(Settings(max_workers=1, context=_context()))
     try:
         function = Function(calls.encode_function(engine_jobs.NoteAndReturn(str(path), size, fatal)))
         for _ in range(3):

@@ -20,7 +20,6 @@ from safemp.codec.calls import Chunk, decode_outcome
 from safemp.codec.frames import Frames, Kind
 from tests.support import hostile, jobs
 
-
 # pytest before 8.4 has a hook of its own for each test, which goes over the fixture's.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
