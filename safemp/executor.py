@@ -145,7 +145,12 @@ class CallTask(Task):
     def begin(self) -> bool:
         """Mark the future as running; tell whether it had not been cancelled."""
         # A moved or mended task begins again; its future is running already.
-        return self._future._begin()
+        return self._future._begin(self)
+
+    def part(self, index: int) -> Task:
+        """Return this task, which is all of one item, so that its future keeps knowing it."""
+        self.done = 0
+        return self
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Settle the future."""
@@ -295,7 +300,7 @@ class SafeExecutor(Executor):
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
-        future: SafeFuture[T] = SafeFuture()
+        future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future
 

@@ -276,7 +276,7 @@ class Pool:
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
         frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
-        future: SafeFuture[Any] = SafeFuture()
+        future: SafeFuture[Any] = SafeFuture(self._engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
         self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))

@@ -26,7 +26,7 @@ from safemp.codec.frames import Buffer
 from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
 
-__all__ = ["ATOMS", "Name", "Write", "prefix", "split"]
+__all__ = ["ATOMS", "Name", "Write", "known_prefix", "prefix", "split"]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -99,6 +99,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
     if _Generation.of_kept != generation():
         _kept.clear()  # what they name may go by value now
         _prefixes.clear()
+        _of_one.clear()
         _Generation.of_kept = generation()
     asked = tuple(needs.names)
     known = _prefixes.get(asked)
@@ -122,16 +123,27 @@ def prefix(needs: Needs, write: Write) -> bytes:
     made = _HEAD.pack(_MARK, len(table)) + table
     if len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
+        if len(asked) == 1:
+            _of_one[asked[0][1]] = _prefixes[asked]
     return made
+
+
+def known_prefix(name: str, space: dict[str, Any]) -> bytes | None:
+    """Return what ``prefix`` would give for the global *name* of *space* alone, if that is known."""
+    known = _of_one.get(name)
+    if known is None or known.space is not space or _Generation.of_kept != generation() or not known.holds():
+        return None
+    return known.table
 
 
 class _Prefix:
     """What was made for some names, while none of their definitions changes."""
 
-    __slots__ = ("_parts", "table")
+    __slots__ = ("_parts", "space", "table")
 
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
+        self.space = parts[0][0]
         self.table = table
 
     def holds(self) -> bool:
@@ -142,6 +154,9 @@ class _Prefix:
 
 
 _prefixes: dict[tuple[Name, ...], _Prefix] = {}
+
+_of_one: dict[str, _Prefix] = {}
+"""Those for one global, by its name: the latest of that name."""
 
 
 def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +183,7 @@ def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, 
         if len(_kept) >= _KEPT:
             _kept.clear()
             _prefixes.clear()
+            _of_one.clear()
         _kept[name] = _Definition(value, same, blob, direct, found)
     else:
         _kept.pop(name, None)

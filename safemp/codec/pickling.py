@@ -384,7 +384,13 @@ def dumps_call(
     """
     plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
     if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
-        return _accept(_dumps((fn, args, kwargs), 5), True, by_name)
+        payload = _dumps((fn, args, kwargs), 5)
+        if not by_name and fn.__module__ == "__main__":
+            # Nothing but the function names a global; most often it is known what that takes.
+            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
+            if known is not None:
+                return known + payload
+        return _accept(payload, True, by_name)
     return dumps_fast((fn, args, kwargs), buffers, by_name=by_name)
 
 

@@ -13,6 +13,7 @@ What an engine promises, whatever it is made of:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,9 +61,12 @@ class Task:
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
         limits: What each of its items may use; ``None``: what there is.
+        tries: How often it has been tried again.
+        killed: How often it has ended its worker.
+        last: The failure after which it is tried again.
     """
 
-    __slots__ = ("count", "done", "first", "frames", "function", "id", "limits", "name")
+    __slots__ = ("count", "done", "first", "frames", "function", "id", "killed", "last", "limits", "name", "tries")
 
     def __init__(
         self,
@@ -81,10 +85,19 @@ class Task:
         self.done = 0
         self.first = first
         self.limits = limits
+        self.tries = 0
+        self.killed = 0
+        self.last: Outcome | None = None
 
     def begin(self) -> bool:
         """Tell whether the task may be sent: nobody has cancelled it. Quick."""
         return True
+
+    def part(self, index: int) -> Task:
+        """Return a task of only item *index* of this one, whose outcome is still owed."""
+        part = copy(self)
+        part.done, part.count = index, index + 1
+        return part
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Take the outcomes of items *first*, *first* + 1, … of this task."""
@@ -141,6 +154,13 @@ class Engine(Protocol):
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks; finish those taken (*cancel*: those begun), then end."""
+
+    def end_task(self, task: Task) -> bool:
+        """End one task, also a running one; it fails with ``TaskKilled``.
+
+        Returns:
+            Whether it will; ``False``: it has finished, or this engine cannot.
+        """
 
     def kill(self, signal: int) -> None:
         """End now: queued tasks are aborted, running ones fail, workers get *signal*."""

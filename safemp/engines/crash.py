@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "FORKED",
     "InitializerError",
     "MemoryLimitExceeded",
+    "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
     "again",
@@ -87,6 +89,15 @@ class TaskTimeout(_TaskEnded, TimeoutError):
 
 class MemoryLimitExceeded(_TaskEnded, MemoryError):
     """A task had its process use more than its ``max_memory``; the process was ended.
+
+    Attributes as of ``WorkerCrashed``.
+    """
+
+    __module__ = "safemp"
+
+
+class TaskKilled(_TaskEnded, CancelledError):
+    """A task was ended by ``SafeFuture.kill``.
 
     Attributes as of ``WorkerCrashed``.
     """

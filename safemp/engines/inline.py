@@ -58,6 +58,10 @@ class InlineEngine:
         """Take no more tasks: see ``Engine``."""
         self._closed = True
 
+    def end_task(self, task: Task) -> bool:
+        """Return ``False``: nothing is ever running."""
+        return False
+
     def kill(self, signal: int) -> None:
         """Take no more tasks: nothing is ever running."""
         self._closed = True

@@ -1,10 +1,11 @@
-"""Messages between the caller and one worker, over two sockets and one page of memory.
+"""Messages between the caller and one worker, on a stream of bytes each way; and tokens.
 
-A small message to the worker is one packet. In the place of a large one goes a packet
-that says to look at the stream, on which the worker also answers. Packets, because
-what the worker has not taken out of the socket yet can be taken back whole.
+    message = kind, ahead, number of frames, items, stop, ref, task id, the frames' sizes, the frames
 
-    message = kind, number of frames, items, ref, task id, the frames' sizes, the frames
+What is written *ahead*, to a worker that is busy, the worker may begin only when it has
+taken the message's token: eight bytes out of a second socket, whose both ends the caller
+keeps, too. So the caller can take back what has not begun, by taking the tokens; the
+kernel gives each token to one of them only.
 
 This file speaks no user object and blocks only where it says so.
 """
@@ -14,38 +15,38 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from safemp.codec.frames import Frames
 
 __all__ = [
-    "ON_STREAM",
-    "PACKET",
+    "SMALL",
     "Message",
     "Outbox",
     "Reader",
-    "head",
-    "packets",
+    "Tokens",
+    "claim",
+    "pack",
     "receive",
     "send_all",
     "streams",
-    "unpacket",
 ]
 
-_HEAD = struct.Struct("<BxxxIIIQ")
-_HEAD_2 = struct.Struct("<BxxxIIIQQQ")
+_HEAD = struct.Struct("<BBxxIIIIQ")
+_HEAD_2 = struct.Struct("<BBxxIIIIQQQ")
 """The same with the sizes of two frames, which is what nearly every message has."""
 
-PACKET = 1 << 15
-"""Bytes of the largest message that goes as one packet. Well under every kernel's
-default socket buffer (208 KiB on Linux)."""
-
-ON_STREAM = 255
-"""The kind of a packet in whose place a message is on the stream."""
+SMALL = 1 << 15
+"""Bytes that are joined and written at once. Well under every kernel's default socket
+buffer (208 KiB on Linux), so that most of the time they are taken whole."""
 
 _READ = 1 << 16
 _VIEWS = 256
 """Views in one ``sendmsg``; POSIX guarantees 16, Linux and macOS take 1 024."""
+
+_TOKEN = struct.Struct("<Q")
+_DROP = 1 << 63
 
 
 class Message(NamedTuple):
@@ -53,10 +54,12 @@ class Message(NamedTuple):
 
     Attributes:
         kind: One of the constants of ``child``.
-        items: How many it is about.
+        items: How many it is about, or the index of the first one.
         ref: Another number that belongs to the kind.
         task: The id of the task it is about; 0: none.
         frames: What it carries.
+        stop: The index behind the last item it is about.
+        ahead: Whether it may be begun only with its token.
     """
 
     kind: int
@@ -64,17 +67,22 @@ class Message(NamedTuple):
     ref: int
     task: int
     frames: Frames
+    stop: int = 0
+    ahead: bool = False
 
 
-def head(message: Message) -> bytes:
+def _head(message: Message) -> bytes:
     """Return the fixed part of *message* and the sizes of its frames."""
-    frames = message.frames
+    kind, items, ref, task, frames, stop, ahead = message
     n = len(frames)
     if n == 2:
-        return _HEAD_2.pack(message.kind, 2, message.items, message.ref, message.task, len(frames[0]), len(frames[1]))
-    return _HEAD.pack(message.kind, n, message.items, message.ref, message.task) + struct.pack(
-        f"<{n}Q", *map(len, frames)
-    )
+        return _HEAD_2.pack(kind, ahead, 2, items, stop, ref, task, len(frames[0]), len(frames[1]))
+    return _HEAD.pack(kind, ahead, n, items, stop, ref, task) + struct.pack(f"<{n}Q", *map(len, frames))
+
+
+def pack(messages: Sequence[Message]) -> bytes:
+    """Join messages into what goes on a stream. For small ones."""
+    return b"".join([part for message in messages for part in (_head(message), *message.frames)])
 
 
 def streams() -> tuple[socket.socket, socket.socket]:
@@ -82,16 +90,77 @@ def streams() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair()
 
 
-def packets() -> tuple[socket.socket, socket.socket] | None:
-    """Make a pair of packet sockets; ``None`` where there are none (macOS, Windows)."""
-    kind = getattr(socket, "SOCK_SEQPACKET", None)
-    family = getattr(socket, "AF_UNIX", None)
-    if kind is None or family is None:
-        return None
-    try:
-        return socket.socketpair(family, kind)
-    except OSError:
-        return None
+class Tokens:
+    """The caller's side of the tokens of one worker. Never blocks.
+
+    Attributes:
+        theirs: The end that the worker takes tokens from; the caller's copy of it.
+    """
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = streams()
+        self._ours.setblocking(False)
+
+    def give(self, ids: Sequence[int]) -> None:
+        """Let the worker begin these tasks, in this order.
+
+        Raises:
+            OSError: The worker is gone.
+        """
+        self._ours.send(struct.pack(f"<{len(ids)}Q", *ids))
+
+    def take_back(self) -> list[int]:
+        """Take the tokens that the worker has not taken; have it skip their messages.
+
+        Returns:
+            The ids of their tasks.
+        """
+        taken = b""
+        while True:
+            # Not a non-blocking socket: that would be so for the worker, too.
+            try:
+                more = self.theirs.recv(4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not more:
+                break
+            taken += more
+        ids = [token for (token,) in _TOKEN.iter_unpack(taken) if not token & _DROP]
+        drops = [token for (token,) in _TOKEN.iter_unpack(taken) if token & _DROP]
+        if ids or drops:  # an order to skip that nobody has read yet must not get lost
+            self._ours.send(_TOKEN.pack(max([_DROP | max(ids, default=0), *drops])))
+        return ids
+
+    def close(self) -> None:
+        """Give both ends back."""
+        self._ours.close()
+        self.theirs.close()
+
+
+def claim(tokens: socket.socket, task: int, dropped: int) -> tuple[bool, int]:
+    """In the worker: ask whether *task* may begin. Blocks until its token, or an order to skip it, is there.
+
+    Args:
+        tokens: The worker's end.
+        task: The id in a message that was written ahead.
+        dropped: What this function gave last; 0 at first.
+
+    Returns:
+        Whether it may, and the highest id that is to be skipped.
+
+    Raises:
+        EOFError: The caller is gone.
+    """
+    while task > dropped:
+        token = tokens.recv(_TOKEN.size)
+        if len(token) != _TOKEN.size:
+            raise EOFError
+        (number,) = _TOKEN.unpack(token)
+        if number == task:
+            return True, dropped
+        assert number & _DROP, "tokens come in the order of their messages"
+        dropped = max(dropped, number ^ _DROP)
+    return False, dropped
 
 
 def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
@@ -103,27 +172,12 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
     """
     if len(view) < _HEAD.size:
         return None
-    kind, n, count, ref, task = _HEAD.unpack_from(view)
+    kind, ahead, n, items, stop, ref, task = _HEAD.unpack_from(view)
     size = _HEAD.size + 8 * n
     if len(view) < size:
         return None
-    return Message(kind, count, ref, task, []), list(struct.unpack_from(f"<{n}Q", view, _HEAD.size)), size
-
-
-def unpacket(packet: memoryview) -> Message:
-    """Take a packet apart."""
-    if len(packet) >= _HEAD_2.size:
-        kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(packet)
-        if n == 2:
-            at = _HEAD_2.size + first
-            return Message(kind, items, ref, task, [bytes(packet[_HEAD_2.size : at]), bytes(packet[at : at + second])])
-    parsed = _parse(packet)
-    assert parsed is not None, "a packet holds at least a head"
-    message, sizes, at = parsed
-    for size in sizes:
-        message.frames.append(bytes(packet[at : at + size]))
-        at += size
-    return message
+    sizes = list(struct.unpack_from(f"<{n}Q", view, _HEAD.size))
+    return Message(kind, items, ref, task, [], stop, bool(ahead)), sizes, size
 
 
 class Reader:
@@ -181,14 +235,15 @@ class Reader:
 
     def _usual(self, done: list[Message]) -> int:
         """Take whole messages of two frames off the front, as long as there are any."""
-        buffer, at = self._buffer, 0
-        while self._end - at >= _HEAD_2.size:
-            kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(buffer, at)
-            middle = at + _HEAD_2.size + first
+        buffer, at, head = self._buffer, 0, _HEAD_2.size
+        while self._end - at >= head:
+            kind, ahead, n, items, stop, ref, task, first, second = _HEAD_2.unpack_from(buffer, at)
+            middle = at + head + first
             end = middle + second
             if n != 2 or end > self._end:
                 break
-            done.append(Message(kind, items, ref, task, [buffer[at + _HEAD_2.size : middle], buffer[middle:end]]))
+            frames: Frames = [buffer[at + head : middle], buffer[middle:end]]
+            done.append(Message(kind, items, ref, task, frames, stop, ahead))
             at = end
         return at
 
@@ -231,14 +286,14 @@ def receive(sock: socket.socket, reader: Reader) -> list[Message]:
 
 
 def _views(message: Message) -> list[memoryview]:
-    return [memoryview(head(message)), *(memoryview(f).cast("B") for f in message.frames if len(f))]
+    return [memoryview(_head(message)), *(memoryview(f).cast("B") for f in message.frames if len(f))]
 
 
 def send_all(sock: socket.socket, message: Message) -> None:
     """Write *message* whole. Blocks until the other side has room for it."""
     total = sum(map(len, message.frames))
     if total <= _READ:
-        sock.sendall(b"".join((head(message), *message.frames)))
+        sock.sendall(pack([message]))
         return
     views = deque(_views(message))
     while views:
@@ -270,9 +325,24 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._views)
 
-    def add(self, message: Message) -> None:
-        """Queue *message*."""
-        self._views.extend(_views(message))
+    def send(self, sock: socket.socket, messages: Sequence[Message]) -> None:
+        """Write *messages* as far as *sock* takes them now; keep the rest.
+
+        Raises:
+            OSError: The other side is gone.
+        """
+        if not self._views and sum(len(f) for m in messages for f in m.frames) <= SMALL:
+            packed = pack(messages)
+            try:
+                sent = sock.send(packed)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(packed):
+                self._views.append(memoryview(packed)[sent:])
+            return
+        for message in messages:
+            self._views.extend(_views(message))
+        self.flush(sock)
 
     def flush(self, sock: socket.socket) -> bool:
         """Write what *sock* takes now.
