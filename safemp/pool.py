@@ -481,7 +481,7 @@ class Pool:
         self.terminate()
 
     def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
-        if self._state == _RUN:
+        if getattr(self, "_state", None) == _RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:

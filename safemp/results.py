@@ -17,7 +17,9 @@ from typing import Any
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
+from safemp.engines.crash import not_run
 from safemp.engines.settings import Limits
+from safemp.worker import name_of
 
 __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
@@ -169,6 +171,7 @@ class Feed:
     ) -> None:
         self._condition = threading.Condition()
         self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
+        self._name = name_of(fn)
         self._ordered = ordered
         self._window = window
         self._unread: float = unread
@@ -196,6 +199,7 @@ class Feed:
                     while not self._stopped and not self._room():
                         self._condition.wait()
                     if self._stopped:
+                        end = not_run(self._name)
                         break
                 chunk, end = next(chunks)
                 if chunk:
@@ -234,8 +238,13 @@ class Feed:
             return
         with self._condition:
             self._sent += len(chunk)
-        for task in tasks:
-            self._batch.send(task)
+        try:
+            for task in tasks:
+                self._batch.send(task)
+        except BaseException:  # the engine is closed, or broken: the error comes in this chunk's place
+            with self._condition:
+                self._sent = first
+            raise
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:

@@ -348,4 +348,4 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
             made = PreflightError((blamed,))
             made.__cause__ = error
             return made
-    return _not_loadable(roots[0][0], text)
+    return _not_loadable("the call", text)

@@ -132,6 +132,7 @@ class Dispatcher:
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
         self._stacked: set[Worker] = set()  # those with more than one task
+        self._used: set[Worker] = set()  # those that have finished one
         self._due: set[Worker] = set()  # those with a deadline
         self._pace = _LONG  # seconds a task, as of late
         self._mending: set[Task] = set()
@@ -153,7 +154,7 @@ class Dispatcher:
             if self._closing or self._pid != os.getpid():
                 self._refuse()
             queue = self._queue
-            if self._idle and not queue:
+            if self._idle and not queue and (task.limits is None or task.limits.max_memory is None):
                 if task.begin():
                     self._assign(self._idle.pop(), [task])
                 return
@@ -275,6 +276,10 @@ class Dispatcher:
                 return
             room = min(room, len(queue) // len(self.workers) + 1)
         else:
+            if self._has_kept_too_much(worker, queue[0]):
+                self._dismiss(worker)
+                self._wake()
+                return
             room = max(1, min(room, len(queue) // len(self.workers)))
         if worker.tasks_left is not None:
             room = min(room, worker.tasks_left - have)
@@ -299,6 +304,13 @@ class Dispatcher:
                 tasks.append(task)
         if tasks:
             self._assign(worker, tasks)
+
+    def _has_kept_too_much(self, worker: Worker, task: Task) -> bool:
+        """Tell whether *worker* has more memory than *task* may, from the tasks before it."""
+        limits = task.limits
+        if limits is None or limits.max_memory is None or worker not in self._used:
+            return False
+        return worker.memory() > limits.max_memory
 
     def _next(self, worker: Worker) -> None:
         """Find something to do for *worker*, which has finished a task or is new."""
@@ -582,11 +594,11 @@ class Dispatcher:
         return finished
 
     def _finished(self, worker: Worker, task: Task) -> None:
+        self._used.add(worker)
         if worker.tasks_left is not None:
             worker.tasks_left -= 1
-        limits = task.limits
-        if limits is not None and limits.max_memory is not None and worker.memory() > limits.max_memory:
-            worker.tasks_left = 0  # what it has kept is not the next task's fault
+        if self._has_kept_too_much(worker, task):
+            worker.tasks_left = 0
 
     def not_loaded(self, worker: Worker, task_id: int, outcome: Frames) -> None:
         """Take notice that a task did not load: it is encoded again."""
@@ -638,6 +650,7 @@ class Dispatcher:
             self._starting -= 1
         self._due.discard(worker)
         self._stacked.discard(worker)
+        self._used.discard(worker)
 
     def _blame(
         self, worker: Worker, task: Task, exitcode: int | None, progress: Progress, deliveries: Deliveries
