@@ -24,7 +24,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
-from safemp.engines import system, wire
+from safemp.engines import blackbox, system, wire
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
 from safemp.engines.wire import Message
 
@@ -53,8 +53,8 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
 
     Args:
         packets: Where small messages come in; ``None``: all come on *stream*.
-        stream: Where bodies come in and answers go out. The first thing on it is the
-            ledger's file.
+        stream: Where bodies come in and answers go out. The first things on it are the
+            files of the ledger and the black box.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
@@ -65,11 +65,12 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
         namespaces.adopt()
     else:
         namespaces.share_main()
-    _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    _, fds, _, _ = socket.recv_fds(stream, 1, 2)
     if not fds:  # the caller is gone already
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
+    blackbox.install(fds[1])
     _Child(packets, stream, ledger).loop()
 
 

@@ -32,6 +32,7 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -40,6 +41,7 @@ from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
 from safemp.engines.crash import FORKED, WorkerCrashed, again, ended_in_vain, initializer_failed, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
+from safemp.engines.report import Report
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
@@ -299,6 +301,7 @@ class LocalEngine:
 
     def _signal(self, worker: Worker, number: int) -> None:
         """Send a signal to a worker that is not buried: so its pid is still its own."""
+        worker.killed = True
         with contextlib.suppress(OSError):
             os.kill(worker.pid, number)
         if number != signal.SIGKILL:
@@ -554,6 +557,7 @@ class LocalEngine:
         self._deaf(worker)
         exitcode = worker.reap()
         progress = worker.ledger.read()
+        report = worker.report(exitcode)
         failed: list[Task] = []
         begun: Task | None = None
         with self._lock:
@@ -573,9 +577,7 @@ class LocalEngine:
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
-                    failed = self._break(
-                        WorkerCrashed("", None, worker.pid, exitcode, ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN))
-                    )
+                    failed = self._break(WorkerCrashed.of(report, ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN)))
             unbegun = list(worker.tasks)
             worker.tasks.clear()
             del self._by_fd[worker.fd]
@@ -588,9 +590,9 @@ class LocalEngine:
         for task in reversed(unbegun):
             self._requeue(task)
         if begun is not None:
-            self._blame(begun, worker.pid, exitcode, progress)
+            self._blame(begun, report, progress)
 
-    def _blame(self, task: Task, pid: int, exitcode: int | None, progress: Progress) -> None:
+    def _blame(self, task: Task, report: Report, progress: Progress) -> None:
         """Fail the item that a dead worker was at; move the others."""
         first = task.done
         fresh: list[Outcome] = list(progress.outcomes[max(0, first - progress.base) :])
@@ -604,9 +606,10 @@ class LocalEngine:
             return
         index = task.done
         item = None if task.function is None else task.first + index
+        report = replace(report, call=task.name, item=item, arguments=task.describe(index))
         task.done += 1
         self._requeue(task)
-        _hand_over(task, index, [WorkerCrashed(task.name, item, pid, exitcode)])
+        _hand_over(task, index, [WorkerCrashed.of(report)])
 
     def _collapse(self, error: BaseException) -> None:
         """End with a defect of our own: nobody may be left waiting."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from safemp.engines import Task, child, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.postmortem import PostMortem
+from safemp.engines.report import Report
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 
@@ -32,6 +34,8 @@ class Worker:
         deadline: When it is killed, unless it has ended (``time.monotonic``); 0: never.
         heard: When it last finished something or got work (``time.monotonic``).
         fd: Becomes readable when the process ends.
+        box: Its black box.
+        killed: Whether we have sent it a signal to end it.
     """
 
     def __init__(
@@ -40,12 +44,16 @@ class Worker:
         packets: tuple[socket.socket, socket.socket] | None,
         stream: socket.socket,
         ledger: Ledger,
+        post_mortem: PostMortem,
         tasks_left: int | None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.box = post_mortem.box
+        self.killed = False
+        self._post_mortem = post_mortem
         self.reader = wire.Reader()
         self.outbox = wire.Outbox()
         self.state = STARTING
@@ -114,6 +122,7 @@ class Worker:
             if sock is not None:
                 sock.close()
         self.ledger.close()
+        self._post_mortem.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -122,12 +131,11 @@ class Worker:
 
     def reap(self) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""
-        for _ in range(100):  # multiprocessing may be reaping it in another thread
-            self.process.join(0.05)
-            code: int | None = self.process.exitcode
-            if code is not None:
-                return code
-        return None
+        return self._post_mortem.reap(self.process)
+
+    def report(self, exitcode: int | None) -> Report:
+        """Say what is known of the ended process, without the call. Before ``close``."""
+        return self._post_mortem.report(self.pid, exitcode, ours=self.killed)
 
 
 @contextlib.contextmanager
@@ -160,7 +168,9 @@ def start(settings: Settings, name: str) -> Worker:
     ours, theirs = wire.streams()
     packets = wire.packets()
     ledger_fd = system.ledger_file()
+    post_mortem = None
     try:
+        post_mortem = PostMortem()
         process = context.Process(
             target=child.main,
             name=name,
@@ -174,10 +184,13 @@ def start(settings: Settings, name: str) -> Worker:
         )
         with _daemons_may():
             process.start()
-        socket.send_fds(ours, [b"L"], [ledger_fd])
-        worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks)
+        post_mortem.started(context.get_start_method())
+        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd])
+        worker = Worker(process, packets, ours, Ledger(ledger_fd), post_mortem, settings.max_tasks)
     except BaseException:
         ours.close()
+        if post_mortem is not None:
+            post_mortem.close()
         for sock in packets or ():
             sock.close()
         raise
