@@ -225,30 +225,29 @@ _PATIENCE = 5.0
 def reap(process: Any) -> tuple[int | None, int | None]:
     """Take the exit code of a ``multiprocessing`` process, which has ended, and its peak.
 
-    ``wait4`` gives both; it is told to ``multiprocessing``, which then does not wait again.
-    The child of a fork server is not ours: no peak. Nor if ``active_children``, in another
-    thread, was first.
+    ``wait4`` gives both; ``multiprocessing`` is told, and does not wait for it again. The
+    child of a fork server is not ours: no peak. Nor if ``active_children`` was first, in
+    another thread.
 
     Returns:
         The exit code, ``None`` if somebody else took it; bytes, ``None`` if not known.
     """
     popen = process._popen
     deadline = time.monotonic() + _PATIENCE
-    while True:
-        if popen.returncode is None and hasattr(os, "wait4"):
-            try:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
-            else:
-                if pid:
-                    popen.returncode = os.waitstatus_to_exitcode(status)
-                    process.join()  # forgets it
-                    return popen.returncode, _bytes(usage.ru_maxrss)
-                if time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
-        process.join(0.05)
+    while popen.returncode is None and hasattr(os, "wait4") and time.monotonic() < deadline:
+        try:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid:
+            popen.returncode = os.waitstatus_to_exitcode(status)
+            process.join()  # only forgets it now
+            return popen.returncode, _bytes(usage.ru_maxrss)
+        time.sleep(0.002)
+    for _ in range(100):
+        process.join(0.05)  # which does not wait if another thread has reaped it,
         code: int | None = process.exitcode
-        if code is not None or time.monotonic() >= deadline:
+        if code is not None:
             return code, None
+        time.sleep(0.005)  # and has not come to writing down the code
+    return None, None

@@ -90,7 +90,7 @@ class Report:
                 lines.append(f"    … {len(frames) - _FRAMES} more")
         said = _on_a_terminal(self.stderr)
         if said:
-            lines.append("  stderr: its last lines")
+            lines.append("  stderr: the worker's last lines")
             lines += [f"    {line[:_WIDTH]}{'…' if len(line) > _WIDTH else ''}" for line in said[-_LINES:]]
         return "\n".join(lines)
 
