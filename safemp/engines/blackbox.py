@@ -28,8 +28,6 @@ import os
 import signal
 import struct
 import sys
-import threading
-from collections import deque
 from typing import Any
 
 from safemp.engines import system
@@ -70,6 +68,9 @@ class _Ring:
 
     *begun* counts the bytes written, those included that are being written, *done* only
     those that are there. So a reader knows which are old, and which are half written.
+
+    There is no lock: a thread may be stopped, and a signal handler may raise, at any place,
+    and nobody may ever wait for them. Each writer takes its own stretch first.
     """
 
     def __init__(self, page: mmap.mmap) -> None:
@@ -77,34 +78,22 @@ class _Ring:
         self._counts = view[: _COUNTS.size].cast("Q")  # each written by one instruction
         self._bytes = view[_RING_AT:]
         self._end = 0
-        self._lock = threading.Lock()
-        self._waiting: deque[str] = deque(maxlen=64)
 
     def add(self, text: str) -> None:
-        """Keep *text*. Waits for nobody: who finds another thread here leaves it to that.
-
-        Nor does it matter that a signal handler, or a thread of a process that forks, comes
-        in between.
-        """
-        waiting = self._waiting
-        waiting.append(text[-_RING:])
-        while waiting and self._lock.acquire(False):
-            try:
-                while waiting:
-                    self._write(waiting.popleft().encode("utf-8", "backslashreplace")[-_RING:])
-            finally:
-                self._lock.release()
-
-    def _write(self, data: bytes) -> None:
-        n, at = len(data), self._end % _RING
-        self._counts[0] = self._end + n
+        """Keep *text*, as far as there is room."""
+        data = text[-_RING:].encode("utf-8", "backslashreplace")[-_RING:]
+        n = len(data)
+        # From Python 3.11 on, no thread and no signal handler comes between these two.
+        begin = self._end
+        self._end = begin + n
+        self._counts[0] = self._end
+        at = begin % _RING
         if at + n <= _RING:
             self._bytes[at : at + n] = data
         else:
             cut = _RING - at
             self._bytes[at:] = data[:cut]
             self._bytes[: n - cut] = data[cut:]
-        self._end += n
         self._counts[1] = self._end
 
 
