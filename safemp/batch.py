@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
@@ -142,6 +143,10 @@ class _ChunkTask(Task):
         from concurrent.futures import CancelledError
 
         self.deliver_same(CancelledError())
+
+    def describe(self, index: int) -> str:
+        item = self._items[index]
+        return describe_call(item if self._batch._star else (item,), {})
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         batch, items, first = self._batch, self._items[self.done :], self.first + self.done

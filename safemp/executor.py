@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks
@@ -163,6 +164,10 @@ class CallTask(Task):
             self._future.set_running_or_notify_cancel()
         else:  # it had begun before, on a worker from which it was taken back
             self.deliver_same(not_run(self.name))
+
+    def describe(self, index: int) -> str:
+        """Return the call's arguments in short."""
+        return describe_call(self._call[1], self._call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""

@@ -112,6 +112,14 @@ class Task:
         """Give the task up before it was sent: ``cancel_futures``."""
         raise NotImplementedError
 
+    def describe(self, index: int) -> str:
+        """Return the arguments of the call for item *index* in short; "" if not known.
+
+        Called when that item has failed, and before its outcome is delivered. Runs no user
+        code.
+        """
+        return ""
+
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the task again. Runs user code; called from a thread made for it.
 

@@ -25,7 +25,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
-from safemp.engines import system, wire
+from safemp.engines import blackbox, system, wire
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
 from safemp.engines.wire import Message
 
@@ -56,8 +56,8 @@ def main(stream: socket.socket, tokens: socket.socket, caller: int, direct: bool
     """Run until told to end.
 
     Args:
-        stream: Where messages come in and answers go out. The first thing on it is the
-            ledger's file.
+        stream: Where messages come in and answers go out. The first things on it are the
+            files of the ledger and the black box.
         tokens: Where the tokens come in of what was written ahead.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
@@ -69,11 +69,12 @@ def main(stream: socket.socket, tokens: socket.socket, caller: int, direct: bool
         namespaces.adopt()
     else:
         namespaces.share_main()
-    _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    _, fds, _, _ = socket.recv_fds(stream, 1, 2)
     if not fds:  # the caller is gone already
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
+    blackbox.install(fds[1])
     with contextlib.suppress(EOFError, ConnectionError):
         _Child(stream, tokens, ledger).loop()
 

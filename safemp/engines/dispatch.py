@@ -21,6 +21,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from safemp.codec.calls import failed
@@ -29,6 +30,7 @@ from safemp.engines import Outcome, Task, Tasks, child
 from safemp.engines.crash import (
     FORKED,
     MemoryLimitExceeded,
+    Report,
     TaskKilled,
     TaskTimeout,
     WorkerCrashed,
@@ -618,7 +620,7 @@ class Dispatcher:
     def ended(self, worker: Worker, exitcode: int | None) -> None:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
         deliveries: Deliveries = []
-        progress, held = worker.ledger.progress(), worker.ledger.held()
+        progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
         lost: list[Task] = []
         with self.lock:
             self._take(worker, held, deliveries)
@@ -628,12 +630,12 @@ class Dispatcher:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
                     text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN)
-                    lost = self._break(WorkerCrashed("", None, worker.pid, exitcode, text))
+                    lost = self._break(WorkerCrashed.of(report, text))
             for task in reversed(worker.tasks):
                 self._requeue(task, deliveries)
             worker.tasks.clear()
             if begun is not None:
-                self._blame(worker, begun, exitcode, progress, deliveries)
+                self._blame(worker, begun, report, progress, deliveries)
             self._wake()
         self._fail(lost)
         _hand_over(deliveries)
@@ -652,9 +654,7 @@ class Dispatcher:
         self._stacked.discard(worker)
         self._used.discard(worker)
 
-    def _blame(
-        self, worker: Worker, task: Task, exitcode: int | None, progress: Progress, deliveries: Deliveries
-    ) -> None:
+    def _blame(self, worker: Worker, task: Task, report: Report, progress: Progress, deliveries: Deliveries) -> None:
         """Fail the item that a dead worker was at; move the others."""
         verdict = worker.verdict
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
@@ -665,11 +665,8 @@ class Dispatcher:
         index = task.done
         task.done += 1
         item = None if task.function is None else task.first + index
-        error: BaseException
-        if verdict is not None and condemned:
-            error = verdict.error_for(task.name, item, worker.pid, exitcode)
-        else:
-            error = WorkerCrashed(task.name, item, worker.pid, exitcode)
+        report = replace(report, call=task.name, item=item, arguments=task.describe(index))
+        error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)
         if more:

@@ -13,6 +13,8 @@ from typing import Any
 
 from safemp.engines import Task, child, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.postmortem import PostMortem
+from safemp.engines.report import Report
 from safemp.engines.settings import Settings
 from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
@@ -20,6 +22,8 @@ from safemp.engines.wire import Message
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
 
 STARTING, IDLE, BUSY, LEAVING = range(4)
+
+_HARMLESS = (getattr(signal, "SIGSTOP", 0), getattr(signal, "SIGCONT", 0))
 
 
 class Worker:
@@ -37,15 +41,26 @@ class Worker:
         verdict: Why it is being ended, if it is.
         deaf: It has closed its stream, so it cannot answer any more.
         fd: Becomes readable when the process ends.
+        box: Its black box.
+        killed: Whether we have sent it a signal to end it.
     """
 
     def __init__(
-        self, process: Any, stream: socket.socket, tokens: wire.Tokens, ledger: Ledger, tasks_left: int | None
+        self,
+        process: Any,
+        stream: socket.socket,
+        tokens: wire.Tokens,
+        ledger: Ledger,
+        post_mortem: PostMortem,
+        tasks_left: int | None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.box = post_mortem.box
+        self.killed = False
+        self._post_mortem = post_mortem
         self.reader = wire.Reader()
         self.outbox = wire.Outbox()
         self.state = STARTING
@@ -92,11 +107,13 @@ class Worker:
 
     def signal(self, number: int) -> None:
         """Send a signal. The process is not buried yet, so its pid is still its own."""
+        self.killed = self.killed or number not in _HARMLESS
         with contextlib.suppress(OSError):
             os.kill(self.pid, number)
 
     def ask_for_stack(self) -> None:
-        """Have the process write down where it is."""
+        """Have the process write down where it is, for the report."""
+        self.box.ask(self.pid)
 
     def kill_tree(self) -> None:
         """Kill the process, which is stopped, and all that it has started."""
@@ -114,6 +131,7 @@ class Worker:
         self.stream.close()
         self._tokens.close()
         self.ledger.close()
+        self._post_mortem.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -122,12 +140,11 @@ class Worker:
 
     def reap(self) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""
-        for _ in range(100):  # multiprocessing may be reaping it in another thread
-            self.process.join(0.05)
-            code: int | None = self.process.exitcode
-            if code is not None:
-                return code
-        return None
+        return self._post_mortem.reap(self.process)
+
+    def report(self, exitcode: int | None) -> Report:
+        """Say what is known of the ended process, without the call. Before ``close``."""
+        return self._post_mortem.report(self.pid, exitcode, ours=self.killed, asked=self.verdict is not None)
 
 
 @contextlib.contextmanager
@@ -160,7 +177,9 @@ def start(settings: Settings, name: str) -> Worker:
     ours, theirs = wire.streams()
     tokens = wire.Tokens()
     ledger_fd = system.ledger_file()
+    post_mortem = None
     try:
+        post_mortem = PostMortem()
         process = context.Process(
             target=child.main,
             name=name,
@@ -174,11 +193,14 @@ def start(settings: Settings, name: str) -> Worker:
         )
         with _daemons_may():
             process.start()
-        socket.send_fds(ours, [b"L"], [ledger_fd])
-        worker = Worker(process, ours, tokens, Ledger(ledger_fd), settings.max_tasks)
+        post_mortem.started(context.get_start_method())
+        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd])
+        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks)
     except BaseException:
         ours.close()
         tokens.close()
+        if post_mortem is not None:
+            post_mortem.close()
         raise
     finally:
         theirs.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 from safemp.engines.ledger import SIZE
 
-__all__ = ["Poller", "descendants", "die_with", "ledger_file", "open_pidfd", "resident", "signal_name"]
+__all__ = ["Poller", "descendants", "die_with", "ledger_file", "nameless_file", "open_pidfd", "resident", "signal_name"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 """Bytes in which ``/proc/<pid>/statm`` counts."""
@@ -73,16 +73,26 @@ def open_pidfd(pid: int) -> int | None:
 
 def ledger_file() -> int:
     """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
+    return nameless_file("safemp-ledger", SIZE)
+
+
+def nameless_file(label: str, size: int) -> int:
+    """Open a file of *size* bytes that is in no directory. The caller closes it.
+
+    Args:
+        label: What ``/proc/PID/fd`` shows.
+        size: In bytes, all zero.
+    """
     if hasattr(os, "memfd_create"):
         try:
-            fd = os.memfd_create("safemp-ledger")
+            fd = os.memfd_create(label)
         except OSError:
             fd = -1
         if fd >= 0:
-            os.ftruncate(fd, SIZE)
+            os.ftruncate(fd, size)
             return fd
     with tempfile.TemporaryFile() as file:
-        file.truncate(SIZE)
+        file.truncate(size)
         return os.dup(file.fileno())
 
 

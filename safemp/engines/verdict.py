@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from safemp.engines.crash import MemoryLimitExceeded, TaskKilled, TaskTimeout
+from safemp.engines.crash import MemoryLimitExceeded, Report, TaskKilled, TaskTimeout
 from safemp.engines.ledger import Progress
 
 __all__ = ["ASKED", "KILLED", "STOPPED", "Verdict"]
@@ -38,14 +38,10 @@ class Verdict:
         """Tell whether a worker that is so far has not moved on since."""
         return progress == self.progress
 
-    def error_for(self, call: str, item: int | None, pid: int, exitcode: int | None) -> BaseException:
+    def error_for(self, report: Report) -> BaseException:
         """Make the error of the item that the worker was at."""
-        where = call if item is None else f"{call} for items[{item}]"
         if self.error is TaskTimeout:
-            text = f"{where} ran for more than its task_timeout of {self.limit:g} s"
-        elif self.error is MemoryLimitExceeded:
-            found, limit = self.found / 1e6, self.limit / 1e6
-            text = f"{where} used {found:,.0f} MB of memory, more than its max_memory of {limit:,.0f} MB"
-        else:
-            text = f"{where} was ended by kill()"
-        return self.error(call, item, pid, exitcode, text)
+            return TaskTimeout.of(report, self.limit)
+        if self.error is MemoryLimitExceeded:
+            return MemoryLimitExceeded.of(report, int(self.found), int(self.limit))
+        return TaskKilled.of(report)

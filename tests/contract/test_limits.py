@@ -49,7 +49,10 @@ def test_a_call_in_c_that_keeps_the_gil_is_ended(executor: safemp.SafeExecutor, 
     path = tmp_path / "pid"
     future = executor.options(task_timeout=SHORT).submit(limit_jobs.spin, str(path))
 
-    assert isinstance(future.exception(30), safemp.TaskTimeout)
+    error = future.exception(30)
+    assert isinstance(error, safemp.TaskTimeout)
+    assert "in spin" in error.stack.splitlines()[1], "it says where it was stuck"
+    assert "in spin" in str(error)
     assert until(lambda: not alive(int(lines(path)[0])))
 
 
@@ -331,7 +334,7 @@ def test_a_call_that_takes_too_much_memory_is_ended(executor: safemp.SafeExecuto
     """Its error is a ``MemoryError`` that names both figures."""
     view = executor.options(max_memory=200_000_000)
     with pytest.raises(
-        MemoryError, match=r"limit_jobs\.take.* used .* MB of memory, more than its max_memory of 200 MB"
+        MemoryError, match=r"limit_jobs\.take.* used .* MB, more than its max_memory of 200 MB"
     ) as caught:
         view.submit(limit_jobs.take, 400_000_000, 600).result(60)
 
