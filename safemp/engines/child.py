@@ -26,6 +26,7 @@ from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
 from safemp.engines import system, wire
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
+from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
 
 __all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "ITEM", "ITEMS", "READY", "START", "TEACH", "main"]
@@ -48,7 +49,14 @@ _FLUSH = 0.02
 seldom enough to cost nothing."""
 
 
-def main(packets: socket.socket | None, stream: socket.socket, caller: int, direct: bool, adopt: bool) -> None:
+def main(
+    packets: socket.socket | None,
+    stream: socket.socket,
+    caller: int,
+    direct: bool,
+    adopt: bool,
+    surroundings: Surroundings,
+) -> None:
     """Run until told to end.
 
     Args:
@@ -58,9 +66,11 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
+        surroundings: What the worker begins with.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
+    surroundings.enter()
     if adopt:
         namespaces.adopt()
     else:

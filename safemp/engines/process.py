@@ -13,6 +13,7 @@ from typing import Any
 from safemp.engines import Task, child, system, wire
 from safemp.engines.ledger import Ledger
 from safemp.engines.settings import Settings
+from safemp.engines.surroundings import surroundings_of
 from safemp.engines.wire import Message
 
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
@@ -161,17 +162,20 @@ def start(settings: Settings, name: str) -> Worker:
     packets = wire.packets()
     ledger_fd = system.ledger_file()
     try:
+        surroundings = surroundings_of(settings)
         process = context.Process(
             target=child.main,
-            name=name,
+            name=surroundings.name_with(name, context.get_start_method()),
             args=(
                 packets[1] if packets else None,
                 theirs,
                 os.getpid(),
                 context.get_start_method() != "forkserver",
                 not settings.main_by_name,
+                surroundings,
             ),
         )
+        surroundings.hand_over(process)
         with _daemons_may():
             process.start()
         socket.send_fds(ours, [b"L"], [ledger_fd])
