@@ -20,7 +20,7 @@ from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
-from safemp.engines import Engine, Outcome, Task, Tasks
+from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
@@ -43,10 +43,8 @@ _MAX_WINDOWS_WORKERS = 61
 
 
 def default_workers() -> int:
-    """Return the cores this process may use, by affinity and by cgroup."""
-    from loky.backend.context import cpu_count
-
-    return int(cpu_count())
+    """Return the cores this process may use: by affinity, by cgroup, in a worker its part."""
+    return nesting.cores()
 
 
 def check_callable(fn: Any) -> None:
@@ -86,6 +84,7 @@ def make_engine(
         TypeError: A setting has the wrong type.
         ValueError: There is no engine of that name, or a setting is out of range.
         PreflightError: The initializer cannot be pickled.
+        RecursionError: Pools are nested too deep.
     """
     if not isinstance(engine, str):
         return engine
@@ -99,6 +98,7 @@ def make_engine(
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
+    nesting.check_depth()
     return LocalEngine(Settings(context=_context_of(context), main_by_name=by_name, start=frames, **settings))
 
 
@@ -202,7 +202,7 @@ class SafeExecutor(Executor):
 
     Args:
         max_workers: The most processes at a time; default: the cores this process may
-            use. They start as calls arrive.
+            use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
             default: loky's, a clean interpreter which does not import the caller's main.
         initializer: Called in each worker before its first call. When it raises, every
@@ -228,6 +228,7 @@ class SafeExecutor(Executor):
         ValueError: A number is out of range, or an engine unknown.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
+        RecursionError: This is a worker, and too many pools are around it already.
     """
 
     __module__ = "safemp"

@@ -161,7 +161,8 @@ class Pool:
     as its own class; a worker that dies fails only the call it was at.
 
     Args:
-        processes: How many; default: the cores this process may use.
+        processes: How many; default: the cores this process may use, in a worker its
+            part of them.
         initializer: Called in each worker when it starts. When it raises, every call
             fails with ``InitializerError``, whose cause is what it raised.
         initargs: Its arguments.
@@ -186,6 +187,7 @@ class Pool:
         ValueError: A number is out of range, or an engine unknown.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
+        RecursionError: This is a worker, and too many pools are around it already.
     """
 
     __module__ = "safemp"

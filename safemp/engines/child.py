@@ -27,6 +27,7 @@ from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
 from safemp.engines import blackbox, system, wire
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
+from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
 
 __all__ = ["BROKEN", "CALL", "CHUNK", "EXIT", "NOT_LOADED", "READY", "RESULT", "RESULTS", "START", "TEACH", "main"]
@@ -52,7 +53,14 @@ _HOLD = 0.001
 """Seconds after which outcomes of tasks are sent on, though more tasks are there."""
 
 
-def main(stream: socket.socket, tokens: socket.socket, caller: int, direct: bool, adopt: bool) -> None:
+def main(
+    stream: socket.socket,
+    tokens: socket.socket,
+    caller: int,
+    direct: bool,
+    adopt: bool,
+    surroundings: Surroundings,
+) -> None:
     """Run until told to end.
 
     Args:
@@ -62,9 +70,11 @@ def main(stream: socket.socket, tokens: socket.socket, caller: int, direct: bool
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
+        surroundings: What the worker begins with.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
+    surroundings.enter()
     if adopt:
         namespaces.adopt()
     else:

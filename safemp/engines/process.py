@@ -16,6 +16,7 @@ from safemp.engines.ledger import Ledger
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
 from safemp.engines.settings import Settings
+from safemp.engines.surroundings import surroundings_of
 from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
 
@@ -180,17 +181,20 @@ def start(settings: Settings, name: str) -> Worker:
     post_mortem = None
     try:
         post_mortem = PostMortem()
+        surroundings = surroundings_of(settings)
         process = context.Process(
             target=child.main,
-            name=name,
+            name=surroundings.name_with(name, context.get_start_method()),
             args=(
                 theirs,
                 tokens.theirs,
                 os.getpid(),
                 context.get_start_method() != "forkserver",
                 not settings.main_by_name,
+                surroundings,
             ),
         )
+        surroundings.hand_over(process)
         with _daemons_may():
             process.start()
         post_mortem.started(context.get_start_method())

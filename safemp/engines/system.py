@@ -34,8 +34,10 @@ def die_with(parent: int, direct: bool) -> None:
 
     Args:
         parent: The caller's process id.
-        direct: Whether the caller is our parent, and no fork server between us.
+        direct: Whether the caller is our parent, and no fork server between us. If there
+            is one, it must end with the caller, and we end with it.
     """
+    _let_go_of_fork_server()
     if sys.platform == "linux":
         try:
             import ctypes
@@ -54,6 +56,24 @@ def die_with(parent: int, direct: bool) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, name="safemp-parent-watch", daemon=True).start()
+
+
+def _let_go_of_fork_server() -> None:
+    """Do not keep the caller's fork server, be it our parent or a sibling.
+
+    It stays for as long as anybody holds the pipe by which it is told, and its children
+    hold that, as do ours by ``fork``. So it would wait for us as we wait for it. A pool
+    made here starts a fork server of its own (which multiprocessing refuses in a forked
+    process that has inherited one).
+    """
+    module = sys.modules.get("multiprocessing.forkserver")
+    if module is None:
+        return
+    server: Any = module._forkserver
+    fd, server._forkserver_alive_fd = server._forkserver_alive_fd, None
+    server._forkserver_pid = server._forkserver_address = None
+    if fd is not None:
+        os.close(fd)
 
 
 def open_pidfd(pid: int) -> int | None:
