@@ -24,7 +24,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
-from safemp.engines import system, wire
+from safemp.engines import inherit, system, wire
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
 from safemp.engines.wire import Message
 
@@ -48,7 +48,14 @@ _FLUSH = 0.02
 seldom enough to cost nothing."""
 
 
-def main(packets: socket.socket | None, stream: socket.socket, caller: int, direct: bool, adopt: bool) -> None:
+def main(
+    packets: socket.socket | None,
+    stream: socket.socket,
+    caller: int,
+    direct: bool,
+    adopt: bool,
+    share: inherit.Share,
+) -> None:
     """Run until told to end.
 
     Args:
@@ -58,6 +65,7 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
+        share: What the initializer is given of the caller's.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
@@ -70,6 +78,10 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
+    try:
+        inherit.receive(stream, share)
+    except EOFError:
+        return
     _Child(packets, stream, ledger).loop()
 
 

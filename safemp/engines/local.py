@@ -317,6 +317,8 @@ class LocalEngine:
             self._poller.close()
             self._wake_r.close()
             self._wake_w.close()
+            if self._settings.inherited:
+                self._settings.inherited.release()
 
     def _step(self) -> bool:
         """Serve one round of events.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from multiprocessing import current_process
 from typing import Any
 
-from safemp.engines import Task, child, system, wire
+from safemp.engines import Task, child, inherit, system, wire
 from safemp.engines.ledger import Ledger
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
@@ -170,11 +170,14 @@ def start(settings: Settings, name: str) -> Worker:
                 os.getpid(),
                 context.get_start_method() != "forkserver",
                 not settings.main_by_name,
+                settings.inherited.share() if settings.inherited else inherit.NOTHING,
             ),
         )
         with _daemons_may():
             process.start()
         socket.send_fds(ours, [b"L"], [ledger_fd])
+        if settings.inherited:
+            settings.inherited.send(ours)
         worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks)
     except BaseException:
         ours.close()
