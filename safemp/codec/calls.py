@@ -42,7 +42,9 @@ __all__ = [
     "encode_not_loaded",
     "encode_outcome",
     "failed",
+    "preflight",
     "read_not_loaded",
+    "roots_of",
 ]
 
 
@@ -178,14 +180,19 @@ def encode_call(
         if payload is not None:
             return pack(Kind.CALL, payload, buffers)
 
-    def roots() -> list[tuple[str, Any]]:
-        named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
-        return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
-
     if heritage is not None:
         heritage.begin()
     # Carefully: by name still, unless a name was what the worker could not find.
-    return _encode(Kind.CALL, (fn, args, kwargs), roots, True, by_name and not careful, heritage)
+    by_name = by_name and not careful
+    return _encode(Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage)
+
+
+def roots_of(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], root: str = ""
+) -> list[tuple[str, Any]]:
+    """List the parts of a call under their names: see ``encode_call``."""
+    named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
+    return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
 
 def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:

@@ -15,7 +15,16 @@ from collections.abc import Callable
 from operator import methodcaller
 from typing import Any, Protocol
 
-__all__ = ["INHERIT", "KINDS", "Heritage", "NotInheritedError", "heirloom", "in_shared_memory", "reducer_outside"]
+__all__ = [
+    "INHERIT",
+    "KINDS",
+    "Heritage",
+    "NotInheritedError",
+    "given",
+    "heirloom",
+    "in_shared_memory",
+    "reducer_outside",
+]
 
 KINDS = {
     ("multiprocessing.synchronize", "SemLock"),
@@ -45,6 +54,12 @@ INHERIT = "hand it over with the pool: initializer=keep, initargs=(it,), where d
 """What to type instead of giving such a thing to a call."""
 
 _default = methodcaller("__reduce_ex__", 5)
+
+given: dict[int, tuple[Any, Any]] = {}
+"""What open pools have handed over, by ``id``: the object, and its reduce value there.
+
+A script's own global may be one of these: ``def init(it): global lock; lock = it`` in a
+script whose lock is called ``lock``, too."""
 
 
 class NotInheritedError(RuntimeError):
@@ -87,15 +102,30 @@ def in_shared_memory(obj: Any) -> bool:
     return "_wrapper" in getattr(obj, "__dict__", ())
 
 
-def reducer_outside(kind: tuple[str, str]) -> Callable[[Any], Any] | None:
-    """Return the reducer for heirlooms of *kind* in an ordinary call; ``None``: the usual."""
+def reducer_outside(kind: tuple[str, str], of_global: bool) -> Callable[[Any], Any] | None:
+    """Return the reducer for heirlooms of *kind* in an ordinary call; ``None``: the usual.
+
+    Args:
+        kind: See ``heirloom``.
+        of_global: For the globals of a script, which goes by value.
+    """
     if kind == _PROXY:
         return None  # a handle, which travels by itself
+    if of_global:
+        return _of_global
     return _not_in_shared_memory if kind in _IN_MEMORY else _refuse
 
 
 def _not_in_shared_memory(obj: Any) -> Any:
     return _refuse(obj, INHERIT) if in_shared_memory(obj) else _default(obj)
+
+
+def _of_global(obj: Any) -> Any:
+    known, reduced = given.get(id(obj), (None, None))
+    if known is obj:
+        return reduced
+    kind = heirloom(type(obj))
+    return _not_in_shared_memory(obj) if kind in _IN_MEMORY else _refuse(obj)
 
 
 def _refuse(obj: Any, fix: str = "") -> Any:

@@ -37,7 +37,7 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.inheritance import Heritage, heirloom, reducer_outside
+from safemp.codec.inheritance import Heritage, given, heirloom, reducer_outside
 from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
@@ -64,17 +64,28 @@ class _Table(dict[type, Callable[[Any], Any]]):
     Args:
         known: The reducers to begin with.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
+        of_globals: For definitions; a global may be what the workers have inherited.
     """
 
-    def __init__(self, known: dict[type, Callable[[Any], Any]], heritage: Heritage | None = None) -> None:
+    def __init__(
+        self,
+        known: dict[type, Callable[[Any], Any]],
+        heritage: Heritage | None = None,
+        of_globals: bool = False,
+    ) -> None:
         super().__init__(known)
         self._heritage = heritage
+        self._of_globals = of_globals
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         reducer: Callable[[Any], Any] | None = None
         kind = heirloom(cls)
         if kind is not None:
-            reducer = self._heritage.reducer_for(cls) if self._heritage is not None else reducer_outside(kind)
+            reducer = (
+                self._heritage.reducer_for(cls)
+                if self._heritage is not None
+                else reducer_outside(kind, self._of_globals)
+            )
         if reducer is not None:
             pass
         elif issubclass(cls, BaseException):
@@ -143,7 +154,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         by_name: bool = False,
         heritage: Heritage | None = None,
     ) -> None:
-        self.dispatch_table = _Table(_CAREFUL, heritage)  # before the C pickler looks for it
+        self.dispatch_table = _Table(_CAREFUL, heritage, bool(inside))  # before the C pickler looks for it
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
         self._needs = needs
@@ -601,7 +612,8 @@ class Semantics:
         if isinstance(home, str):
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
-        return {name: space[name] for name in names if name in space}
+        values = {name: space[name] for name in names if name in space}
+        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""

@@ -155,3 +155,12 @@ def fail_after(path: str) -> None:
     if first.exists():
         raise LookupError("the second time")
     first.touch()
+
+
+def tell_each() -> None:
+    for i, (_, writer) in enumerate(HELD["pipes"]):
+        writer.send(i)
+
+
+def knows(name: str) -> bool:
+    return name in HELD
