@@ -39,7 +39,7 @@ from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
 from safemp.engines.crash import FORKED, WorkerCrashed, again, ended_in_vain, initializer_failed, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
-from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
+from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
@@ -575,9 +575,9 @@ class LocalEngine:
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
-                    failed = self._break(
-                        WorkerCrashed("", None, worker.pid, exitcode, ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN))
-                    )
+                    initializing = bool(self._settings.start) and worker.state == STARTING
+                    text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
+                    failed = self._break(WorkerCrashed("", None, worker.pid, exitcode, text))
             unbegun = list(worker.tasks)
             worker.tasks.clear()
             del self._by_fd[worker.fd]

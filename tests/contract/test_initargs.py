@@ -54,6 +54,16 @@ def test_todays_pools_break_on_a_lock_of_the_default_context() -> None:
         executor.submit(jobs.try_the_lock, 0).result(30)
 
 
+def test_todays_pools_break_on_a_shared_value() -> None:
+    """Nor can loky start one with a ``Value``, whatever the context it was made in."""
+    value = multiprocessing.get_context("spawn").Value("i")
+    with (
+        loky.ProcessPoolExecutor(1, initializer=jobs.keep_all, initargs=({"value": value},)) as executor,
+        pytest.raises(TypeError, match=r"mmap\.mmap"),
+    ):
+        executor.submit(jobs.get, "value").result(30)
+
+
 # -- everything, everywhere ------------------------------------------------------------
 
 
@@ -402,6 +412,25 @@ def test_the_inline_engine_takes_it(way: tuple[Any, Any]) -> None:
         lock.release()
         assert executor.submit(jobs.try_the_lock, 20).result() is True
     jobs.HELD.clear()
+
+
+def test_what_cannot_be_handed_over_is_named_when_the_pool_is_made() -> None:
+    """A closed end of a pipe, a barrier's action that cannot travel: at the caller's line, with their place."""
+    ctx = multiprocessing.get_context("spawn")
+    reader, writer = ctx.Pipe(duplex=False)
+    writer.close()
+    file = open(os.devnull)  # noqa: SIM115 - closed below
+    barrier = ctx.Barrier(2, action=lambda: file)
+    with pytest.raises(PreflightError) as caught:
+        safemp.SafeExecutor(1, None, jobs.keep_all, ({"end": [writer], "box": jobs.Holder(barrier)},))
+    file.close()
+    reader.close()
+
+    assert isinstance(caught.value, OSError)
+    assert [(c.path, c.reason) for c in caught.value.culprits] == [
+        ("initargs[0]['end'][0]", "OSError: handle is closed"),
+        ("initargs[0]['box'].lock._action.__closure__['file']", "cannot pickle '_io.TextIOWrapper' object"),
+    ]
 
 
 # -- tqdm ------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,31 @@ def tell_each() -> None:
 
 def knows(name: str) -> bool:
     return name in HELD
+
+
+class LockedError(Exception):
+    """An error that does not pickle as it is."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+        self.file = open(os.devnull)  # noqa: SIM115 - so that it cannot travel
+
+
+def raise_with_a_lock() -> None:
+    raise LockedError("locked")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def end_by_signal() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(path: str) -> None:
+    """Say who hangs, and hang."""
+    Path(path).write_text(f"{os.getpid()}\n")
+    while True:
+        time.sleep(60)
