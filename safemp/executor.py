@@ -22,6 +22,7 @@ from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
+from safemp.engines.inherit import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
 from safemp.results import unwrap
@@ -89,21 +90,35 @@ def make_engine(
     if not isinstance(engine, str):
         return engine
     by_name = engine == "inline" or not _is_loky(context)
-    frames = calls.encode_call(start[0], start[1], {}, by_name=by_name, root="init") if start is not None else None
+    frames, inherited = None, None
+    if start is not None:
+        method = "inline" if engine == "inline" else _method_of(context)
+        frames, inherited = encode_start(*start, method=method, by_name=by_name)
+        if inherited.wants_fork:
+            context, by_name = "fork", True
+            frames, inherited = encode_start(*start, method="fork", by_name=True)
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        return InlineEngine(frames)
+        return InlineEngine(frames, inherited)
     if engine != "local":
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
     nesting.check_depth()
-    return LocalEngine(Settings(context=_context_of(context), main_by_name=by_name, start=frames, **settings))
+    return LocalEngine(
+        Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
+    )
+
+
+def _method_of(context: Any) -> str | None:
+    """Return the name of a start method; ``None``: the user has not chosen any."""
+    method: str | None = context if context is None or isinstance(context, str) else context.get_start_method()
+    return method
 
 
 def _is_loky(context: Any) -> bool:
-    method = context if context is None or isinstance(context, str) else context.get_start_method()
+    method = _method_of(context)
     return method is None or method.startswith("loky")
 
 

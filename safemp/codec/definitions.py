@@ -83,12 +83,13 @@ class _Generation:
     of_kept = (0, 0)
 
 
-def prefix(needs: Needs, write: Write) -> bytes:
+def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
     """Pickle every global in *needs*, and those which these need in turn.
 
     Args:
         needs: Grows by what is found.
         write: Pickles.
+        keep: What is written now may serve again.
 
     Returns:
         What goes ahead of the stream; nothing, if nothing is needed.
@@ -113,7 +114,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
             done += 1
             space = needs.homes[name[0]].space
             if name[1] in space:
-                groups[(name,)] = _define(name, space[name[1]], needs, write)
+                groups[(name,)] = _define(name, space[name[1]], needs, write, keep)
             parts.append((space, name[1], _kept.get(name)))
     if not groups:
         return b""
@@ -121,7 +122,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
     made = _HEAD.pack(_MARK, len(table)) + table
-    if len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
+    if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
         if len(asked) == 1:
             _of_one[asked[0][1]] = _prefixes[asked]
@@ -167,7 +168,7 @@ def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, set[Name]]:
+def _define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tuple[bytes, set[Name]]:
     kept = _kept.get(name)
     if kept is not None and kept.holds_for(value):
         for home, needed in kept.needs:
@@ -178,7 +179,7 @@ def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, 
     found = [(mine.homes[key], needed) for key, needed in mine.names]
     for home, needed in found:
         needs.add(home, needed)
-    same = _sameness(value)
+    same = _sameness(value) if keep else None
     if same is not None:
         if len(_kept) >= _KEPT:
             _kept.clear()

@@ -25,7 +25,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
-from safemp.engines import blackbox, system, wire
+from safemp.engines import blackbox, inherit, system, wire
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
 from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
@@ -60,6 +60,7 @@ def main(
     direct: bool,
     adopt: bool,
     surroundings: Surroundings,
+    share: inherit.Share,
 ) -> None:
     """Run until told to end.
 
@@ -71,6 +72,7 @@ def main(
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
         surroundings: What the worker begins with.
+        share: What the initializer is given of the caller's.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
@@ -86,6 +88,7 @@ def main(
     os.close(fds[0])
     blackbox.install(fds[1])
     with contextlib.suppress(EOFError, ConnectionError):
+        inherit.receive(stream, share)
         _Child(stream, tokens, ledger).loop()
 
 

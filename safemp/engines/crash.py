@@ -190,12 +190,17 @@ def no_worker(error: Exception) -> WorkerCrashed:
     return made
 
 
-def ended_in_vain(pid: int, exitcode: int | None, times: int) -> str:
-    """Say that *times* workers in a row have ended without having begun a task."""
-    return (
-        f"cannot keep workers: {times} in a row ended before they had begun a task; "
-        f"the last, {pid}, {how_it_ended(exitcode)}"
-    )
+def ended_in_vain(pid: int, exitcode: int | None, times: int, initializing: bool = False) -> str:
+    """Say that *times* workers in a row have ended without having begun a task.
+
+    Args:
+        pid: Of the last.
+        exitcode: Of the last.
+        times: How many.
+        initializing: The last had an initializer to run, and had not finished it.
+    """
+    before = "their initializer was done" if initializing else "they had begun a task"
+    return f"cannot keep workers: {times} in a row ended before {before}; the last, {pid}, {how_it_ended(exitcode)}"
 
 
 def initializer_failed(outcome: Frames) -> InitializerError:

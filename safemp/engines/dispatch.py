@@ -42,7 +42,7 @@ from safemp.engines.crash import (
 )
 from safemp.engines.ledger import IDLE as NOTHING
 from safemp.engines.ledger import LOADING, Progress, Result
-from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
+from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.retry import backoff, may_retry, wants_decoding
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
 from safemp.engines.wire import SMALL, Message
@@ -102,6 +102,7 @@ class Dispatcher:
     Args:
         max_workers: The most workers at a time.
         eager: Ask for all workers at once, not as tasks arrive.
+        initializes: Workers have an initializer to run first.
         idle_timeout: Seconds without work after which a worker is dismissed.
         clock: Gives the time, in seconds.
         wake: Has the serving thread call ``tick`` soon.
@@ -113,6 +114,7 @@ class Dispatcher:
         max_workers: int,
         *,
         eager: bool,
+        initializes: bool,
         idle_timeout: float | None,
         clock: Callable[[], float],
         wake: Callable[[], None],
@@ -123,6 +125,7 @@ class Dispatcher:
         self.lock = threading.Lock()
         self.grown = threading.Condition(self.lock)
         self._eager = eager
+        self._initializes = initializes
         self._idle_timeout = idle_timeout
         self._clock = clock
         self._wake = wake
@@ -629,7 +632,8 @@ class Dispatcher:
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
-                    text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN)
+                    initializing = self._initializes and worker.state == STARTING
+                    text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
                     lost = self._break(WorkerCrashed.of(report, text))
             for task in reversed(worker.tasks):
                 self._requeue(task, deliveries)

@@ -6,11 +6,14 @@ tests: every frame is written and read as for a real worker.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks
 from safemp.engines.crash import initializer_failed
+from safemp.engines.inherit import Inheritance
 
 __all__ = ["InlineEngine"]
 
@@ -21,11 +24,12 @@ class InlineEngine:
     max_workers = 1
     main_by_name = True
 
-    def __init__(self, start: Frames | None = None) -> None:
+    def __init__(self, start: Frames | None = None, inherited: Inheritance | None = None) -> None:
         self._closed = False
         self._broken: BaseException | None = None
         if start:
-            outcome = worker.run(start)
+            with inherited.here() if inherited else nullcontext():
+                outcome = worker.run(start)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
                 self._broken = initializer_failed(outcome)
 

@@ -72,6 +72,7 @@ class LocalEngine:
         self._dispatcher = Dispatcher(
             settings.max_workers,
             eager=settings.eager,
+            initializes=bool(settings.start),
             idle_timeout=settings.idle_timeout,
             clock=time.monotonic,
             wake=self._wake,
@@ -140,6 +141,8 @@ class LocalEngine:
             self._poller.close()
             self._wake_r.close()
             self._wake_w.close()
+            if self._settings.inherited:
+                self._settings.inherited.release()
 
     def _step(self) -> bool:
         """Serve one round of events.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import current_process
 from typing import Any
 
-from safemp.engines import Task, child, system, wire
+from safemp.engines import Task, child, inherit, system, wire
 from safemp.engines.ledger import Ledger
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
@@ -192,6 +192,7 @@ def start(settings: Settings, name: str) -> Worker:
                 context.get_start_method() != "forkserver",
                 not settings.main_by_name,
                 surroundings,
+                settings.inherited.share() if settings.inherited else inherit.NOTHING,
             ),
         )
         surroundings.hand_over(process)
@@ -199,6 +200,8 @@ def start(settings: Settings, name: str) -> Worker:
             process.start()
         post_mortem.started(context.get_start_method())
         socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd])
+        if settings.inherited:
+            settings.inherited.send(ours)
         worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks)
     except BaseException:
         ours.close()
