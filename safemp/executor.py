@@ -224,7 +224,8 @@ class SafeExecutor(Executor):
             call fails with ``InitializerError``, whose cause is what it raised.
         initargs: Its arguments.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
-        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
+            it has no limits.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.

@@ -169,7 +169,8 @@ class Pool:
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
             default: loky's, a clean interpreter which does not import the caller's main.
-        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
+            no limits.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.

@@ -72,6 +72,7 @@ class _TaskEnded(SafempError):
         self.stderr = report.stderr
         self.peak_memory = report.peak_memory
         self.out_of_memory = report.out_of_memory
+        self.tries = report.tries
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), str(self.args[0]) if self.args else ""), dict(self.__dict__)
@@ -102,6 +103,7 @@ class WorkerCrashed(_TaskEnded, BrokenProcessPool):
         stderr: The last that the process wrote to ``sys.stderr``, at most 4 KiB.
         peak_memory: The most bytes that it had resident; ``None`` if not known.
         out_of_memory: Whether it was probably killed for want of memory.
+        tries: How often the call has run, this time included.
         report: All of this in one object.
     """
 

@@ -669,7 +669,7 @@ class Dispatcher:
         index = task.done
         task.done += 1
         item = None if task.function is None else task.first + index
-        report = replace(report, call=task.name, item=item, arguments=task.describe(index))
+        report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
         error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)

@@ -48,6 +48,7 @@ class Report:
         peak_memory: The most bytes that it had resident; ``None`` if not known.
         out_of_memory: Whether it was probably killed for want of memory.
         reason: What speaks for that, in words.
+        tries: How often the call has run, this time included.
     """
 
     call: str = ""
@@ -60,6 +61,7 @@ class Report:
     peak_memory: int | None = None
     out_of_memory: bool = False
     reason: str = ""
+    tries: int = 1
 
     @property
     def where(self) -> str:
@@ -76,6 +78,8 @@ class Report:
         lines = [first]
         if self.arguments:
             lines.append(f"  call:   {self.call}{self.arguments}")
+        if self.tries > 1:
+            lines.append(f"  tries:  {self.tries}, of which this was the last")
         if self.reason:
             lines.append(f"  reason: {self.reason}")
         if self.out_of_memory:
