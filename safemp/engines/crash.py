@@ -75,12 +75,14 @@ class _TaskEnded(SafempError):
         self.tries = report.tries
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), str(self.args[0]) if self.args else ""), dict(self.__dict__)
+        return _remade, (type(self), self.report, self.args), self.__dict__
 
 
-def _remade(cls: type[_TaskEnded], text: str) -> _TaskEnded:
-    """Make the error without its constructor; what it says follows as its state."""
-    return cls.__new__(cls, text)
+def _remade(cls: type[_TaskEnded], report: Report, args: tuple[Any, ...]) -> _TaskEnded:
+    """Make the error anew; notes and the like follow as its state."""
+    error = cls("", report=report)
+    error.args = args
+    return error
 
 
 class WorkerCrashed(_TaskEnded, BrokenProcessPool):

@@ -20,13 +20,17 @@ _SIGKILL = -int(getattr(signal, "SIGKILL", 9))
 class PostMortem:
     """The black box of one worker, and how things stood when it was started.
 
+    Args:
+        oom_kills: Where the kernel's kills are counted.
+
     Raises:
         OSError: There is no descriptor or memory to be had.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, oom_kills: memory.OomKills = _oom_kills) -> None:
         self.box = Box()
-        self._oom_kills = _oom_kills.count()
+        self._oom_kills = oom_kills
+        self._killed_before = oom_kills.count()
         self._floor = 0
         self._peak: int | None = None
 
@@ -70,9 +74,9 @@ class PostMortem:
 
     def _want_of_memory(self) -> str:
         """Return what speaks for it; nothing does: nothing."""
-        if _oom_kills.claim(self._oom_kills):
-            return "the kernel has meanwhile killed a process of this control group for want of memory"
-        most = memory.limit()
+        if self._oom_kills.claim(self._killed_before):
+            return "the kernel has killed a process of this control group for want of memory"
+        most = memory.limit(self._oom_kills.root)
         if self._peak is not None and most is not None and memory.is_near(self._peak, most):
             return f"it had {size(self._peak)}; the {most.of} has {size(most.bytes)} in all"
         return ""
