@@ -17,6 +17,7 @@ from typing import Any
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
+from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 
 __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
@@ -24,6 +25,7 @@ __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
+    settle()
     if isinstance(outcome, BaseException):
         raise outcome
     good, value = calls.decode_outcome(outcome)

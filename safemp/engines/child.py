@@ -25,13 +25,16 @@ from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
 from safemp.engines import system, wire
+from safemp.engines.board import Notice
+from safemp.engines.forward import LOG, Forwarding
 from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
+from safemp.engines.speaker import Speaker
 from safemp.engines.wire import Message
 
-__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "ITEM", "ITEMS", "READY", "START", "TEACH", "main"]
+__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "ITEM", "ITEMS", "LOG", "READY", "START", "TEACH", "main"]
 
 # To the worker.
-START = 1  # frames: the initializer's call, or none
+START = 1  # frames: the initializer's call, or none; ref: what to forward; items: the slot on the board
 CALL = 2
 CHUNK = 3  # items: to leave out; ref: the function's number
 TEACH = 4  # the same; behind the chunk's frames come the function's
@@ -42,6 +45,7 @@ BROKEN = 17  # the initializer raised; frames: the outcome
 DONE = 18  # of a call, or of a chunk that did not load
 ITEM = 19  # one outcome of a chunk
 ITEMS = 20  # items: outcomes of a chunk, one record each
+# LOG = 21: see ``forward``
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
@@ -53,8 +57,8 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
 
     Args:
         packets: Where small messages come in; ``None``: all come on *stream*.
-        stream: Where bodies come in and answers go out. The first thing on it is the
-            ledger's file.
+        stream: Where bodies come in and answers go out. The first thing on it are the
+            files of the ledger and of the board, if there is one.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
@@ -65,12 +69,12 @@ def main(packets: socket.socket | None, stream: socket.socket, caller: int, dire
         namespaces.adopt()
     else:
         namespaces.share_main()
-    _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    _, fds, _, _ = socket.recv_fds(stream, 1, 2)
     if not fds:  # the caller is gone already
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
-    _Child(packets, stream, ledger).loop()
+    _Child(packets, stream, ledger, fds[1:]).loop()
 
 
 def _ignore(*_: object) -> None:
@@ -78,9 +82,12 @@ def _ignore(*_: object) -> None:
 
 
 class _Child:
-    def __init__(self, packets: socket.socket | None, stream: socket.socket, ledger: Ledger) -> None:
+    def __init__(self, packets: socket.socket | None, stream: socket.socket, ledger: Ledger, boards: list[int]) -> None:
         self._packets = packets
         self._stream = stream
+        self._speaker = Speaker(stream)
+        self._boards = boards
+        self._forwarding: Forwarding | None = None
         self._ledger = ledger
         self._pid = os.getpid()
         self._reader = wire.Reader()
@@ -110,6 +117,8 @@ class _Child:
 
     def _do(self, message: Message) -> bool:
         kind = message.kind
+        if self._forwarding is not None:
+            self._forwarding.refresh()
         if kind == CALL:
             self._ledger.begin(message.task, RUNNING)
             begun = time.perf_counter()
@@ -120,10 +129,14 @@ class _Child:
         elif kind in (CHUNK, TEACH):
             self._chunk(message)
         elif kind == START:
-            return self._start(message.frames)
+            return self._start(message)
         return True
 
-    def _start(self, frames: Frames) -> bool:
+    def _start(self, message: Message) -> bool:
+        if self._boards:
+            notice = Notice(self._boards.pop(), message.items)
+            self._forwarding = Forwarding(message.ref, self._speaker, self._ledger, notice)
+        frames = message.frames
         if frames:
             outcome = worker.run(frames)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
@@ -177,7 +190,9 @@ class _Child:
             os._exit(0)
 
     def _send(self, kind: int, task: int, frames: Frames, count: int = 1, seconds: float = 0.0) -> None:
+        if self._forwarding is not None:
+            self._forwarding.flush()
         try:
-            wire.send_all(self._stream, Message(kind, count, min(int(seconds * 1e6), 0xFFFFFFFF), task, frames))
+            self._speaker.say(Message(kind, count, min(int(seconds * 1e6), 0xFFFFFFFF), task, frames))
         except (BrokenPipeError, ConnectionResetError):  # nobody is left to answer
             sys.exit(0)

@@ -104,6 +104,11 @@ class Ledger:
         _COUNTS.pack_into(self._page, _COUNTS_AT, self._count, self._used)
         return True
 
+    def at(self) -> tuple[int, int]:
+        """Return which task is running and at which of its items; task 0: none is."""
+        task, state, base, count, _ = _HEADER.unpack_from(self._page, 0)
+        return (task, base + count) if state != IDLE else (0, 0)
+
     @property
     def held(self) -> int:
         """How many outcomes are held."""

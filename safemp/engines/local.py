@@ -39,6 +39,7 @@ from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks, child, process, system, wire
 from safemp.engines.crash import FORKED, WorkerCrashed, again, ended_in_vain, initializer_failed, no_worker, not_run
 from safemp.engines.ledger import LOADING, Progress, unpack_outcomes
+from safemp.engines.listener import Listener
 from safemp.engines.process import BUSY, IDLE, LEAVING, Worker
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
@@ -109,6 +110,7 @@ class LocalEngine:
         self._broken: BaseException | None = None
         self._killed: int | None = None
         self._pid = os.getpid()
+        self._listener = Listener(settings.forward_logging, settings.capture_output, settings.name)
         self._poller = system.Poller()
         self._wake_r, self._wake_w = wire.streams()
         self._wake_r.setblocking(False)
@@ -122,6 +124,7 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Take a task: see ``Engine``."""
+        self._listener.refresh()
         with self._lock:
             self._check_open()
             task.id = next(self._ids)
@@ -314,6 +317,7 @@ class LocalEngine:
             self._collapse(error)
             raise
         finally:
+            self._listener.close()
             self._poller.close()
             self._wake_r.close()
             self._wake_w.close()
@@ -415,7 +419,7 @@ class LocalEngine:
 
     def _spawn(self) -> Worker:
         name = f"{self._name}-{next(self._numbers)}"
-        worker = process.start(self._settings, name)
+        worker = process.start(self._settings, name, self._listener.source())
         for fd in (worker.stream.fileno(), worker.fd):
             self._poller.add(fd)
             self._by_fd[fd] = worker
@@ -457,6 +461,9 @@ class LocalEngine:
     def _take(self, worker: Worker, message: Message) -> None:
         """Act on one message: the worker first gets its next task, then we deliver."""
         kind = message.kind
+        if kind == child.LOG:
+            self._listener.put(worker.source, message, worker.tasks[0] if worker.tasks else None)
+            return
         if kind == child.READY:
             with self._lock:
                 self._starting -= 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from safemp.engines import Task, child, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.listener import Source
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
 
@@ -31,6 +32,7 @@ class Worker:
         functions: The functions of maps that it has.
         deadline: When it is killed, unless it has ended (``time.monotonic``); 0: never.
         heard: When it last finished something or got work (``time.monotonic``).
+        source: Its log records and output, as they are received; ``None``: unwanted.
         fd: Becomes readable when the process ends.
     """
 
@@ -41,11 +43,13 @@ class Worker:
         stream: socket.socket,
         ledger: Ledger,
         tasks_left: int | None,
+        source: Source | None = None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.source = source
         self.reader = wire.Reader()
         self.outbox = wire.Outbox()
         self.state = STARTING
@@ -114,6 +118,8 @@ class Worker:
             if sock is not None:
                 sock.close()
         self.ledger.close()
+        if self.source is not None:
+            self.source.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -146,12 +152,13 @@ def _daemons_may() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def start(settings: Settings, name: str) -> Worker:
+def start(settings: Settings, name: str, source: Source | None = None) -> Worker:
     """Start a worker process.
 
     Args:
         settings: How it is kept.
         name: Of the process.
+        source: What takes its log records and output; closed with it.
 
     Raises:
         OSError: There is no process, descriptor or memory to be had.
@@ -174,9 +181,11 @@ def start(settings: Settings, name: str) -> Worker:
         )
         with _daemons_may():
             process.start()
-        socket.send_fds(ours, [b"L"], [ledger_fd])
-        worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks)
+        socket.send_fds(ours, [b"L"], [ledger_fd, *(source.fds if source is not None else [])])
+        worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks, source)
     except BaseException:
+        if source is not None:
+            source.close()
         ours.close()
         for sock in packets or ():
             sock.close()
@@ -184,5 +193,6 @@ def start(settings: Settings, name: str) -> Worker:
     finally:
         theirs.close()
         os.close(ledger_fd)
-    worker.send(Message(child.START, 0, 0, 0, settings.start or []))
+    slot, what = (source.slot, source.what) if source is not None else (0, 0)
+    worker.send(Message(child.START, slot, what, 0, settings.start or []))
     return worker

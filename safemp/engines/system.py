@@ -17,7 +17,7 @@ from typing import Any
 
 from safemp.engines.ledger import SIZE
 
-__all__ = ["Poller", "die_with", "ledger_file", "open_pidfd", "signal_name"]
+__all__ = ["Poller", "die_with", "ledger_file", "open_pidfd", "shared_file", "signal_name"]
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -70,16 +70,29 @@ def open_pidfd(pid: int) -> int | None:
 
 def ledger_file() -> int:
     """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
+    return shared_file("safemp-ledger", SIZE)
+
+
+def shared_file(name: str, size: int) -> int:
+    """Open a nameless file of *size* bytes, in memory where there are such files (Linux).
+
+    Args:
+        name: Shown in ``/proc``.
+        size: Bytes.
+
+    Returns:
+        Its descriptor. The caller closes it.
+    """
     if hasattr(os, "memfd_create"):
         try:
-            fd = os.memfd_create("safemp-ledger")
+            fd = os.memfd_create(name)
         except OSError:
             fd = -1
         if fd >= 0:
-            os.ftruncate(fd, SIZE)
+            os.ftruncate(fd, size)
             return fd
     with tempfile.TemporaryFile() as file:
-        file.truncate(SIZE)
+        file.truncate(size)
         return os.dup(file.fileno())
 
 
