@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from safemp.codec.calls import decode_outcome, failed
 from safemp.engines import Engine, Outcome, Task
+from safemp.engines.listener import settle
 from safemp.errors import SafempError
 
 __all__ = ["SafeFuture"]
@@ -107,7 +108,9 @@ class SafeFuture(Future[T]):
         try:
             if self._state != FINISHED:
                 super().exception(timeout)  # waits; raises if it was cancelled
+                settle()
             if self._outcome is not None:
+                settle()
                 self._decode()
             if self._exception is not None:
                 raise self._exception

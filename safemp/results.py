@@ -18,6 +18,7 @@ from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
 from safemp.engines.crash import not_run
+from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.worker import name_of
 
@@ -26,6 +27,7 @@ __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
+    settle()
     if isinstance(outcome, BaseException):
         raise outcome
     good, value = calls.decode_outcome(outcome)

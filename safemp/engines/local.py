@@ -36,6 +36,7 @@ from typing import Any
 from safemp.engines import Task, child, process, system, wire
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
+from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
@@ -63,6 +64,7 @@ class LocalEngine:
         self._pid = os.getpid()
         self._numbers = count(1)
         self._by_fd: dict[int, Worker] = {}
+        self._listener = Listener(settings.forward_logging, settings.capture_output, settings.name)
         self._poller = system.Poller()
         self._wake_r, self._wake_w = wire.streams()
         self._wake_r.setblocking(False)
@@ -86,6 +88,7 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Take a task: see ``Engine``."""
+        self._listener.refresh()
         self._dispatcher.submit(task)
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
@@ -138,6 +141,7 @@ class LocalEngine:
             self._dispatcher.collapse(error)
             raise
         finally:
+            self._listener.close()
             self._poller.close()
             self._wake_r.close()
             self._wake_w.close()
@@ -181,7 +185,9 @@ class LocalEngine:
     def _grow(self) -> None:
         """Start one worker."""
         try:
-            worker = process.start(self._settings, f"{self._settings.name}-{next(self._numbers)}")
+            worker = process.start(
+                self._settings, f"{self._settings.name}-{next(self._numbers)}", self._listener.source()
+            )
         except Exception as error:  # no process, no descriptor, no memory to be had
             self._dispatcher.unable(error)
             return
@@ -230,6 +236,9 @@ class LocalEngine:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
         elif kind == child.NOT_LOADED:
             dispatcher.not_loaded(worker, message.task, message.frames)
+        elif kind == child.LOG:
+            task = next((each for each in list(worker.tasks) if each.id == message.task), None)
+            self._listener.put(worker.source, message, task)
         elif kind == child.READY:
             dispatcher.ready(worker)
         else:

@@ -13,6 +13,7 @@ from typing import Any
 
 from safemp.engines import Task, child, inherit, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.listener import Source
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
 from safemp.engines.settings import Settings
@@ -41,6 +42,7 @@ class Worker:
             is to be done.
         verdict: Why it is being ended, if it is.
         deaf: It has closed its stream, so it cannot answer any more.
+        source: Its log records and output, as they are received; ``None``: unwanted.
         fd: Becomes readable when the process ends.
         box: Its black box.
         killed: Whether we have sent it a signal to end it.
@@ -54,11 +56,13 @@ class Worker:
         ledger: Ledger,
         post_mortem: PostMortem,
         tasks_left: int | None,
+        source: Source | None = None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.source = source
         self.box = post_mortem.box
         self.killed = False
         self._post_mortem = post_mortem
@@ -133,6 +137,8 @@ class Worker:
         self._tokens.close()
         self.ledger.close()
         self._post_mortem.close()
+        if self.source is not None:
+            self.source.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -164,12 +170,13 @@ def _daemons_may() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def start(settings: Settings, name: str) -> Worker:
+def start(settings: Settings, name: str, source: Source | None = None) -> Worker:
     """Start a worker process.
 
     Args:
         settings: How it is kept.
         name: Of the process.
+        source: What takes its log records and output; closed with it.
 
     Raises:
         OSError: There is no process, descriptor or memory to be had.
@@ -199,18 +206,24 @@ def start(settings: Settings, name: str) -> Worker:
         with _daemons_may():
             process.start()
         post_mortem.started(context.get_start_method())
-        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd])
+        board = source.fds if source is not None else []
+        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd, *board])
         if settings.inherited:
             settings.inherited.send(ours)
-        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks)
+        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks, source)
     except BaseException:
+        if source is not None:
+            source.close()
         ours.close()
         tokens.close()
+        if source is not None:
+            source.close()
         if post_mortem is not None:
             post_mortem.close()
         raise
     finally:
         theirs.close()
         os.close(ledger_fd)
-    worker.send([Message(child.START, 0, 0, 0, settings.start or [])])
+    slot, what = (source.slot, source.what) if source is not None else (0, 0)
+    worker.send([Message(child.START, slot, what, 0, settings.start or [])])
     return worker
