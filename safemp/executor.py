@@ -321,6 +321,8 @@ class SafeExecutor(Executor):
         check_callable(fn)
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
         future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
@@ -394,7 +396,8 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        self._engine.close(wait=wait, cancel=cancel_futures)
+        with lifetime.waiting:
+            self._engine.close(wait=wait, cancel=cancel_futures)
         if wait:  # if not, the interpreter's end still waits for what is under way
             self._forget()
 
@@ -406,9 +409,9 @@ class SafeExecutor(Executor):
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
         self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def _at_exit(self) -> None:
-        """Finish what was submitted, as the standard library does, then end the workers."""
-        if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+    def _at_exit(self, now: bool) -> None:
+        """Finish what was submitted, as the standard library does, then end the workers; or *now*."""
+        if now:
             self.terminate_workers()
         self.shutdown(wait=True)
 
@@ -515,5 +518,6 @@ class _Ordered:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             return self._outcomes.pop(index)

@@ -411,7 +411,7 @@ class Pool:
 
     # -- the end ----------------------------------------------------------------------
 
-    def _at_exit(self) -> None:
+    def _at_exit(self, now: bool) -> None:
         """End with the interpreter: the workers are daemons, as in the standard library."""
         self.terminate()
 
