@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import signal
 import sys
 import threading
 from collections import deque
@@ -26,7 +25,7 @@ from itertools import count
 
 from safemp.codec.calls import failed
 from safemp.codec.frames import Frames
-from safemp.engines import Outcome, Task, Tasks, child
+from safemp.engines import Outcome, Task, Tasks, child, system
 from safemp.engines.crash import (
     FORKED,
     MemoryLimitExceeded,
@@ -374,7 +373,7 @@ class Dispatcher:
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
-        if number != signal.SIGKILL:
+        if number != system.KILL:
             self._at(worker, self._clock() + _TERM_GRACE)
 
     def _watch(self, worker: Worker) -> None:
@@ -433,12 +432,12 @@ class Dispatcher:
         verdict = worker.verdict
         if self._killed is not None or worker.state == LEAVING or worker.deaf:
             self._at(worker, now + _GRACE)
-            worker.signal(signal.SIGKILL)
+            worker.signal(system.KILL)
         elif verdict is not None:
             if verdict.step == ASKED:
                 self._recall(worker, deliveries)
                 verdict.step = STOPPED
-                worker.signal(signal.SIGSTOP)
+                worker.signal(system.STOP)
                 self._at(worker, now + _STOP_GRACE)
             elif verdict.step == KILLED or verdict.fits(worker.ledger.progress()):
                 verdict.step = KILLED
@@ -446,7 +445,7 @@ class Dispatcher:
                 self._at(worker, now + _GRACE)
             else:
                 worker.verdict = None
-                worker.signal(signal.SIGCONT)
+                worker.signal(system.CONTINUE)
                 self._due.discard(worker)
                 self._watch(worker)
         elif worker.state == IDLE:
@@ -777,7 +776,7 @@ class Dispatcher:
         with self.lock:
             left = self._break(broken)
             for worker in self.workers.values():
-                worker.signal(signal.SIGKILL)
+                worker.signal(system.KILL)
                 left.extend(worker.tasks)
         self._fail(left)
 
