@@ -403,11 +403,19 @@ class Pool:
         """Have *result* call back, in the pool's thread for that."""
         with self._callback_lock:
             if self._callback_thread is None:
-                self._callback_thread = threading.Thread(
+                thread = threading.Thread(
                     target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
                 )
-                self._callback_thread.start()
-        self._callbacks.put(result)
+                try:
+                    thread.start()
+                    self._callback_thread = thread
+                except RuntimeError:  # the system has no thread left for us
+                    pass
+            called_there = self._callback_thread is not None
+        if called_there:
+            self._callbacks.put(result)
+        else:
+            result._run_callback()
 
     # -- the end ----------------------------------------------------------------------
 

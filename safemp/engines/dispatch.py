@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -40,7 +40,7 @@ from safemp.engines.crash import (
     not_run,
 )
 from safemp.engines.ledger import IDLE as NOTHING
-from safemp.engines.ledger import LOADING, Progress, Result
+from safemp.engines.ledger import LOADING, Progress
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.retry import backoff, may_retry, wants_decoding
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
@@ -93,6 +93,9 @@ _LOOK = 0.05
 """Seconds between looks at the memory of a worker that has a limit."""
 
 Deliveries = list[tuple[Task, int, list[Outcome]]]
+
+_Result = tuple[int, int, Outcome]
+"""As ``ledger.Result``; what could not be taken is an error of ours."""
 
 
 class Dispatcher:
@@ -530,12 +533,15 @@ class Dispatcher:
 
     def unable(self, error: Exception) -> None:
         """Take notice that a worker could not be started."""
-        lost: list[Task] = []
+        deliveries: Deliveries = []
         with self.lock:
             self._retry_at = self._clock() + _RETRY_START
-            if not self.workers:
-                lost = self._break(no_worker(error))
-        self._fail(lost)
+            if not self.workers:  # nobody is left to do it
+                reason = no_worker(error)
+                for task in self._drop_queued():
+                    if task.begin():  # it tells those that wait for a cancelled one, too
+                        _settle(deliveries, task, again(reason))
+        _hand_over(deliveries)
 
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
@@ -557,7 +563,7 @@ class Dispatcher:
             lost = self._break(error)
         self._fail(lost)
 
-    def results(self, worker: Worker, results: list[Result], microseconds: int) -> None:
+    def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
         deliveries: Deliveries = []
         with self.lock:
@@ -567,7 +573,7 @@ class Dispatcher:
                 self._next(worker)
         _hand_over(deliveries)
 
-    def _take(self, worker: Worker, results: list[Result], deliveries: Deliveries) -> int:
+    def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
         """Match *results* with their tasks.
 
         Returns:
@@ -580,7 +586,7 @@ class Dispatcher:
                 continue  # seen before, when it was held
             task = tasks[0]
             task.done = index + 1
-            if task.limits is not None and task.limits.retries and failed(outcome):
+            if task.limits is not None and task.limits.retries and _failed(outcome):
                 self._fail_item(task, index, outcome, deliveries)
             elif deliveries and deliveries[-1][0] is task and deliveries[-1][1] + len(deliveries[-1][2]) == index:
                 deliveries[-1][2].append(outcome)
@@ -617,7 +623,7 @@ class Dispatcher:
             self._finished(worker, task)
             self._next(worker)
             self._mending.add(task)
-        self._defer(lambda: self._mend(task, outcome))
+        self._defer_or(lambda: self._mend(task, outcome), task)
 
     def ended(self, worker: Worker, exitcode: int | None) -> None:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
@@ -663,7 +669,7 @@ class Dispatcher:
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
         if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
             self._mending.add(task)
-            self._defer(lambda: self._mend(task, None))
+            self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
         task.done += 1
@@ -683,7 +689,7 @@ class Dispatcher:
             if wants_decoding(task, outcome):
                 part = task.part(index)
                 self._mending.add(part)
-                self._defer(lambda: self._judge(part, outcome))
+                self._defer_or(lambda: self._judge(part, outcome), part, deliveries, outcome)
                 return
             if may_retry(task, outcome):
                 self._try_again(task.part(index), outcome)
@@ -721,6 +727,24 @@ class Dispatcher:
         self._broken = error
         self._closing = True
         return self._drop_queued()
+
+    def _defer_or(
+        self,
+        function: Callable[[], None],
+        task: Task,
+        deliveries: Deliveries | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Have *function* called; where there is no thread for that, *task* fails."""
+        try:
+            self._defer(function)
+        except RuntimeError as error:  # the system has no thread left for us
+            self._mending.discard(task)
+            text = f"{task.name} was not run: it was to be pickled again, and {error}"
+            made: Deliveries = [] if deliveries is None else deliveries
+            _settle(made, task, outcome or WorkerCrashed(task.name, None, None, None, text))
+            if deliveries is None:
+                _hand_over(made)
 
     # -- without the lock -------------------------------------------------------------
 
@@ -779,6 +803,10 @@ class Dispatcher:
                 worker.signal(system.KILL)
                 left.extend(worker.tasks)
         self._fail(left)
+
+
+def _failed(outcome: Outcome) -> bool:
+    return isinstance(outcome, BaseException) or failed(outcome)
 
 
 def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:
