@@ -219,10 +219,13 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
         engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
             it has no limits.
