@@ -190,7 +190,10 @@ class Dispatcher:
                 aborted = self._drop_queued()
             self._wake()
         for task in aborted:
-            task.abort()
+            try:
+                task.abort()
+            except BaseException:  # as in _hand_over
+                _report()
 
     def kill(self, number: int) -> None:
         """End now: see ``Engine``."""
@@ -455,6 +458,7 @@ class Dispatcher:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
                 self._due.discard(worker)
+                self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
                 self._due.discard(worker)
@@ -752,7 +756,8 @@ class Dispatcher:
         deliveries: Deliveries = []
         for task in lost:
             assert self._broken is not None
-            _settle(deliveries, task, again(self._broken))
+            if task.begin():  # it tells those that wait for a cancelled one, too
+                _settle(deliveries, task, again(self._broken))
         _hand_over(deliveries)
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
@@ -771,6 +776,8 @@ class Dispatcher:
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
+                for each in mended.tasks:
+                    each.tries, each.killed, each.last = task.tries, task.killed, task.last
                 self._queue.extendleft(reversed(mended.tasks))
                 self._feed_idle()
             else:
@@ -822,4 +829,9 @@ def _hand_over(deliveries: Deliveries) -> None:
         try:
             task.deliver(first, outcomes)
         except BaseException:
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            _report()
+
+
+def _report() -> None:
+    """Show the exception that a callback has raised."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
