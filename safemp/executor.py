@@ -220,10 +220,13 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
         engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
             it has no limits.
@@ -322,6 +325,8 @@ class SafeExecutor(Executor):
         check_callable(fn)
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
         future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
@@ -395,7 +400,8 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        self._engine.close(wait=wait, cancel=cancel_futures)
+        with lifetime.waiting:
+            self._engine.close(wait=wait, cancel=cancel_futures)
         if wait:  # if not, the interpreter's end still waits for what is under way
             self._forget()
 
@@ -407,9 +413,9 @@ class SafeExecutor(Executor):
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
         self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def _at_exit(self) -> None:
-        """Finish what was submitted, as the standard library does, then end the workers."""
-        if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+    def _at_exit(self, now: bool) -> None:
+        """Finish what was submitted, as the standard library does, then end the workers; or *now*."""
+        if now:
             self.terminate_workers()
         self.shutdown(wait=True)
 
@@ -516,5 +522,6 @@ class _Ordered:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             return self._outcomes.pop(index)

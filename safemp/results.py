@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
@@ -276,7 +277,8 @@ class Feed:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._timeout_error
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             outcome = self._outcomes.pop(index)
             self._next += 1
             self._condition.notify_all()

@@ -37,8 +37,8 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.inheritance import Heritage, given, heirloom, reducer_outside
-from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
+from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
+from safemp.codec.repairs import REPAIRS, importable
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -79,19 +79,13 @@ class _Table(dict[type, Callable[[Any], Any]]):
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         reducer: Callable[[Any], Any] | None = None
-        kind = heirloom(cls)
+        kind = bound_kind(cls)
         if kind is not None:
-            reducer = (
-                self._heritage.reducer_for(cls)
-                if self._heritage is not None
-                else reducer_outside(kind, self._of_globals)
-            )
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
         if reducer is not None:
             pass
         elif issubclass(cls, BaseException):
             reducer = reduce_exception
-        elif is_refused(cls):
-            reducer = refuse
         elif cls in copyreg.dispatch_table:
             reducer = copyreg.dispatch_table[cls]
         elif issubclass(cls, type):

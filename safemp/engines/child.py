@@ -142,6 +142,9 @@ class _Child:
                 if not may:
                     continue
             kind = message.kind
+            if message.lost:
+                self._no_memory(message)
+                continue
             if self._forwarding is not None:
                 self._forwarding.refresh()
             if kind == CALL:
@@ -233,6 +236,11 @@ class _Child:
         elif now - self._since > (_HOLD if whole else _FLUSH):
             self._flush()
         return now
+
+    def _no_memory(self, message: Message) -> None:
+        """Say that a task is larger than the memory that is to be had here."""
+        self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
+        self._not_loaded(message.task, worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes")))
 
     def _not_loaded(self, task: int, outcome: Frames) -> None:
         self._flush()

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 import heapq
 import os
-import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
 from safemp.codec.calls import failed
 from safemp.codec.frames import Frames
-from safemp.engines import Outcome, Task, Tasks, child
+from safemp.engines import Outcome, Task, Tasks, child, system
 from safemp.engines.crash import (
     FORKED,
     MemoryLimitExceeded,
@@ -41,7 +40,7 @@ from safemp.engines.crash import (
     not_run,
 )
 from safemp.engines.ledger import IDLE as NOTHING
-from safemp.engines.ledger import LOADING, Progress, Result
+from safemp.engines.ledger import LOADING, Progress
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.retry import backoff, may_retry, wants_decoding
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
@@ -94,6 +93,9 @@ _LOOK = 0.05
 """Seconds between looks at the memory of a worker that has a limit."""
 
 Deliveries = list[tuple[Task, int, list[Outcome]]]
+
+_Result = tuple[int, int, Outcome]
+"""As ``ledger.Result``; what could not be taken is an error of ours."""
 
 
 class Dispatcher:
@@ -374,7 +376,7 @@ class Dispatcher:
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
-        if number != signal.SIGKILL:
+        if number != system.KILL:
             self._at(worker, self._clock() + _TERM_GRACE)
 
     def _watch(self, worker: Worker) -> None:
@@ -433,12 +435,12 @@ class Dispatcher:
         verdict = worker.verdict
         if self._killed is not None or worker.state == LEAVING or worker.deaf:
             self._at(worker, now + _GRACE)
-            worker.signal(signal.SIGKILL)
+            worker.signal(system.KILL)
         elif verdict is not None:
             if verdict.step == ASKED:
                 self._recall(worker, deliveries)
                 verdict.step = STOPPED
-                worker.signal(signal.SIGSTOP)
+                worker.signal(system.STOP)
                 self._at(worker, now + _STOP_GRACE)
             elif verdict.step == KILLED or verdict.fits(worker.ledger.progress()):
                 verdict.step = KILLED
@@ -446,7 +448,7 @@ class Dispatcher:
                 self._at(worker, now + _GRACE)
             else:
                 worker.verdict = None
-                worker.signal(signal.SIGCONT)
+                worker.signal(system.CONTINUE)
                 self._due.discard(worker)
                 self._watch(worker)
         elif worker.state == IDLE:
@@ -531,12 +533,15 @@ class Dispatcher:
 
     def unable(self, error: Exception) -> None:
         """Take notice that a worker could not be started."""
-        lost: list[Task] = []
+        deliveries: Deliveries = []
         with self.lock:
             self._retry_at = self._clock() + _RETRY_START
-            if not self.workers:
-                lost = self._break(no_worker(error))
-        self._fail(lost)
+            if not self.workers:  # nobody is left to do it
+                reason = no_worker(error)
+                for task in self._drop_queued():
+                    if task.begin():  # it tells those that wait for a cancelled one, too
+                        _settle(deliveries, task, again(reason))
+        _hand_over(deliveries)
 
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
@@ -558,7 +563,7 @@ class Dispatcher:
             lost = self._break(error)
         self._fail(lost)
 
-    def results(self, worker: Worker, results: list[Result], microseconds: int) -> None:
+    def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
         deliveries: Deliveries = []
         with self.lock:
@@ -568,7 +573,7 @@ class Dispatcher:
                 self._next(worker)
         _hand_over(deliveries)
 
-    def _take(self, worker: Worker, results: list[Result], deliveries: Deliveries) -> int:
+    def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
         """Match *results* with their tasks.
 
         Returns:
@@ -581,7 +586,7 @@ class Dispatcher:
                 continue  # seen before, when it was held
             task = tasks[0]
             task.done = index + 1
-            if task.limits is not None and task.limits.retries and failed(outcome):
+            if task.limits is not None and task.limits.retries and _failed(outcome):
                 self._fail_item(task, index, outcome, deliveries)
             elif deliveries and deliveries[-1][0] is task and deliveries[-1][1] + len(deliveries[-1][2]) == index:
                 deliveries[-1][2].append(outcome)
@@ -618,7 +623,7 @@ class Dispatcher:
             self._finished(worker, task)
             self._next(worker)
             self._mending.add(task)
-        self._defer(lambda: self._mend(task, outcome))
+        self._defer_or(lambda: self._mend(task, outcome), task)
 
     def ended(self, worker: Worker, exitcode: int | None) -> None:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
@@ -664,7 +669,7 @@ class Dispatcher:
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
         if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
             self._mending.add(task)
-            self._defer(lambda: self._mend(task, None))
+            self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
         task.done += 1
@@ -684,7 +689,7 @@ class Dispatcher:
             if wants_decoding(task, outcome):
                 part = task.part(index)
                 self._mending.add(part)
-                self._defer(lambda: self._judge(part, outcome))
+                self._defer_or(lambda: self._judge(part, outcome), part, deliveries, outcome)
                 return
             if may_retry(task, outcome):
                 self._try_again(task.part(index), outcome)
@@ -722,6 +727,24 @@ class Dispatcher:
         self._broken = error
         self._closing = True
         return self._drop_queued()
+
+    def _defer_or(
+        self,
+        function: Callable[[], None],
+        task: Task,
+        deliveries: Deliveries | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Have *function* called; where there is no thread for that, *task* fails."""
+        try:
+            self._defer(function)
+        except RuntimeError as error:  # the system has no thread left for us
+            self._mending.discard(task)
+            text = f"{task.name} was not run: it was to be pickled again, and {error}"
+            made: Deliveries = [] if deliveries is None else deliveries
+            _settle(made, task, outcome or WorkerCrashed(task.name, None, None, None, text))
+            if deliveries is None:
+                _hand_over(made)
 
     # -- without the lock -------------------------------------------------------------
 
@@ -777,9 +800,13 @@ class Dispatcher:
         with self.lock:
             left = self._break(broken)
             for worker in self.workers.values():
-                worker.signal(signal.SIGKILL)
+                worker.signal(system.KILL)
                 left.extend(worker.tasks)
         self._fail(left)
+
+
+def _failed(outcome: Outcome) -> bool:
+    return isinstance(outcome, BaseException) or failed(outcome)
 
 
 def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
-from safemp.codec.inheritance import NotInheritedError, given, heirloom, in_shared_memory
+from safemp.codec.inheritance import PROXY, NotInheritedError, given, heirloom, in_shared_memory, usual
 
 __all__ = ["NOTHING", "Inheritance", "Share", "encode_start", "receive", "take"]
 
@@ -54,6 +54,8 @@ NOTHING = Share((), {}, b"")
 
 _AT_ONCE = 128
 """Descriptors in one message. Linux takes 253 (``SCM_MAX_FD``)."""
+
+_ON_WINDOWS = "use that of a multiprocessing.Manager(), whose handle travels"
 
 _BY_MEMORY = ("fork", "inline")
 
@@ -98,10 +100,15 @@ class Inheritance:
         return _only_in_shared_memory(self._numbered) if _is_of_ctypes(cls) else self._numbered
 
     def _numbered(self, obj: Any) -> Any:
-        if self._method not in _BY_MEMORY and _is_nameless(obj):
-            if self._method is not None:
-                raise NotInheritedError(*_needs_fork(obj, self._method))
-            self.wants_fork = True
+        if self._method not in _BY_MEMORY:
+            if sys.platform == "win32" and heirloom(type(obj)) != PROXY:
+                raise NotInheritedError(
+                    "it cannot be handed over on Windows yet", "use that of a multiprocessing.Manager()"
+                )
+            if _is_nameless(obj):
+                if self._method is not None:
+                    raise NotInheritedError(*_needs_fork(obj, self._method))
+                self.wants_fork = True
         number = self._number_of.get(id(obj))
         if number is None:
             number = self._number_of[id(obj)] = next(_numbers)
@@ -235,14 +242,14 @@ def _is_of_ctypes(cls: type) -> bool:
 
 
 def _only_in_shared_memory(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda obj: reducer(obj) if in_shared_memory(obj) else _default(obj)
+    return lambda obj: reducer(obj) if in_shared_memory(obj) else usual(obj)
 
 
 def _is_nameless(obj: Any) -> bool:
     """Tell whether *obj* is, or is made of, semaphores that no other process can open."""
     space = getattr(obj, "__dict__", {})
     if "_semlock" in space:
-        return sys.platform != "win32" and space["_semlock"].name is None
+        return space["_semlock"].name is None
     return any(_is_nameless(part) for part in space.values() if heirloom(type(part)) is not None)
 
 

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from safemp.engines import Task, child, process, system, wire
+from safemp.engines import Outcome, Task, child, process, system, wire
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
@@ -231,7 +231,10 @@ class LocalEngine:
     def _take(self, worker: Worker, message: Message) -> None:
         kind, dispatcher = message.kind, self._dispatcher
         if kind == child.RESULT:
-            dispatcher.results(worker, [(message.task, message.items, message.frames)], message.ref)
+            outcome: Outcome = message.frames
+            if message.lost:
+                outcome = MemoryError(f"the result was not taken: no memory for {message.lost:,} bytes")
+            dispatcher.results(worker, [(message.task, message.items, outcome)], message.ref)
         elif kind == child.RESULTS:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
         elif kind == child.NOT_LOADED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,6 @@ from safemp.engines.wire import Message
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
 
 STARTING, IDLE, BUSY, LEAVING = range(4)
-
-_HARMLESS = (getattr(signal, "SIGSTOP", 0), getattr(signal, "SIGCONT", 0))
 
 
 class Worker:
@@ -111,10 +108,11 @@ class Worker:
             return set()
 
     def signal(self, number: int) -> None:
-        """Send a signal. The process is not buried yet, so its pid is still its own."""
-        self.killed = self.killed or number not in _HARMLESS
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, number)
+        """Send a signal; 0: none. The process is not buried yet, so its pid is still its own."""
+        self.killed = self.killed or number not in (system.STOP, system.CONTINUE)
+        if number:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
 
     def ask_for_stack(self) -> None:
         """Have the process write down where it is, for the report."""
@@ -124,8 +122,8 @@ class Worker:
         """Kill the process, which is stopped, and all that it has started."""
         for pid in system.descendants(self.pid):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
+                os.kill(pid, system.KILL)
+        self.signal(system.KILL)
 
     def memory(self) -> int:
         """Return the bytes that the process has resident; 0 where that is not known."""

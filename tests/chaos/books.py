@@ -20,15 +20,14 @@ class Books:
     """Takes every outcome, once, and says in ``wrong`` what is not as promised.
 
     Args:
-        path: The file to which each job writes when it runs.
+        folder: For the files to which each job writes when it runs, one for each way.
         retries: How often a job may be tried again.
     """
 
-    def __init__(self, path: Path, retries: int = 0) -> None:
-        self.path = path
+    def __init__(self, folder: Path, retries: int = 0) -> None:
+        self.folder = folder
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._answers: Counter[str] = Counter()
         self.killed: set[int] = set()
         """Numbers of jobs whose futures were killed."""
         self._retries = retries
@@ -39,10 +38,18 @@ class Books:
         self._innocent: list[safemp.WorkerCrashed] = []
         self._lock = threading.Lock()
 
-    def answered(self, *ways: str) -> int:
-        """Return how many jobs have been answered; *ways*: those submitted so."""
+    def path_of(self, way: str) -> Path:
+        """Return the file to which jobs submitted in this *way* write."""
+        return self.folder / f"runs of {way}"
+
+    def begun(self, ways: Iterable[str]) -> int:
+        """Return how often a job submitted in one of these *ways* has begun."""
+        return sum(path.read_bytes().count(b"\n") for way in ways if (path := self.path_of(way)).exists())
+
+    def answered(self) -> int:
+        """Return how many jobs have been answered."""
         with self._lock:
-            return sum(self._answers[way] for way in ways or self._answers)
+            return self.counts["answered"]
 
     def innocent(self) -> int:
         """Return how many jobs have died by no fault of their own."""
@@ -96,7 +103,6 @@ class Books:
                 wrong = f"has ended twice, was {self._ended[job.number]}"
             self._ended[job.number] = how
             self.counts[how] += 1
-            self._answers[job.way] += how == "answered"
             if wrong:
                 self.wrong.append(f"{job}: {wrong}")
 
@@ -140,9 +146,10 @@ class Books:
                 self.wrong.append(f"the death of {pid} has cost {times} jobs")
 
     def _check_runs(self, ended_early: bool) -> None:
-        text = self.path.read_text(encoding="ascii") if self.path.exists() else ""
-        ran = Counter(map(int, text.split()))
+        texts = [path.read_text(encoding="ascii") for path in self.folder.iterdir()]
+        ran = Counter(map(int, " ".join(texts).split()))
         self.counts["runs"] = sum(ran.values())
+        self.counts["tried again"] = sum(runs - 1 for runs in ran.values() if runs > 1)
         once = {"answered", "raised", "timed out"}
         never = {"cancelled"}
         for number, job in self._jobs.items():
@@ -154,5 +161,5 @@ class Books:
 
     def __str__(self) -> str:
         counts = "\n".join(f"  {count:8} {what}" for what, count in sorted(self.counts.items()) if count)
-        wrong = "".join(f"\nwrong: {text}" for text in self.wrong[:60])
+        wrong = "".join(f"\nwrong: {text}" for text in self.wrong[:5])
         return f"{counts}\n  {len(self.wrong):8} wrong{wrong}"

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,16 +14,14 @@ WAYS = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM", "SIGSTOP and SIGKILL")
 
 
 class Killer:
-    """A thread that kills workers, at most one for each answer that the storm gets.
-
-    At most one, since a pool whose workers all end before they have done anything is
-    right to give up. Workers that have stopped themselves are killed, too.
+    """A thread that kills workers while they work. Workers that have stopped themselves are killed, too.
 
     Args:
         draw: Where the choices come from.
         workers: Returns the pids of all workers there are.
-        progress: Returns a number that grows with each answer.
-        pause: Seconds between two kills, at most.
+        progress: Returns a number that grows with each job that begins.
+        every: Jobs that begin between two kills, at most. So that however slow the
+            machine is, most of what it does is not starting workers.
         spare_stopped: Let those lie that have stopped themselves.
     """
 
@@ -33,7 +30,7 @@ class Killer:
         draw: random.Random,
         workers: Callable[[], Iterable[int]],
         progress: Callable[[], int],
-        pause: float,
+        every: int,
         *,
         spare_stopped: bool = False,
     ) -> None:
@@ -42,7 +39,7 @@ class Killer:
         self._draw = draw
         self._workers = workers
         self._progress = progress
-        self._pause = pause
+        self._every = every
         self._spare_stopped = spare_stopped
         self._stop = threading.Event()
         self._calm = threading.Event()
@@ -62,19 +59,17 @@ class Killer:
         self._thread.join()
 
     def _run(self) -> None:
-        seen = -1
-        due = time.monotonic()
+        due = 0
         while not self._stop.wait(0.002):
             pids = list(self._workers())
             if not self._spare_stopped:
                 for pid in pids:
                     if _state(pid) == "T":
                         self._hit(pid, signal.SIGKILL)
-            if self._calm.is_set() or time.monotonic() < due or self._progress() == seen or not pids:
+            if self._calm.is_set() or self._progress() < due or not pids:
                 continue
-            seen = self._progress()
-            due = time.monotonic() + self._draw.uniform(0, self._pause)
             self._kill(self._draw.choice(pids), self._draw.choice(WAYS))
+            due = self._progress() + self._draw.randint(1, self._every)
 
     def _kill(self, pid: int, way: str) -> None:
         if way != "SIGSTOP and SIGKILL":

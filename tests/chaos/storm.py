@@ -38,7 +38,7 @@ def blow(weather: Weather, folder: Path) -> Books:
 class _Storm:
     def __init__(self, weather: Weather, folder: Path) -> None:
         self.weather = weather
-        self.books = Books(folder / f"runs-{weather.seed}-{time.monotonic_ns()}", weather.retries)
+        self.books = Books(folder, weather.retries)
         limits: Any = {"retries": weather.retries, "task_timeout": weather.task_timeout}
         self.executor = safemp.SafeExecutor(
             weather.workers, mp_context=weather.mp_context, max_tasks_per_child=weather.recycle, **limits
@@ -46,6 +46,7 @@ class _Storm:
         self.pool = safemp.Pool(weather.workers, context=weather.mp_context, maxtasksperchild=weather.recycle, **limits)
         self.until = time.monotonic() + weather.seconds
         self.ended = threading.Event()
+        self.first = list(weather.fates)  # so that each is met at least once
 
     def blow(self) -> Books:
         weather, books = self.weather, self.books
@@ -68,7 +69,7 @@ class _Storm:
             self.executor.kill_workers()
             self.pool.terminate()
         for thread in threads:
-            thread.join(weather.seconds + DEADLINE)
+            thread.join(weather.seconds + 3 * DEADLINE)
             if thread.is_alive():
                 books.complain(f"{thread.name} does not end")
                 faulthandler.dump_traceback(sys.__stderr__)
@@ -92,11 +93,11 @@ class _Storm:
         killer = Killer(
             random.Random(f"{self.weather.seed}.{ways}"),
             workers,
-            lambda: self.books.answered(*ways),
-            self.weather.pause or 1e9,
+            lambda: self.books.begun(ways),
+            self.weather.every,
             spare_stopped=self.weather.task_timeout is not None,
         )
-        if not self.weather.pause:
+        if not self.weather.every:
             killer.calm()
         return killer
 
@@ -118,9 +119,11 @@ class _Storm:
     def _job(self, draw: random.Random, *, harmless: bool = False) -> Job:
         weather = self.weather
         fate = "answer"
-        if not harmless and (fates := weather.fates):
+        if not harmless and self.first:
+            fate = self.first.pop()
+        elif not harmless:
             chance = draw.random()
-            for name, odds in fates.items():
+            for name, odds in weather.fates.items():
                 if (chance := chance - odds) < 0:
                     fate = name
                     break
@@ -128,7 +131,8 @@ class _Storm:
         shape = draw.choices(("bytes", "numpy", "many"), (8, 1, 1))[0]
         seconds = draw.choices((0.0, 0.001, 0.03), (20, 4, 1))[0]
         tries = draw.randrange(1, 4) if weather.retries else 1_000_000
-        path, way = str(self.books.path), threading.current_thread().name
+        way = threading.current_thread().name
+        path = str(self.books.path_of(way))
         return self.books.open(lambda number: Job(number, way, path, fate, *sizes, shape, seconds, tries))
 
     def _pairs(self, jobs: list[Job]) -> Iterator[tuple[Job, Any]]:
@@ -166,7 +170,8 @@ class _Storm:
             job, future, cancelled = open_calls.popleft()
             if not future.wait(DEADLINE):
                 raise TimeoutError(f"{job} has no outcome: {future!r}")
-            if future.cancelled() and not cancelled and not self.ended.is_set():
+            asked = cancelled or job.number in self.books.killed
+            if future.cancelled() and not asked and not self.ended.is_set():
                 self.books.complain(f"{job}: nobody has cancelled it")
             self.books.settle(job, future.result)
 

@@ -24,8 +24,8 @@ class Weather:
         hits: Jobs to have died by a kill from outside.
         workers: How many, of the executor and of the pool.
         ways: Which of ``WAYS``.
-        fates: The odds of each fate that is not "answer".
-        pause: Seconds between two kills from outside, at most; 0: none.
+        fates: The odds of each fate that is not "answer". Each is met at least once.
+        every: Jobs that begin between two kills from outside, at most; 0: none.
         huge: The odds that an argument or a result has ``HUGE`` bytes.
         mp_context: How workers start; ``None``: safemp's own way.
         recycle: Tasks after which a worker is replaced.
@@ -45,7 +45,7 @@ class Weather:
     fates: dict[str, float] = field(
         default_factory=lambda: {**dict.fromkeys(tasks.DEATHS, 0.002), "stray": 0.002, "raise": 0.02}
     )
-    pause: float = 0.2
+    every: int = 30
     huge: float = 0.002
     mp_context: str | None = None
     recycle: int | None = None
@@ -57,20 +57,20 @@ class Weather:
 
 
 KINDS: dict[str, Weather] = {
-    "all": Weather(0, 10, pause=0.3),
-    "hail of kills": Weather(0, 10, pause=0.03, huge=0.0005, fates={}),
-    "huge": Weather(0, 10, huge=0.05, pause=0.3),
-    "small": Weather(0, 10, huge=0.0, ways=("submit", "apply_async"), pause=0.4),
+    "all": Weather(0, 10),
+    "hail of kills": Weather(0, 10, every=4, huge=0.0005, fates={}),
+    "huge": Weather(0, 10, huge=0.05),
+    "small": Weather(0, 10, huge=0.0, ways=("submit", "apply_async"), every=60),
     "maps": Weather(0, 10, ways=("map_async", "imap", "imap_unordered", "Executor.map")),
     "one worker": Weather(0, 10, workers=1),
     "five workers": Weather(0, 10, workers=5),
-    "recycled": Weather(0, 10, recycle=7, pause=0.5),
+    "recycled": Weather(0, 10, recycle=7),
     "forkserver": Weather(0, 10, mp_context="forkserver"),
     "killed pool": Weather(0, 2, ending="kill", answers=50, hits=1),
 }
 
 LIMITED: dict[str, Weather] = {
-    "timeouts": Weather(0, 10, task_timeout=4, fates=dict.fromkeys(tasks.HANGS, 0.002)),
+    "timeouts": Weather(0, 10, task_timeout=4, fates=dict.fromkeys(tasks.HANGS, 0.001), huge=0.0),
     "retries": Weather(0, 10, retries=2, fates=dict.fromkeys(tasks.DEATHS, 0.01)),
     "killed futures": Weather(0, 10, kill=0.05, fates={}),
 }
