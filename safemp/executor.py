@@ -182,7 +182,8 @@ class CallTask(Task):
 
     def describe(self, index: int) -> str:
         """Return the call's arguments in short."""
-        return describe_call(self._call[1], self._call[2])
+        call = getattr(self, "_call", None)  # gone once the future is settled
+        return "" if call is None else describe_call(call[1], call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""

@@ -62,8 +62,11 @@ _RETRY_START = 1.0
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
-_STACK_GRACE = 0.05
-"""Seconds that a worker gets to write its stack down before it is stopped."""
+_STACK_LOOK = 0.02
+"""Seconds between looks at whether a worker has written its stack down."""
+
+_STACK_GRACE = 1.0
+"""Seconds that it gets for that at most, before it is stopped."""
 
 _STOP_GRACE = 0.002
 """Seconds after which a stopped process has stopped on every processor."""
@@ -429,7 +432,9 @@ class Dispatcher:
             return
         worker.verdict = verdict
         worker.ask_for_stack()
-        self._at(worker, self._clock() + _STACK_GRACE)
+        now = self._clock()
+        verdict.until = now + _STACK_GRACE
+        self._at(worker, now + _STACK_LOOK)
         self._wake()
 
     def _due_now(self, worker: Worker, now: float, deliveries: Deliveries) -> None:
@@ -440,7 +445,9 @@ class Dispatcher:
             self._at(worker, now + _GRACE)
             worker.signal(system.KILL)
         elif verdict is not None:
-            if verdict.step == ASKED:
+            if verdict.step == ASKED and now < verdict.until and worker.ask_for_stack():
+                self._at(worker, now + _STACK_LOOK)
+            elif verdict.step == ASKED:
                 self._recall(worker, deliveries)
                 verdict.step = STOPPED
                 worker.signal(system.STOP)
