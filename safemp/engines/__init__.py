@@ -13,6 +13,7 @@ What an engine promises, whatever it is made of:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,9 +61,11 @@ class Task:
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
         limits: What each of its items may use; ``None``: what there is.
+        context: That of who has made the task; what it logs and prints is handled in it.
+            So a notebook knows to which cell it belongs, and a log to which request.
     """
 
-    __slots__ = ("count", "done", "first", "frames", "function", "id", "limits", "name")
+    __slots__ = ("context", "count", "done", "first", "frames", "function", "id", "limits", "name")
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Task:
         self.done = 0
         self.first = first
         self.limits = limits
+        self.context: Context = copy_context()
 
     def begin(self) -> bool:
         """Tell whether the task may be sent: nobody has cancelled it. Quick."""

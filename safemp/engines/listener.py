@@ -23,6 +23,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from contextvars import Context
 from typing import Any
 
 from safemp.engines import Task, levels
@@ -121,7 +122,7 @@ class Listener:
         self._board = Board() if self._what else None
         self._generation = 0
         self._changed = threading.Condition()
-        self._queue: deque[tuple[Source, Message, str, int | None]] = deque()
+        self._queue: deque[tuple[Source, Message, str, int | None, Context | None]] = deque()
         self._came = 0
         self._went = 0
         self._stuck_at = -1
@@ -153,13 +154,13 @@ class Listener:
         """
         if source is None:
             return
-        name, item = "", None
+        name, item, context = "", None, None
         if task is not None and task.id == message.task:
-            name = task.name
+            name, context = task.name, task.context
             if task.function is not None:
                 item = task.first + message.items
         with self._changed:
-            self._queue.append((source, message, name, item))
+            self._queue.append((source, message, name, item, context))
             self._came += 1
             self._feeder = threading.get_ident()
             _busy.add(self)
@@ -213,9 +214,12 @@ class Listener:
                     if not self._queue:
                         return
                 some = [self._queue.popleft() for _ in range(min(len(self._queue), _AT_ONCE))]
-            for source, message, name, item in some:
+            for source, message, name, item, context in some:
                 try:
-                    self._take(source, message, name, item)
+                    if context is None:
+                        self._take(source, message, name, item)
+                    else:
+                        context.run(self._take, source, message, name, item)
                 except BaseException:  # a handler may raise anything; SystemExit, too
                     with contextlib.suppress(BaseException):
                         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
@@ -260,11 +264,9 @@ class Listener:
 def _log(said: dict[str, Any], name: str, item: int | None) -> None:
     record = logging.makeLogRecord({})
     # Since this process began to log: the worker's own count would begin with it.
-    relative = record.relativeCreated + (said["created"] - record.created) * 1000
-    record.__dict__.update(said)
-    record.relativeCreated = relative
-    record.safemp_task = name
-    record.safemp_item = item
+    record.relativeCreated += (said["created"] - record.created) * 1000
+    record.safemp_task, record.safemp_item = name, item
+    record.__dict__.update(said)  # of a pool in a worker: with the names that it has given
     if record.levelno > logging.root.manager.disable:
         logging.getLogger(record.name).handle(record)
 
