@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
-    from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskTimeout, WorkerCrashed
+    from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
@@ -34,6 +34,7 @@ __all__ = [
     "SafeExecutor",
     "SafeFuture",
     "SafempError",
+    "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
     "imap",
@@ -56,6 +57,7 @@ _HOMES = {
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
+    "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
     "imap": "safemp.maps",

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from safemp import lifetime
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
@@ -60,6 +62,8 @@ class Batch:
         star: bool = False,
         limits: Limits | None = None,
     ) -> None:
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         self.cancelled = False
         self._engine = engine
         self._fn = fn
@@ -142,6 +146,10 @@ class _ChunkTask(Task):
         from concurrent.futures import CancelledError
 
         self.deliver_same(CancelledError())
+
+    def describe(self, index: int) -> str:
+        item = self._items[index]
+        return describe_call(item if self._batch._star else (item,), {})
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         batch, items, first = self._batch, self._items[self.done :], self.first + self.done

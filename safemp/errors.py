@@ -102,9 +102,22 @@ def _caught_as(cls: type[PreflightError], original: type[BaseException] | None) 
 def _rebuild(
     cls: type[PreflightError], original: type[BaseException] | None, culprits: tuple[Culprit, ...]
 ) -> PreflightError:
-    made = _caught_as(cls, original)
-    error = made.__new__(made, _text(cls._verb, culprits))
+    text = _text(cls._verb, culprits)
+    try:
+        error = _bare(_caught_as(cls, original), text)
+    except TypeError:  # of a builtin that wants more (ExceptionGroup)
+        error = _bare(cls, text)
+    error.args = (text,)
     error.culprits = culprits
+    return error
+
+
+def _bare(cls: type[PreflightError], text: str) -> PreflightError:
+    """Make an instance by the ``__new__`` of the builtin that gives *cls* its layout."""
+    base: Any = cls
+    while base.__flags__ & 1 << 9:  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+        base = base.__base__
+    error: PreflightError = base.__new__(cls, text)
     return error
 
 

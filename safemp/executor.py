@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
-from safemp.engines import Engine, Outcome, Task, Tasks
+from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
+from safemp.engines.inherit import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
 from safemp.results import unwrap
@@ -42,10 +44,8 @@ _MAX_WINDOWS_WORKERS = 61
 
 
 def default_workers() -> int:
-    """Return the cores this process may use, by affinity and by cgroup."""
-    from loky.backend.context import cpu_count
-
-    return int(cpu_count())
+    """Return the cores this process may use: by affinity, by cgroup, in a worker its part."""
+    return nesting.cores()
 
 
 def check_callable(fn: Any) -> None:
@@ -85,24 +85,40 @@ def make_engine(
         TypeError: A setting has the wrong type.
         ValueError: There is no engine of that name, or a setting is out of range.
         PreflightError: The initializer cannot be pickled.
+        RecursionError: Pools are nested too deep.
     """
     if not isinstance(engine, str):
         return engine
     by_name = engine == "inline" or not _is_loky(context)
-    frames = calls.encode_call(start[0], start[1], {}, by_name=by_name, root="init") if start is not None else None
+    frames, inherited = None, None
+    if start is not None:
+        method = "inline" if engine == "inline" else _method_of(context)
+        frames, inherited = encode_start(*start, method=method, by_name=by_name)
+        if inherited.wants_fork:
+            context, by_name = "fork", True
+            frames, inherited = encode_start(*start, method="fork", by_name=True)
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        return InlineEngine(frames)
+        return InlineEngine(frames, inherited)
     if engine != "local":
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
-    return LocalEngine(Settings(context=_context_of(context), main_by_name=by_name, start=frames, **settings))
+    nesting.check_depth()
+    return LocalEngine(
+        Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
+    )
+
+
+def _method_of(context: Any) -> str | None:
+    """Return the name of a start method; ``None``: the user has not chosen any."""
+    method: str | None = context if context is None or isinstance(context, str) else context.get_start_method()
+    return method
 
 
 def _is_loky(context: Any) -> bool:
-    method = context if context is None or isinstance(context, str) else context.get_start_method()
+    method = _method_of(context)
     return method is None or method.startswith("loky")
 
 
@@ -145,7 +161,12 @@ class CallTask(Task):
     def begin(self) -> bool:
         """Mark the future as running; tell whether it had not been cancelled."""
         # A moved or mended task begins again; its future is running already.
-        return self._future._begin()
+        return self._future._begin(self)
+
+    def part(self, index: int) -> Task:
+        """Return this task, which is all of one item, so that its future keeps knowing it."""
+        self.done = 0
+        return self
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Settle the future."""
@@ -158,6 +179,10 @@ class CallTask(Task):
             self._future.set_running_or_notify_cancel()
         else:  # it had begun before, on a worker from which it was taken back
             self.deliver_same(not_run(self.name))
+
+    def describe(self, index: int) -> str:
+        """Return the call's arguments in short."""
+        return describe_call(self._call[1], self._call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""
@@ -192,14 +217,15 @@ class SafeExecutor(Executor):
 
     Args:
         max_workers: The most processes at a time; default: the cores this process may
-            use. They start as calls arrive.
+            use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
             default: loky's, a clean interpreter which does not import the caller's main.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
         initargs: Its arguments.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
-        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
+            it has no limits.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -218,6 +244,7 @@ class SafeExecutor(Executor):
         ValueError: A number is out of range, or an engine unknown.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
+        RecursionError: This is a worker, and too many pools are around it already.
     """
 
     __module__ = "safemp"
@@ -294,8 +321,10 @@ class SafeExecutor(Executor):
         check_callable(fn)
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
-        future: SafeFuture[T] = SafeFuture()
+        future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future
 
@@ -367,7 +396,8 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        self._engine.close(wait=wait, cancel=cancel_futures)
+        with lifetime.waiting:
+            self._engine.close(wait=wait, cancel=cancel_futures)
         if wait:  # if not, the interpreter's end still waits for what is under way
             self._forget()
 
@@ -379,9 +409,9 @@ class SafeExecutor(Executor):
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
         self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def _at_exit(self) -> None:
-        """Finish what was submitted, as the standard library does, then end the workers."""
-        if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+    def _at_exit(self, now: bool) -> None:
+        """Finish what was submitted, as the standard library does, then end the workers; or *now*."""
+        if now:
             self.terminate_workers()
         self.shutdown(wait=True)
 
@@ -488,5 +518,6 @@ class _Ordered:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             return self._outcomes.pop(index)

@@ -161,14 +161,16 @@ class Pool:
     as its own class; a worker that dies fails only the call it was at.
 
     Args:
-        processes: How many; default: the cores this process may use.
+        processes: How many; default: the cores this process may use, in a worker its
+            part of them.
         initializer: Called in each worker when it starts. When it raises, every call
             fails with ``InitializerError``, whose cause is what it raised.
         initargs: Its arguments.
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
             default: loky's, a clean interpreter which does not import the caller's main.
-        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
+            no limits.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -186,6 +188,7 @@ class Pool:
         ValueError: A number is out of range, or an engine unknown.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
+        RecursionError: This is a worker, and too many pools are around it already.
     """
 
     __module__ = "safemp"
@@ -276,7 +279,7 @@ class Pool:
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
         frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
-        future: SafeFuture[Any] = SafeFuture()
+        future: SafeFuture[Any] = SafeFuture(self._engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
         self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))
@@ -400,15 +403,23 @@ class Pool:
         """Have *result* call back, in the pool's thread for that."""
         with self._callback_lock:
             if self._callback_thread is None:
-                self._callback_thread = threading.Thread(
+                thread = threading.Thread(
                     target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
                 )
-                self._callback_thread.start()
-        self._callbacks.put(result)
+                try:
+                    thread.start()
+                    self._callback_thread = thread
+                except RuntimeError:  # the system has no thread left for us
+                    pass
+            called_there = self._callback_thread is not None
+        if called_there:
+            self._callbacks.put(result)
+        else:
+            result._run_callback()
 
     # -- the end ----------------------------------------------------------------------
 
-    def _at_exit(self) -> None:
+    def _at_exit(self, now: bool) -> None:
         """End with the interpreter: the workers are daemons, as in the standard library."""
         self.terminate()
 
@@ -481,7 +492,7 @@ class Pool:
         self.terminate()
 
     def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
-        if self._state == _RUN:
+        if getattr(self, "_state", None) == _RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
+from safemp.codec.inheritance import Heritage
 from safemp.codec.statics import type_name
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
@@ -41,7 +42,9 @@ __all__ = [
     "encode_not_loaded",
     "encode_outcome",
     "failed",
+    "preflight",
     "read_not_loaded",
+    "roots_of",
 ]
 
 
@@ -78,14 +81,21 @@ class NotLoaded:
 # -- the caller's side ----------------------------------------------------------------
 
 
-def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool, by_name: bool) -> Frames:
+def _encode(
+    kind: Kind,
+    obj: Any,
+    roots: Callable[[], list[tuple[str, Any]]],
+    careful: bool,
+    by_name: bool,
+    heritage: Heritage | None = None,
+) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
-        payload = dump(obj, buffers, by_name=by_name)
+        payload = dump(obj, buffers, by_name=by_name, heritage=heritage)
     except pickling.USER_ERRORS as error:
-        raise preflight(error, roots()) from error
+        raise preflight(error, roots(), heritage) from error
     return pack(kind, payload, buffers)
 
 
@@ -93,22 +103,22 @@ MOST_CULPRITS = 100
 """Culprits after which the search for more ends."""
 
 
-def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightError:
+def preflight(error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None) -> PreflightError:
     """Make the error for a call that *error* kept from being sent."""
-    semantics = pickling.Semantics()
+    semantics = pickling.Semantics(heritage)
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
         culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
         if len(culprits) >= MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
-        culprits = [_whole(next((root for root in roots if _fails(root[1])), roots[0]), error)]
+        culprits = [_whole(next((root for root in roots if _fails(root[1], heritage)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
 
 
-def _fails(obj: Any) -> bool:
+def _fails(obj: Any, heritage: Heritage | None) -> bool:
     try:
-        pickling.dumps_careful(obj)
+        pickling.dumps_careful(obj, heritage=heritage)
     except pickling.USER_ERRORS:  # the same error as before, or one like it
         return True
     return False
@@ -141,6 +151,7 @@ def encode_call(
     careful: bool = False,
     by_name: bool = False,
     root: str = "",
+    heritage: Heritage | None = None,
 ) -> Frames:
     """Turn a call into frames that any engine can carry.
 
@@ -152,6 +163,7 @@ def encode_call(
         by_name: ``__main__`` is the same script in the workers, since they were forked
             or have imported it.
         root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
 
     Returns:
         ``[header, payload, buffer_0, ..., buffer_n-1]``.
@@ -162,18 +174,25 @@ def encode_call(
     if not careful:
         buffers: Frames = []
         try:
-            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name)
+            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
             return pack(Kind.CALL, payload, buffers)
 
-    def roots() -> list[tuple[str, Any]]:
-        named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
-        return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
-
+    if heritage is not None:
+        heritage.begin()
     # Carefully: by name still, unless a name was what the worker could not find.
-    return _encode(Kind.CALL, (fn, args, kwargs), roots, True, by_name and not careful)
+    by_name = by_name and not careful
+    return _encode(Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage)
+
+
+def roots_of(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], root: str = ""
+) -> list[tuple[str, Any]]:
+    """List the parts of a call under their names: see ``encode_call``."""
+    named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
+    return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
 
 def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:
@@ -348,4 +367,4 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
             made = PreflightError((blamed,))
             made.__cause__ = error
             return made
-    return _not_loadable(roots[0][0], text)
+    return _not_loadable("the call", text)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safemp.codec import statics
+from safemp.codec.inheritance import INHERIT, KINDS
 
 __all__ = ["fix_for"]
 
@@ -61,12 +62,6 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("threading", "Barrier"): _QUEUE.format("Barrier"),
     ("_thread", "lock"): _QUEUE.format("Lock"),
     ("_thread", "RLock"): _QUEUE.format("RLock"),
-    ("multiprocessing.queues", "Queue"): _QUEUE.format("Queue"),
-    ("multiprocessing.queues", "SimpleQueue"): _QUEUE.format("Queue"),
-    ("multiprocessing.synchronize", "SemLock"): "use the one of multiprocessing.Manager(), whose handle travels",
-    ("multiprocessing.synchronize", "Event"): _QUEUE.format("Event"),
-    ("multiprocessing.synchronize", "Condition"): _QUEUE.format("Condition"),
-    ("multiprocessing.connection", "_ConnectionBase"): "send values and return values",
     ("multiprocessing.process", "BaseProcess"): _RUN,
     ("multiprocessing.pool", "Pool"): "make it in the worker, or submit from the caller",
     ("contextvars", "Context"): "send the values of its variables: dict(context.items()), by name",
@@ -75,6 +70,25 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("builtins", "PyCapsule"): "make what holds it in the worker: it wraps a C pointer of this process",
 }
 """``(module, name)`` of a type to what to type. A subclass takes its nearest base's."""
+
+_MANAGED = {
+    ("multiprocessing.queues", "Queue"): "Queue",
+    ("multiprocessing.queues", "JoinableQueue"): "JoinableQueue",
+    ("multiprocessing.queues", "SimpleQueue"): "Queue",
+    ("multiprocessing.synchronize", "Lock"): "Lock",
+    ("multiprocessing.synchronize", "RLock"): "RLock",
+    ("multiprocessing.synchronize", "Semaphore"): "Semaphore",
+    ("multiprocessing.synchronize", "BoundedSemaphore"): "BoundedSemaphore",
+    ("multiprocessing.synchronize", "Event"): "Event",
+    ("multiprocessing.synchronize", "Condition"): "Condition",
+    ("multiprocessing.synchronize", "Barrier"): "Barrier",
+    ("multiprocessing.sharedctypes", "Synchronized"): "Value",
+    ("multiprocessing.sharedctypes", "SynchronizedArray"): "Array",
+}
+"""What a manager has too."""
+
+_ADVICE |= dict.fromkeys(KINDS, INHERIT)
+_ADVICE |= {kind: f"{INHERIT}; or {_QUEUE.format(name)}" for kind, name in _MANAGED.items()}
 
 
 def fix_for(obj: Any, holders: Sequence[type], raised: bool) -> str:

@@ -37,6 +37,7 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
+from safemp.codec.inheritance import Heritage, given, heirloom, reducer_outside
 from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
@@ -59,11 +60,35 @@ class _Table(dict[type, Callable[[Any], Any]]):
 
     It lives for one pickle only, so it keeps no class alive and sees every later
     ``copyreg.pickle``.
+
+    Args:
+        known: The reducers to begin with.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
+        of_globals: For definitions; a global may be what the workers have inherited.
     """
 
+    def __init__(
+        self,
+        known: dict[type, Callable[[Any], Any]],
+        heritage: Heritage | None = None,
+        of_globals: bool = False,
+    ) -> None:
+        super().__init__(known)
+        self._heritage = heritage
+        self._of_globals = of_globals
+
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
-        reducer: Callable[[Any], Any]
-        if issubclass(cls, BaseException):
+        reducer: Callable[[Any], Any] | None = None
+        kind = heirloom(cls)
+        if kind is not None:
+            reducer = (
+                self._heritage.reducer_for(cls)
+                if self._heritage is not None
+                else reducer_outside(kind, self._of_globals)
+            )
+        if reducer is not None:
+            pass
+        elif issubclass(cls, BaseException):
             reducer = reduce_exception
         elif is_refused(cls):
             reducer = refuse
@@ -117,6 +142,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         inside: ``(key, name)`` of the definitions being written; they go by value.
         buffer_callback: As for ``pickle.Pickler``.
         by_name: ``__main__`` is the same script on the other side.
+        heritage: As for ``_Table``.
     """
 
     def __init__(
@@ -126,8 +152,9 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         inside: frozenset[tuple[str, str]] = frozenset(),
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
         by_name: bool = False,
+        heritage: Heritage | None = None,
     ) -> None:
-        self.dispatch_table = _Table(_CAREFUL)  # before the C pickler looks for it
+        self.dispatch_table = _Table(_CAREFUL, heritage, bool(inside))  # before the C pickler looks for it
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
         self._needs = needs
@@ -321,12 +348,17 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
-    """Pickle the values of by-value globals: a ``definitions.Write``."""
-    file = BytesIO()
-    pickler = _CarefulPickler(file, needs, inside)
-    pickler.dump(values)
-    return file.getvalue(), pickler.direct
+def _prefix(needs: Needs, heritage: Heritage | None) -> bytes:
+    """Pickle the by-value globals in *needs*."""
+
+    def write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
+        file = BytesIO()
+        pickler = _CarefulPickler(file, needs, inside, heritage=heritage)
+        pickler.dump(values)
+        return file.getvalue(), pickler.direct
+
+    # What is inherited by one pool's workers means nothing to another's.
+    return definitions.prefix(needs, write, keep=heritage is None)
 
 
 def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
@@ -353,7 +385,14 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
     return keep
 
 
-def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes | None:
+def dumps_fast(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes | None:
     """Pickle with the C pickler.
 
     Args:
@@ -364,6 +403,7 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by
             ``False`` for outcomes, which are sent at once, to where those globals come
             from.
         by_name: ``__main__`` is the same script on the other side: no need to ship it.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -372,11 +412,17 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by
     Raises:
         Exception: Whatever pickling raises.
     """
-    return _accept(_dump(obj, buffers, ship), ship, by_name)
+    return _accept(_dump(obj, buffers, ship, heritage), ship, by_name, heritage)
 
 
 def dumps_call(
-    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], buffers: Frames, *, by_name: bool = False
+    fn: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    buffers: Frames,
+    *,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
 ) -> bytes | None:
     """Pickle ``(fn, args, kwargs)`` as ``dumps_fast`` does, faster if they are plain.
 
@@ -384,28 +430,34 @@ def dumps_call(
     """
     plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
     if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
-        return _accept(_dumps((fn, args, kwargs), 5), True, by_name)
-    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name)
+        payload = _dumps((fn, args, kwargs), 5)
+        if not by_name and heritage is None and fn.__module__ == "__main__":
+            # Nothing but the function names a global; most often it is known what that takes.
+            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
+            if known is not None:
+                return known + payload
+        return _accept(payload, True, by_name, heritage)
+    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage)
 
 
 _FUNCTIONS = frozenset({FunctionType, type})
 
 
-def _dump(obj: Any, buffers: Frames | None, ship: bool) -> bytes:
+def _dump(obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None) -> bytes:
     file = BytesIO()
     pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
-    pickler.dispatch_table = _Table(_FAST)
+    pickler.dispatch_table = _Table(_FAST, heritage)
     pickler.dump(obj)
     return file.getvalue()
 
 
-def _accept(payload: bytes, ship: bool, by_name: bool) -> bytes | None:
+def _accept(payload: bytes, ship: bool, by_name: bool, heritage: Heritage | None) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
     for name in names_by_value():
         if name in payload:
             return None
     if b"_main__" in payload and not by_name:
-        return _with_main(payload, ship)
+        return _with_main(payload, ship, heritage)
     return payload
 
 
@@ -435,7 +487,7 @@ def _globals_in(payload: bytes) -> set[str]:
     return found
 
 
-def _with_main(payload: bytes, ship: bool) -> bytes | None:
+def _with_main(payload: bytes, ship: bool, heritage: Heritage | None) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
     if main is None:
@@ -462,12 +514,19 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     if not ship and home.names is not None:
         return payload
     try:
-        return definitions.prefix(needs, _write) + payload
+        return _prefix(needs, heritage) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
 
-def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
+def dumps_careful(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes:
     """Pickle with cloudpickle under our rules.
 
     Args:
@@ -475,6 +534,7 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True,
         buffers: As for ``dumps_fast``.
         ship: As for ``dumps_fast``.
         by_name: As for ``dumps_fast``.
+        heritage: As for ``dumps_fast``.
 
     Returns:
         The stream.
@@ -484,14 +544,21 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True,
     """
     needs = Needs()
     file = BytesIO()
-    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name).dump(obj)
+    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name, heritage=heritage).dump(obj)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return definitions.prefix(needs, _write) + file.getvalue()
+    return _prefix(needs, heritage) + file.getvalue()
 
 
-def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
+def dumps(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes:
     """Pickle by the first rung of the ladder that works.
 
     Raises:
@@ -500,13 +567,13 @@ def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
     try:
-        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name)
+        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
     except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name)
+        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
     return stream
 
 
@@ -523,11 +590,16 @@ def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
 
 
 class Semantics:
-    """What the careful pickler would do with one object, for the walker."""
+    """What the careful pickler would do with one object, for the walker.
 
-    def __init__(self) -> None:
+    Args:
+        heritage: As for ``dumps_fast``.
+    """
+
+    def __init__(self, heritage: Heritage | None = None) -> None:
+        self._heritage = heritage
         self._needs = Needs()
-        self._pickler = _CarefulPickler(BytesIO(), self._needs)
+        self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage)
 
     def by_value(self, obj: Any) -> bool:
         """Tell whether function or class *obj* travels by value."""
@@ -546,7 +618,8 @@ class Semantics:
         if isinstance(home, str):
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
-        return {name: space[name] for name in names if name in space}
+        values = {name: space[name] for name in names if name in space}
+        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
@@ -566,4 +639,4 @@ class Semantics:
 
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
-        dumps_careful(obj)
+        dumps_careful(obj, heritage=self._heritage)

@@ -87,12 +87,10 @@ REPAIRS: dict[type, Callable[[Any], Any]] = {
 """Reducers by exact type, for a pickler's private ``dispatch_table``."""
 
 _REFUSED = {
-    ("multiprocessing.connection", "_ConnectionBase"),
     ("subprocess", "Popen"),
     ("threading", "Thread"),
 }
-"""Classes whose objects would pickle, but are bound to this process: a copy of a
-connection is a number that means another file there."""
+"""Classes whose objects would pickle, but are bound to this process."""
 
 
 def is_refused(cls: type) -> bool:

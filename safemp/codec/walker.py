@@ -27,6 +27,7 @@ from typing import Any, Protocol, TypeAlias
 from safemp.codec import statics
 from safemp.codec.by_value import class_parts, function_parts
 from safemp.codec.fixes import fix_for
+from safemp.codec.inheritance import NotInheritedError
 from safemp.codec.paths import Edge, Node, expression, holders_of
 from safemp.errors import Culprit
 
@@ -141,11 +142,12 @@ def _stands(error: BaseException, obj: Any, semantics: Semantics) -> bool:
 def _culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
     obj = node[0]
     raised = None if type(error) is _NotFoundError else error
+    known = error.fix if isinstance(error, NotInheritedError) else ""
     return Culprit(
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
         reason=_reason(error),
-        fix=fix_for(obj, holders_of(node), raised is not None),
+        fix=known or fix_for(obj, holders_of(node), raised is not None),
         _obj=obj,
         _error=raised,
     )
@@ -165,7 +167,7 @@ def _reason(error: BaseException) -> str:
         text = str.__str__(str(error))
     except BaseException:  # a __str__ that raises, exits or recurses
         return name
-    ours = type(error) is _NotFoundError or name in ("TypeError", "_pickle.PicklingError")
+    ours = type(error) in (_NotFoundError, NotInheritedError) or name in ("TypeError", "_pickle.PicklingError")
     if ours and text.startswith("Can't pickle ") and ": " in text:
         text = text.rpartition(": ")[2]  # the rest is the object's repr
     text = " ".join(text[: 4 * _LONGEST_REASON].split())

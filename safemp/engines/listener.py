@@ -27,7 +27,7 @@ from contextvars import Context
 from typing import Any
 
 from safemp.engines import Task, levels
-from safemp.engines.board import Board
+from safemp.engines.board import NO_SLOT, Board
 from safemp.engines.forward import FIRST, LAST, LOGS, OUTPUT, OVERHEAD, What
 from safemp.engines.wire import Message
 
@@ -63,18 +63,25 @@ class Source:
     """One worker, as its records are received.
 
     Attributes:
-        slot: Its place on the board.
         what: What it is to forward.
+        decoders: Of what it prints.
     """
 
     def __init__(self, board: Board, what: int) -> None:
-        self.slot = board.take_slot()
         self.what = what
         self._board: Board | None = board
+        self._slot = -1
         self._handled = 0
         self._parts: list[bytes] = []
         decoder = codecs.getincrementaldecoder("utf-8")
         self.decoders = {What.STDOUT: decoder("backslashreplace"), What.STDERR: decoder("backslashreplace")}
+
+    @property
+    def slot(self) -> int:
+        """Its place on the board, taken when it is asked for: what does not start needs none."""
+        if self._slot < 0:
+            self._slot = NO_SLOT if self._board is None else self._board.take_slot()
+        return self._slot
 
     @property
     def fds(self) -> list[int]:
@@ -103,7 +110,8 @@ class Source:
     def close(self) -> None:
         """Say that the worker has ended."""
         if self._board is not None:
-            self._board.give_slot(self.slot)
+            if self._slot >= 0:
+                self._board.give_slot(self._slot)
             self._board = None
 
 
@@ -152,7 +160,7 @@ class Listener:
             message: Of the kind ``forward.LOG``.
             task: What that worker is at.
         """
-        if source is None:
+        if source is None or not message.frames:  # there was no memory for it
             return
         name, item, context = "", None, None
         if task is not None and task.id == message.task:

@@ -17,7 +17,15 @@ from typing import Any
 
 from safemp.engines.ledger import SIZE
 
-__all__ = ["Poller", "die_with", "ledger_file", "open_pidfd", "shared_file", "signal_name"]
+__all__ = ["Poller", "descendants", "die_with", "ledger_file", "nameless_file", "open_pidfd", "resident", "signal_name"]
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+"""Bytes in which ``/proc/<pid>/statm`` counts."""
+
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+STOP: int = getattr(signal, "SIGSTOP", 0)
+CONTINUE: int = getattr(signal, "SIGCONT", 0)
+"""Signals; 0 where there is no such thing (Windows)."""
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -31,8 +39,10 @@ def die_with(parent: int, direct: bool) -> None:
 
     Args:
         parent: The caller's process id.
-        direct: Whether the caller is our parent, and no fork server between us.
+        direct: Whether the caller is our parent, and no fork server between us. If there
+            is one, it must end with the caller, and we end with it.
     """
+    _let_go_of_fork_server()
     if sys.platform == "linux":
         try:
             import ctypes
@@ -53,6 +63,24 @@ def die_with(parent: int, direct: bool) -> None:
     threading.Thread(target=watch, name="safemp-parent-watch", daemon=True).start()
 
 
+def _let_go_of_fork_server() -> None:
+    """Do not keep the caller's fork server, be it our parent or a sibling.
+
+    It stays for as long as anybody holds the pipe by which it is told, and its children
+    hold that, as do ours by ``fork``. So it would wait for us as we wait for it. A pool
+    made here starts a fork server of its own (which multiprocessing refuses in a forked
+    process that has inherited one).
+    """
+    module = sys.modules.get("multiprocessing.forkserver")
+    if module is None:
+        return
+    server: Any = module._forkserver
+    fd, server._forkserver_alive_fd = server._forkserver_alive_fd, None
+    server._forkserver_pid = server._forkserver_address = None
+    if fd is not None:
+        os.close(fd)
+
+
 def open_pidfd(pid: int) -> int | None:
     """Open a descriptor that becomes readable when child *pid* ends.
 
@@ -70,22 +98,19 @@ def open_pidfd(pid: int) -> int | None:
 
 def ledger_file() -> int:
     """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
-    return shared_file("safemp-ledger", SIZE)
+    return nameless_file("safemp-ledger", SIZE)
 
 
-def shared_file(name: str, size: int) -> int:
-    """Open a nameless file of *size* bytes, in memory where there are such files (Linux).
+def nameless_file(label: str, size: int) -> int:
+    """Open a file of *size* bytes that is in no directory. The caller closes it.
 
     Args:
-        name: Shown in ``/proc``.
-        size: Bytes.
-
-    Returns:
-        Its descriptor. The caller closes it.
+        label: What ``/proc/PID/fd`` shows.
+        size: In bytes, all zero.
     """
     if hasattr(os, "memfd_create"):
         try:
-            fd = os.memfd_create(name)
+            fd = os.memfd_create(label)
         except OSError:
             fd = -1
         if fd >= 0:
@@ -94,6 +119,38 @@ def shared_file(name: str, size: int) -> int:
     with tempfile.TemporaryFile() as file:
         file.truncate(size)
         return os.dup(file.fileno())
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of memory that process *pid* has resident (Linux; elsewhere 0)."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of all that *pid* has started, directly or not (Linux; elsewhere none).
+
+    Those that have cut themselves off, as daemons do, cannot be told.
+    """
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc") if sys.platform == "linux" else []:
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    parent = int(stat.read().rpartition(b")")[2].split()[1])
+            except (OSError, IndexError, ValueError):  # it has ended
+                continue
+            children.setdefault(parent, []).append(int(entry))
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
 
 
 def signal_name(number: int) -> str:

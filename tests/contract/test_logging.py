@@ -330,8 +330,13 @@ def test_records_are_handled_in_the_context_of_their_call(kept: logs.Kept) -> No
             futures += [executor.submit(logs.say), executor.map(logs.say, range(1))]
             request.reset(token)
         executor.shutdown()
+    with safemp.Pool(1) as pool:
+        token = request.set("d")
+        results = pool.imap(logs.say, range(2))
+        request.reset(token)
+        list(results)
 
-    assert sorted(seen) == list("aabbcc")
+    assert sorted(seen) == list("aabbccdd")
 
 
 def test_a_pool_in_a_worker_forwards_through_it(kept: logs.Kept) -> None:
