@@ -771,7 +771,7 @@ class Dispatcher:
         """Have *task* encoded again. In a thread of its own, since that runs user code."""
         mended: Tasks | Outcome
         try:
-            mended = task.mend(outcome)
+            mended = task.context.copy().run(task.mend, outcome)  # so that what it makes has that, too
         except BaseException as error:  # user code, in __reduce__
             mended = error
         deliveries: Deliveries = []
