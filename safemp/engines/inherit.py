@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
-from safemp.codec.inheritance import PROXY, NotInheritedError, given, heirloom, in_shared_memory, usual
+from safemp.codec.inheritance import PROXY, Given, NotInheritedError, given, heirloom, in_shared_memory, usual
 
 __all__ = ["NOTHING", "Inheritance", "Share", "encode_start", "receive", "take"]
 
@@ -85,15 +85,13 @@ class Inheritance:
         self._method = method
         self.wants_fork = False
         self._objects: dict[int, Any] = {}
-        self._number_of: dict[int, int] = {}
         self._fds: dict[int, int] = {}
         self._pickled = b""
         self._start: Any = None
 
     def begin(self) -> None:
         """Forget what was collected: see ``Heritage``."""
-        self._objects.clear()
-        self._number_of.clear()
+        self.release()
 
     def reducer_for(self, cls: type) -> Callable[[Any], Any]:
         """Return the reducer for objects of *cls*: see ``Heritage``."""
@@ -102,18 +100,17 @@ class Inheritance:
     def _numbered(self, obj: Any) -> Any:
         if self._method not in _BY_MEMORY:
             if sys.platform == "win32" and heirloom(type(obj)) != PROXY:
-                raise NotInheritedError(
-                    "it cannot be handed over on Windows yet", "use that of a multiprocessing.Manager()"
-                )
+                raise NotInheritedError("it cannot be handed over on Windows yet", _ON_WINDOWS)
             if _is_nameless(obj):
                 if self._method is not None:
                     raise NotInheritedError(*_needs_fork(obj, self._method))
                 self.wants_fork = True
-        number = self._number_of.get(id(obj))
-        if number is None:
-            number = self._number_of[id(obj)] = next(_numbers)
-            self._objects[number] = obj
-        return take, (number,)
+        # No lock, which a fork could leave locked: at worst a global that another pool was
+        # given, and gives back at this moment, is refused later.
+        known = given.setdefault(id(obj), Given(obj, (take, (next(_numbers),)), set()))
+        known.pools.add(id(self))
+        self._objects[known.reduced[1][0]] = obj
+        return known.reduced
 
     def seal(self, start: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
         """Pickle what goes by name, and keep alive what workers will need.
@@ -128,7 +125,6 @@ class Inheritance:
         if not self._objects or self.wants_fork:
             return
         self._start = start
-        given.update({id(obj): (obj, (take, (number,))) for number, obj in self._objects.items()})
         if self._method in _BY_MEMORY:
             return
         contents = _Contents()
@@ -168,9 +164,12 @@ class Inheritance:
         fds, self._fds = self._fds, {}
         objects, self._objects = self._objects, {}
         self._start = None
-        for number, obj in objects.items():
-            if given.get(id(obj), (None, None))[1] == (take, (number,)):
-                del given[id(obj)]
+        for obj in objects.values():
+            known = given.get(id(obj))
+            if known is not None:
+                known.pools.discard(id(self))
+                if not known.pools:
+                    given.pop(id(obj), None)
         for fd in fds.values():
             os.close(fd)
 
@@ -231,8 +230,12 @@ def encode_start(
         OSError: There are no descriptors to be had.
     """
     inherited = Inheritance(method)
-    frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited)
-    inherited.seal((fn, args))
+    try:
+        frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited)
+        inherited.seal((fn, args))
+    except BaseException:  # its traceback keeps us alive
+        inherited.release()
+        raise
     return frames, inherited
 
 

@@ -361,6 +361,33 @@ if __name__ == "__main__":
     assert quiet(run_script(tmp_path, script), out=f"{squares}\n{squares}\n18\n")
 
 
+def test_two_pools_can_be_given_the_same(tmp_path: Path) -> None:
+    """The end of one takes nothing from the other."""
+    script = """
+import multiprocessing, safemp
+
+def init(it, value):
+    global lock, counter
+    lock, counter = it, value
+
+def work(i):
+    with lock:
+        counter.value += 1
+
+if __name__ == "__main__":
+    lock = multiprocessing.get_context("spawn").Lock()
+    counter = multiprocessing.RawValue("i")
+    with safemp.Pool(1, init, (lock, counter)) as first:
+        first.map(work, range(10))
+        with safemp.SafeExecutor(1, initializer=init, initargs=(lock, counter)) as second:
+            first.map(work, range(10))
+            list(second.map(work, range(10)))
+        first.map(work, range(10))
+    print(counter.value)
+"""
+    assert quiet(run_script(tmp_path, script), out="40\n")
+
+
 def test_a_global_that_another_pool_was_given_is_named(tmp_path: Path) -> None:
     """A pool whose workers do not have the lock says that it was not handed over to them."""
     script = """
