@@ -18,7 +18,7 @@ import pytest
 from safemp.codec import calls
 from safemp.codec.inheritance import NotInheritedError, bound_kind, given, heirloom
 from safemp.codec.known_classes import KnownClasses
-from safemp.engines import inherit
+from safemp.engines import handover, inherit
 
 multiprocessing.RawArray("b", 1 << 16)  # multiprocessing's heap, which lives as long as the process
 
@@ -64,7 +64,7 @@ def test_what_is_collected_is_given_back() -> None:
     lock = SPAWN.Lock()
     alive = weakref.ref(lock)
     before = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else set()
-    _, inherited = inherit.encode_start(nothing, (lock, writer, SPAWN.Value("i")), method="loky", by_name=False)
+    _, inherited = handover.encode_start(nothing, (lock, writer, SPAWN.Value("i")), method="loky", by_name=False)
     share = inherited.share()
 
     assert len(share.fds) == 2, "the pipe, and the memory of the value"
@@ -88,7 +88,7 @@ def test_what_is_collected_is_given_back() -> None:
 def test_a_pool_that_was_never_made_gives_back_too() -> None:
     """What is dropped before any engine had it is released when it is collected."""
     reader, writer = SPAWN.Pipe(duplex=False)
-    _, inherited = inherit.encode_start(nothing, (writer,), method="spawn", by_name=True)
+    _, inherited = handover.encode_start(nothing, (writer,), method="spawn", by_name=True)
     writer.close()
     del inherited
     gc.collect()
@@ -106,7 +106,7 @@ def test_what_needs_nothing_is_given_nothing() -> None:
 
     thing = Thing()
     alive = weakref.ref(thing)
-    _, inherited = inherit.encode_start(nothing, (thing, [1, {"a": 2}]), method=None, by_name=False)
+    _, inherited = handover.encode_start(nothing, (thing, [1, {"a": 2}]), method=None, by_name=False)
     del thing
     gc.collect()
 
@@ -118,7 +118,7 @@ def test_what_needs_nothing_is_given_nothing() -> None:
 def test_only_what_is_handed_over_sees_a_process_being_spawned() -> None:
     """The arguments around it are pickled as in any other call, and the thread is left as it was."""
     lock = SPAWN.Lock()
-    frames, inherited = inherit.encode_start(nothing, (Sees(), lock), method="loky", by_name=False)
+    frames, inherited = handover.encode_start(nothing, (Sees(), lock), method="loky", by_name=False)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         inherit.receive(theirs, inherited.share())
@@ -135,7 +135,7 @@ def test_only_what_is_handed_over_sees_a_process_being_spawned() -> None:
 def test_descriptors_go_through_a_socket_in_any_number() -> None:
     """More of them than the kernel takes at once arrive, in order, and belong to who asks."""
     pipes = [SPAWN.Pipe(duplex=False) for _ in range(200)]
-    frames, inherited = inherit.encode_start(nothing, (pipes,), method="loky", by_name=False)
+    frames, inherited = handover.encode_start(nothing, (pipes,), method="loky", by_name=False)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         inherited.send(ours)
