@@ -613,7 +613,7 @@ class Semantics:
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
         values = {name: space[name] for name in names if name in space}
-        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
+        return {name: value for name, value in values.items() if id(value) not in given}
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
