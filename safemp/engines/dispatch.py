@@ -14,9 +14,7 @@ All state is guarded by ``lock``; outcomes are delivered outside it.
 
 from __future__ import annotations
 
-import heapq
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,12 +24,11 @@ from itertools import count
 from safemp.codec.calls import failed
 from safemp.codec.frames import Frames
 from safemp.engines import Outcome, Task, Tasks, child, system
+from safemp.engines.ahead import BUNDLE, PATIENCE, Pace, choose
 from safemp.engines.crash import (
     FORKED,
-    MemoryLimitExceeded,
     Report,
     TaskKilled,
-    TaskTimeout,
     WorkerCrashed,
     again,
     ended_in_vain,
@@ -39,12 +36,13 @@ from safemp.engines.crash import (
     no_worker,
     not_run,
 )
+from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.ledger import IDLE as NOTHING
 from safemp.engines.ledger import LOADING, Progress
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
-from safemp.engines.retry import backoff, may_retry, wants_decoding
-from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
-from safemp.engines.wire import SMALL, Message
+from safemp.engines.retry import Later, may_retry, wants_decoding
+from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
+from safemp.engines.wire import Message
 from safemp.errors import SafempError
 
 __all__ = ["Dispatcher"]
@@ -70,32 +68,6 @@ _STACK_GRACE = 1.0
 
 _STOP_GRACE = 0.002
 """Seconds after which a stopped process has stopped on every processor."""
-
-_AHEAD = 0.002
-"""Seconds of work that may be written ahead to a busy worker."""
-
-_MOST_AHEAD = 64
-"""Tasks written ahead to one worker."""
-
-_FEW = 4
-"""Tasks that a worker has left at which one more is worth a message of its own."""
-
-_BUNDLE = 16
-"""Tasks queued at which the submitting thread writes them ahead, not the dispatcher."""
-
-_PATIENCE = 0.005
-"""Seconds without an answer after which what was written ahead is taken back."""
-
-_LONG = 0.05
-"""The pace, in seconds a task, that we go on with after that."""
-
-_SOON = 0.001
-"""Seconds between looks at a worker whose time is up, and which is being written to."""
-
-_LOOK = 0.05
-"""Seconds between looks at the memory of a worker that has a limit."""
-
-Deliveries = list[tuple[Task, int, list[Outcome]]]
 
 _Result = tuple[int, int, Outcome]
 """As ``ledger.Result``; what could not be taken is an error of ours."""
@@ -138,13 +110,13 @@ class Dispatcher:
         self._pid = os.getpid()
         self._ids = count(1)
         self._queue: deque[Task] = deque()
-        self._later: list[tuple[float, int, Task]] = []  # to be tried again; a heap
+        self._later = Later()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
         self._stacked: set[Worker] = set()  # those with more than one task
         self._used: set[Worker] = set()  # those that have finished one
         self._due: set[Worker] = set()  # those with a deadline
-        self._pace = _LONG  # seconds a task, as of late
+        self._pace = Pace()
         self._mending: set[Task] = set()
         self._doomed: set[Task] = set()  # killed while being mended
         self._starting = 0
@@ -173,7 +145,7 @@ class Dispatcher:
                 self._feed_idle()
             elif len(self.workers) - self._leaving < self.max_workers:
                 self._wake()
-            elif not len(queue) % _BUNDLE and self._busy:
+            elif not len(queue) % BUNDLE and self._busy:
                 self._busy.rotate(-1)
                 self._top_up(self._busy[0])
 
@@ -195,8 +167,8 @@ class Dispatcher:
         for task in aborted:
             try:
                 task.abort()
-            except BaseException:  # as in _hand_over
-                _report()
+            except BaseException:  # out of a callback
+                show_error()
 
     def kill(self, number: int) -> None:
         """End now: see ``Engine``."""
@@ -208,10 +180,10 @@ class Dispatcher:
 
     def end_task(self, task: Task) -> bool:
         """End *task* wherever it is: see ``Engine``."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             found = self._end_task(task, deliveries)
-        _hand_over(deliveries)
+        deliveries.hand_over()
         return found
 
     def _end_task(self, task: Task, deliveries: Deliveries) -> bool:
@@ -230,12 +202,9 @@ class Dispatcher:
                 return task.id == worker.ledger.progress().task and self._end_task(task, deliveries)
         if task in self._queue:
             self._queue.remove(task)
-        elif any(task is each for _, _, each in self._later):
-            self._later = [entry for entry in self._later if entry[2] is not task]
-            heapq.heapify(self._later)
-        else:
+        elif not self._later.remove(task):
             return False
-        _settle(deliveries, task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
+        deliveries.settle(task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
         return True
 
     # -- with the lock held: handing out work -----------------------------------------
@@ -282,40 +251,12 @@ class Dispatcher:
         It can be told from waiting by nobody: what does not begin soon is taken back.
         """
         queue = self._queue
-        have = len(worker.tasks)
-        room = min(_MOST_AHEAD, int(_AHEAD / self._pace)) + (not have) - have
-        if have:
-            if room <= (have if have > _FEW else 0) or not worker.takes_ahead or worker.verdict is not None:
-                return
-            room = min(room, len(queue) // len(self.workers) + 1)
-        else:
-            if self._has_kept_too_much(worker, queue[0]):
-                self._dismiss(worker)
-                self._wake()
-                return
-            room = max(1, min(room, len(queue) // len(self.workers)))
-        if worker.tasks_left is not None:
-            room = min(room, worker.tasks_left - have)
-        tasks: list[Task] = []
-        size = 0
-        while queue and len(tasks) < room:
-            task = queue[0]
-            if have or tasks:
-                # Its function must be there: what brings it could be taken back, and what
-                # needs it could not, when the worker has just taken its token.
-                size += sum(map(len, task.frames))
-                first = tasks[0].function if tasks else None
-                function = task.function
-                if size > SMALL or not (
-                    function is None or function.number in worker.functions or (not have and function is first)
-                ):
-                    break
-                if task.limits is not None and task.limits.max_memory is not None:
-                    break  # the worker may be replaced before it
-            queue.popleft()
-            if task.begin():
-                tasks.append(task)
-        if tasks:
+        if not worker.tasks and self._has_kept_too_much(worker, queue[0]):
+            self._dismiss(worker)
+            self._wake()
+            return
+        room = self._pace.room(worker, len(queue), len(self.workers))
+        if room > 0 and (tasks := choose(worker, queue, room)):
             self._assign(worker, tasks)
 
     def _has_kept_too_much(self, worker: Worker, task: Task) -> bool:
@@ -354,7 +295,7 @@ class Dispatcher:
 
     def _recall(self, worker: Worker, deliveries: Deliveries) -> None:
         """Take back what was written ahead to *worker*, which is at a long task, and what it holds."""
-        self._pace = max(self._pace, _LONG)
+        self._pace.was_wrong()
         self._stacked.discard(worker)
         ids = worker.recall()
         self._take(worker, worker.ledger.held(), deliveries)
@@ -399,32 +340,11 @@ class Dispatcher:
         Returns:
             When to look again; ``None``: it has none, or is being ended.
         """
-        if not worker.tasks:
+        found = look(worker, now)
+        if isinstance(found, Verdict):
+            self._condemn(worker, found)
             return None
-        progress = worker.ledger.progress()
-        task = next((each for each in worker.tasks if each.id == progress.task), None)
-        if task is None or progress.state == NOTHING:
-            # It is about to begin something; or it cannot, being stopped: then it is
-            # ended, and the task, which is not to blame, is moved.
-            task, began = worker.tasks[0], max(worker.heard, progress.began)
-        else:
-            began = progress.began
-        limits = task.limits
-        waits: list[float] = []
-        if limits is not None and limits.task_timeout is not None:
-            if now - began >= limits.task_timeout and not worker.outbox:
-                self._condemn(worker, Verdict(TaskTimeout, progress, limits.task_timeout, now - began))
-                return None
-            waits.append(max(began + limits.task_timeout, now + _SOON))
-        if limits is not None and limits.max_memory is not None:
-            memory = worker.memory()
-            if progress.task == task.id and memory > limits.max_memory:
-                self._condemn(worker, Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory))
-                return None
-            waits.append(now + _LOOK)
-        if not waits and any(each.limits is not None for each in worker.tasks):
-            waits.append(now + _LOOK)
-        return min(waits, default=None)
+        return found
 
     def _condemn(self, worker: Worker, verdict: Verdict) -> None:
         """End *worker* because of what it is at: see ``Verdict``."""
@@ -486,17 +406,17 @@ class Dispatcher:
         Returns:
             Seconds until something will be; ``None``: until something happens.
         """
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         waits: list[float] = []
         with self.lock:
             now = self._clock()
-            while self._later and self._later[0][0] <= now:
-                self._requeue(heapq.heappop(self._later)[2], deliveries)
+            while (task := self._later.due(now)) is not None:
+                self._requeue(task, deliveries)
             if self._later:
-                waits.append(self._later[0][0] - now)
+                waits.append(self._later.when - now)
             if self._killed is None and self._broken is None:
                 for worker in list(self._stacked):
-                    left = worker.heard + _PATIENCE - now
+                    left = worker.heard + PATIENCE - now
                     if left <= 0:
                         self._recall(worker, deliveries)
                     else:
@@ -516,7 +436,7 @@ class Dispatcher:
                 waits.append(0.0)
             wait = max(0.0, min(waits)) if waits else None
             self._asleep_until = float("inf") if wait is None else now + wait
-        _hand_over(deliveries)
+        deliveries.hand_over()
         return wait
 
     def over(self) -> bool:
@@ -544,15 +464,15 @@ class Dispatcher:
 
     def unable(self, error: Exception) -> None:
         """Take notice that a worker could not be started."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             self._retry_at = self._clock() + _RETRY_START
             if not self.workers:  # nobody is left to do it
                 reason = no_worker(error)
                 for task in self._drop_queued():
                     if task.begin():  # it tells those that wait for a cancelled one, too
-                        _settle(deliveries, task, again(reason))
-        _hand_over(deliveries)
+                        deliveries.settle(task, again(reason))
+        deliveries.hand_over()
 
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
@@ -576,13 +496,13 @@ class Dispatcher:
 
     def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             if self._take(worker, results, deliveries):
                 if microseconds:
-                    self._pace += 0.2 * (1e-6 * microseconds - self._pace)
+                    self._pace.took(1e-6 * microseconds)
                 self._next(worker)
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
         """Match *results* with their tasks.
@@ -599,10 +519,8 @@ class Dispatcher:
             task.done = index + 1
             if task.limits is not None and task.limits.retries and _failed(outcome):
                 self._fail_item(task, index, outcome, deliveries)
-            elif deliveries and deliveries[-1][0] is task and deliveries[-1][1] + len(deliveries[-1][2]) == index:
-                deliveries[-1][2].append(outcome)
             else:
-                deliveries.append((task, index, [outcome]))
+                deliveries.add(task, index, outcome)
             if index + 1 == task.count:
                 tasks.popleft()
                 finished += 1
@@ -638,7 +556,7 @@ class Dispatcher:
 
     def ended(self, worker: Worker, exitcode: int | None) -> None:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
         lost: list[Task] = []
         with self.lock:
@@ -658,7 +576,7 @@ class Dispatcher:
                 self._blame(worker, begun, report, progress, deliveries)
             self._wake()
         self._fail(lost)
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def _remove(self, worker: Worker) -> None:
         del self.workers[worker.pid]
@@ -705,13 +623,10 @@ class Dispatcher:
             if may_retry(task, outcome):
                 self._try_again(task.part(index), outcome)
                 return
-        deliveries.append((task, index, [outcome]))
+        deliveries.add(task, index, outcome)
 
     def _try_again(self, part: Task, outcome: Outcome) -> None:
-        part.tries += 1
-        part.killed += isinstance(outcome, BaseException)
-        part.last = outcome
-        heapq.heappush(self._later, (self._clock() + backoff(part.tries), next(self._ids), part))
+        self._later.add(part, outcome, self._clock())
         self._wake()
 
     def _requeue(self, task: Task, deliveries: Deliveries) -> None:
@@ -721,10 +636,10 @@ class Dispatcher:
             self._feed_idle()
             self._wake()
         else:
-            _settle(deliveries, task, task.last or not_run(task.name))
+            deliveries.settle(task, task.last or not_run(task.name))
 
     def _drop_queued(self) -> list[Task]:
-        dropped = [*self._queue, *(task for _, _, task in sorted(self._later, key=lambda entry: entry[1]))]
+        dropped = [*self._queue, *self._later]
         self._queue.clear()
         self._later.clear()
         return dropped
@@ -752,20 +667,20 @@ class Dispatcher:
         except RuntimeError as error:  # the system has no thread left for us
             self._mending.discard(task)
             text = f"{task.name} was not run: it was to be pickled again, and {error}"
-            made: Deliveries = [] if deliveries is None else deliveries
-            _settle(made, task, outcome or WorkerCrashed(task.name, None, None, None, text))
+            made = deliveries or Deliveries()
+            made.settle(task, outcome or WorkerCrashed(task.name, None, None, None, text))
             if deliveries is None:
-                _hand_over(made)
+                made.hand_over()
 
     # -- without the lock -------------------------------------------------------------
 
     def _fail(self, lost: list[Task]) -> None:
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         for task in lost:
             assert self._broken is not None
             if task.begin():  # it tells those that wait for a cancelled one, too
-                _settle(deliveries, task, again(self._broken))
-        _hand_over(deliveries)
+                deliveries.settle(task, again(self._broken))
+        deliveries.hand_over()
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
         """Have *task* encoded again. In a thread of its own, since that runs user code."""
@@ -774,7 +689,7 @@ class Dispatcher:
             mended = task.context.copy().run(task.mend, outcome)  # so that what it makes has that, too
         except BaseException as error:  # user code, in __reduce__
             mended = error
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             self._mending.discard(task)
             if task in self._doomed:
@@ -788,14 +703,14 @@ class Dispatcher:
                 self._queue.extendleft(reversed(mended.tasks))
                 self._feed_idle()
             else:
-                _settle(deliveries, task, mended)
+                deliveries.settle(task, mended)
             self._wake()
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def _judge(self, part: Task, outcome: Outcome) -> None:
         """Find out whether a failure is one to try again after. In a thread of its own, as above."""
         wanted = may_retry(part, outcome, decode=True)
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             self._mending.discard(part)
             doomed = part in self._doomed
@@ -803,9 +718,9 @@ class Dispatcher:
             if wanted and not doomed and self._killed is None and self._broken is None:
                 self._try_again(part, outcome)
             else:
-                _settle(deliveries, part, outcome)
+                deliveries.settle(part, outcome)
             self._wake()
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def collapse(self, error: BaseException) -> None:
         """End with a defect of our own: nobody may be left waiting."""
@@ -821,24 +736,3 @@ class Dispatcher:
 
 def _failed(outcome: Outcome) -> bool:
     return isinstance(outcome, BaseException) or failed(outcome)
-
-
-def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:
-    """Have one outcome delivered for all items of *task* that have had none."""
-    first, task.done = task.done, task.count
-    if first < task.count:
-        deliveries.append((task, first, [outcome] * (task.count - first)))
-
-
-def _hand_over(deliveries: Deliveries) -> None:
-    """Deliver; a callback that raises (``SystemExit``, say) ends nothing but itself."""
-    for task, first, outcomes in deliveries:
-        try:
-            task.deliver(first, outcomes)
-        except BaseException:
-            _report()
-
-
-def _report() -> None:
-    """Show the exception that a callback has raised."""
-    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))

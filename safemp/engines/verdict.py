@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safemp.engines.crash import MemoryLimitExceeded, Report, TaskKilled, TaskTimeout
-from safemp.engines.ledger import Progress
+from safemp.engines.ledger import IDLE, Progress
 
-__all__ = ["ASKED", "KILLED", "STOPPED", "Verdict"]
+if TYPE_CHECKING:
+    from safemp.engines.process import Worker
+
+__all__ = ["ASKED", "KILLED", "STOPPED", "Verdict", "look"]
 
 ASKED, STOPPED, KILLED = range(3)
+
+_SOON = 0.001
+"""Seconds between looks at a worker whose time is up, and which is being written to."""
+
+_LOOK = 0.05
+"""Seconds between looks at the memory of a worker that has a limit."""
 
 
 @dataclass(slots=True)
@@ -47,3 +57,35 @@ class Verdict:
         if self.error is MemoryLimitExceeded:
             return MemoryLimitExceeded.of(report, int(self.found), int(self.limit))
         return TaskKilled.of(report)
+
+
+def look(worker: Worker, now: float) -> Verdict | float | None:
+    """Compare what *worker* does with the limits of its tasks.
+
+    Returns:
+        The verdict, when one is passed; else when to look again; ``None``: there are none.
+    """
+    if not worker.tasks:
+        return None
+    progress = worker.ledger.progress()
+    task = next((each for each in worker.tasks if each.id == progress.task), None)
+    if task is None or progress.state == IDLE:
+        # It is about to begin something; or it cannot, being stopped: then it is ended,
+        # and the task, which is not to blame, is moved.
+        task, began = worker.tasks[0], max(worker.heard, progress.began)
+    else:
+        began = progress.began
+    limits = task.limits
+    waits: list[float] = []
+    if limits is not None and limits.task_timeout is not None:
+        if now - began >= limits.task_timeout and not worker.outbox:
+            return Verdict(TaskTimeout, progress, limits.task_timeout, now - began)
+        waits.append(max(began + limits.task_timeout, now + _SOON))
+    if limits is not None and limits.max_memory is not None:
+        memory = worker.memory()
+        if progress.task == task.id and memory > limits.max_memory:
+            return Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory)
+        waits.append(now + _LOOK)
+    if not waits and any(each.limits is not None for each in worker.tasks):
+        waits.append(now + _LOOK)
+    return min(waits, default=None)

@@ -210,7 +210,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def tasks_are_short(self) -> None:
         """Tasks have been short lately, so that some are written ahead."""
-        self.engine.dispatcher._pace = 1e-5
+        self.engine.dispatcher._pace.seconds = 1e-5
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -237,5 +237,5 @@ class Model(RuleBasedStateMachine):
 def test_the_invariants_hold_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks, workers, deaths, limits, cancels and ends, mixed at random: invariants 1 to 5 hold."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # for callbacks that raise
-    monkeypatch.setattr(dispatch, "_BUNDLE", 3)
+    monkeypatch.setattr(dispatch, "BUNDLE", 3)
     run_state_machine_as_test(Model, settings=settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None))

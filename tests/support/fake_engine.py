@@ -525,7 +525,7 @@ class FakeEngine:
         assert not dispatcher.lock.locked()
         assert len([each for each in dispatcher.workers.values() if each.state != LEAVING]) <= dispatcher.max_workers
         assert not (dispatcher._idle and dispatcher._queue), "a task waits, and so does a worker"
-        places: list[Any] = [*dispatcher._queue, *(entry[2] for entry in dispatcher._later), *dispatcher._mending]
+        places: list[Any] = [*dispatcher._queue, *dispatcher._later, *dispatcher._mending]
         for worker in dispatcher.workers.values():
             places.extend(worker.tasks)
             assert (worker in dispatcher._idle) == (worker.state == dispatch.IDLE)
