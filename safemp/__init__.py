@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
-    from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskTimeout, WorkerCrashed
-    from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
+    from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
+    from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
+    from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.pool import AsyncResult, Pool
 
@@ -30,14 +31,18 @@ __all__ = [
     "Pool",
     "PreflightError",
     "ProcessPoolExecutor",
+    "Repaired",
+    "Report",
     "ResultError",
     "SafeExecutor",
     "SafeFuture",
     "SafempError",
+    "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
     "imap",
     "imap_unordered",
+    "inspect",
     "map",
     "starmap",
 ]
@@ -52,14 +57,18 @@ _HOMES = {
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
     "ProcessPoolExecutor": "safemp.executor",
+    "Repaired": "safemp.errors",
+    "Report": "safemp.inspection",
     "ResultError": "safemp.errors",
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
+    "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",
+    "inspect": "safemp.inspection",
     "map": "safemp.maps",
     "starmap": "safemp.maps",
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 from safemp import lifetime
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
@@ -145,6 +146,12 @@ class _ChunkTask(Task):
         from concurrent.futures import CancelledError
 
         self.deliver_same(CancelledError())
+
+    def describe(self, index: int) -> str:
+        if index >= len(self._items):  # all have had their outcome
+            return ""
+        item = self._items[index]
+        return describe_call(item if self._batch._star else (item,), {})
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         batch, items, first = self._batch, self._items[self.done :], self.first + self.done

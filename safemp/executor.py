@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
+from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
+from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
 from safemp.results import unwrap
@@ -88,21 +90,35 @@ def make_engine(
     if not isinstance(engine, str):
         return engine
     by_name = engine == "inline" or not _is_loky(context)
-    frames = calls.encode_call(start[0], start[1], {}, by_name=by_name, root="init") if start is not None else None
+    frames, inherited = None, None
+    if start is not None:
+        method = "inline" if engine == "inline" else _method_of(context)
+        frames, inherited = encode_start(*start, method=method, by_name=by_name)
+        if inherited.wants_fork:
+            context, by_name = "fork", True
+            frames, inherited = encode_start(*start, method="fork", by_name=True)
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        return InlineEngine(frames)
+        return InlineEngine(frames, inherited)
     if engine != "local":
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
     nesting.check_depth()
-    return LocalEngine(Settings(context=_context_of(context), main_by_name=by_name, start=frames, **settings))
+    return LocalEngine(
+        Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
+    )
+
+
+def _method_of(context: Any) -> str | None:
+    """Return the name of a start method; ``None``: the user has not chosen any."""
+    method: str | None = context if context is None or isinstance(context, str) else context.get_start_method()
+    return method
 
 
 def _is_loky(context: Any) -> bool:
-    method = context if context is None or isinstance(context, str) else context.get_start_method()
+    method = _method_of(context)
     return method is None or method.startswith("loky")
 
 
@@ -145,7 +161,12 @@ class CallTask(Task):
     def begin(self) -> bool:
         """Mark the future as running; tell whether it had not been cancelled."""
         # A moved or mended task begins again; its future is running already.
-        return self._future._begin()
+        return self._future._begin(self)
+
+    def part(self, index: int) -> Task:
+        """Return this task, which is all of one item, so that its future keeps knowing it."""
+        self.done = 0
+        return self
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Settle the future."""
@@ -158,6 +179,11 @@ class CallTask(Task):
             self._future.set_running_or_notify_cancel()
         else:  # it had begun before, on a worker from which it was taken back
             self.deliver_same(not_run(self.name))
+
+    def describe(self, index: int) -> str:
+        """Return the call's arguments in short."""
+        call = getattr(self, "_call", None)  # gone once the future is settled
+        return "" if call is None else describe_call(call[1], call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""
@@ -194,12 +220,16 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
-        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
+            it has no limits.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -298,7 +328,7 @@ class SafeExecutor(Executor):
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
         frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
-        future: SafeFuture[T] = SafeFuture()
+        future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from safemp import lifetime
 from safemp.codec.calls import decode_outcome, failed
-from safemp.engines import Outcome
+from safemp.engines import Engine, Outcome, Task
+from safemp.engines.listener import settle
 from safemp.errors import SafempError
 
 __all__ = ["SafeFuture"]
@@ -31,22 +32,41 @@ class SafeFuture(Future[T]):
 
     __module__ = "safemp"
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine | None = None) -> None:
         super().__init__()
         self._outcome: Any = None
         self._decoding = threading.RLock()
+        self._engine = engine
+        self._task: Task | None = None
 
-    def _begin(self) -> bool:
-        """Start running, unless cancelled; running already is as good."""
+    def _begin(self, task: Task) -> bool:
+        """Start running as *task*, unless cancelled; running already is as good."""
         with self._condition:
             if self._state == PENDING:
                 self._state = RUNNING
             if self._state == RUNNING:
+                self._task = task
                 return True
         return self.set_running_or_notify_cancel()
 
+    def kill(self) -> bool:
+        """Cancel the call, or end it when it is running.
+
+        A running call's worker is killed, with all that the call has started; other
+        calls are undisturbed. ``result`` raises ``TaskKilled`` then, a ``CancelledError``.
+
+        Returns:
+            Whether the call will not finish; ``False``: it has, or its engine cannot
+            end running calls.
+        """
+        if self.cancel():
+            return True
+        task, engine = self._task, self._engine
+        return task is not None and engine is not None and engine.end_task(task)
+
     def _settle(self, outcome: Outcome) -> None:
         """Finish with *outcome*. Called once, by the engine's thread."""
+        self._task = self._engine = None
         if isinstance(outcome, BaseException):
             super().set_exception(outcome)
             return
@@ -90,7 +110,9 @@ class SafeFuture(Future[T]):
             if self._state != FINISHED:
                 with lifetime.waiting:
                     super().exception(timeout)  # waits; raises if it was cancelled
+                settle()
             if self._outcome is not None:
+                settle()
                 self._decode()
             if self._exception is not None:
                 raise self._exception

@@ -165,11 +165,15 @@ class Pool:
             part of them.
         initializer: Called in each worker when it starts. When it raises, every call
             fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
-        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
+        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
+            no limits.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -278,7 +282,7 @@ class Pool:
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
         frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
-        future: SafeFuture[Any] = SafeFuture()
+        future: SafeFuture[Any] = SafeFuture(self._engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
         self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))
@@ -402,11 +406,19 @@ class Pool:
         """Have *result* call back, in the pool's thread for that."""
         with self._callback_lock:
             if self._callback_thread is None:
-                self._callback_thread = threading.Thread(
+                thread = threading.Thread(
                     target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
                 )
-                self._callback_thread.start()
-        self._callbacks.put(result)
+                try:
+                    thread.start()
+                    self._callback_thread = thread
+                except RuntimeError:  # the system has no thread left for us
+                    pass
+            called_there = self._callback_thread is not None
+        if called_there:
+            self._callbacks.put(result)
+        else:
+            result._run_callback()
 
     # -- the end ----------------------------------------------------------------------
 
@@ -483,7 +495,7 @@ class Pool:
         self.terminate()
 
     def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
-        if self._state == _RUN:
+        if getattr(self, "_state", None) == _RUN:
             _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
 
     def __repr__(self) -> str:

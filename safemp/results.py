@@ -12,19 +12,24 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
+from safemp.engines.crash import not_run
+from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
+from safemp.worker import name_of
 
 __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
 
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
+    settle()
     if isinstance(outcome, BaseException):
         raise outcome
     good, value = calls.decode_outcome(outcome)
@@ -170,6 +175,7 @@ class Feed:
     ) -> None:
         self._condition = threading.Condition()
         self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
+        self._name = name_of(fn)
         self._ordered = ordered
         self._window = window
         self._unread: float = unread
@@ -182,7 +188,7 @@ class Feed:
         self._exhausted = False
         self._stopped = False
         self._thread = threading.Thread(
-            target=self._feed, args=(iter(items), chunksize), name="safemp-feeder", daemon=True
+            target=copy_context().run, args=(self._feed, iter(items), chunksize), name="safemp-feeder", daemon=True
         )
         self._thread.start()
 
@@ -197,6 +203,7 @@ class Feed:
                     while not self._stopped and not self._room():
                         self._condition.wait()
                     if self._stopped:
+                        end = not_run(self._name)
                         break
                 chunk, end = next(chunks)
                 if chunk:
@@ -235,8 +242,13 @@ class Feed:
             return
         with self._condition:
             self._sent += len(chunk)
-        for task in tasks:
-            self._batch.send(task)
+        try:
+            for task in tasks:
+                self._batch.send(task)
+        except BaseException:  # the engine is closed, or broken: the error comes in this chunk's place
+            with self._condition:
+                self._sent = first
+            raise
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:

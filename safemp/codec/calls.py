@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
+from safemp.codec.inheritance import Heritage
+from safemp.codec.record import log_repairs
 from safemp.codec.statics import type_name
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
@@ -41,7 +43,9 @@ __all__ = [
     "encode_not_loaded",
     "encode_outcome",
     "failed",
+    "preflight",
     "read_not_loaded",
+    "roots_of",
 ]
 
 
@@ -78,14 +82,24 @@ class NotLoaded:
 # -- the caller's side ----------------------------------------------------------------
 
 
-def _encode(kind: Kind, obj: Any, roots: Callable[[], list[tuple[str, Any]]], careful: bool, by_name: bool) -> Frames:
+def _encode(
+    kind: Kind,
+    obj: Any,
+    roots: Callable[[], list[tuple[str, Any]]],
+    careful: bool,
+    by_name: bool,
+    heritage: Heritage | None = None,
+) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
+    before = pickling.Made.repairs
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
-        payload = dump(obj, buffers, by_name=by_name)
+        payload = dump(obj, buffers, by_name=by_name, heritage=heritage)
     except pickling.USER_ERRORS as error:
-        raise preflight(error, roots()) from error
+        raise preflight(error, roots(), heritage) from error
+    if pickling.Made.repairs != before:
+        log_repairs(roots())
     return pack(kind, payload, buffers)
 
 
@@ -93,28 +107,28 @@ MOST_CULPRITS = 100
 """Culprits after which the search for more ends."""
 
 
-def preflight(error: BaseException, roots: list[tuple[str, Any]]) -> PreflightError:
+def preflight(error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None) -> PreflightError:
     """Make the error for a call that *error* kept from being sent."""
-    semantics = pickling.Semantics()
+    semantics = pickling.Semantics(heritage)
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
         culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
         if len(culprits) >= MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
-        culprits = [_whole(next((root for root in roots if _fails(root[1])), roots[0]), error)]
+        culprits = [whole(next((root for root in roots if _fails(root[1], heritage)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
 
 
-def _fails(obj: Any) -> bool:
+def _fails(obj: Any, heritage: Heritage | None) -> bool:
     try:
-        pickling.dumps_careful(obj)
+        pickling.dumps_careful(obj, heritage=heritage)
     except pickling.USER_ERRORS:  # the same error as before, or one like it
         return True
     return False
 
 
-def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
+def whole(root: tuple[str, Any], error: BaseException) -> Culprit:
     path, obj = root
     if isinstance(error.__cause__, RecursionError) or isinstance(error, RecursionError):
         fix = "flatten it: pickle goes one level of recursion deeper for each level of nesting"
@@ -141,6 +155,7 @@ def encode_call(
     careful: bool = False,
     by_name: bool = False,
     root: str = "",
+    heritage: Heritage | None = None,
 ) -> Frames:
     """Turn a call into frames that any engine can carry.
 
@@ -152,6 +167,7 @@ def encode_call(
         by_name: ``__main__`` is the same script in the workers, since they were forked
             or have imported it.
         root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
 
     Returns:
         ``[header, payload, buffer_0, ..., buffer_n-1]``.
@@ -161,19 +177,29 @@ def encode_call(
     """
     if not careful:
         buffers: Frames = []
+        before = pickling.Made.repairs
         try:
-            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name)
+            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
+            if pickling.Made.repairs != before:
+                log_repairs(roots_of(fn, args, kwargs, root))
             return pack(Kind.CALL, payload, buffers)
 
-    def roots() -> list[tuple[str, Any]]:
-        named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
-        return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
-
+    if heritage is not None:
+        heritage.begin()
     # Carefully: by name still, unless a name was what the worker could not find.
-    return _encode(Kind.CALL, (fn, args, kwargs), roots, True, by_name and not careful)
+    by_name = by_name and not careful
+    return _encode(Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage)
+
+
+def roots_of(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], root: str = ""
+) -> list[tuple[str, Any]]:
+    """List the parts of a call under their names: see ``encode_call``."""
+    named = [(root or "fn", fn)] + [(f"{root}args[{i}]", arg) for i, arg in enumerate(args)]
+    return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
 
 def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:
@@ -251,7 +277,7 @@ def encode_outcome(value: Any) -> Frames:
 
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
-        culprits = find_culprits([("result", value)], pickling.Semantics()) or [_whole(("result", value), error)]
+        culprits = find_culprits([("result", value)], pickling.Semantics()) or [whole(("result", value), error)]
     except BaseException as second:  # as above
         culprits = [
             Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")
@@ -337,15 +363,14 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
 
     Args:
         text: What the worker said.
-        roots: The parts of the call; the first that does not load here is named, or,
-            where all of them do (a module is missing in the worker), the call.
+        roots: The parts of the call; the smallest objects in it that do not load here
+            are named, or, where all of them do (a module is missing in the worker), the call.
     """
-    for path, obj in roots:
-        try:
-            pickling.loads(pickling.dumps_careful(obj))
-        except BaseException as error:  # user code, in __setstate__ or a constructor
-            blamed = Culprit(path, type_name(type(obj)), text_of(error), _LOAD_FIX, obj, error, "does not load")
-            made = PreflightError((blamed,))
-            made.__cause__ = error
-            return made
-    return _not_loadable(roots[0][0], text)
+    from safemp.codec.loading import find_unloadable  # no worker needs it
+
+    culprits = find_unloadable(roots, pickling.Semantics())
+    if culprits:
+        made = PreflightError(tuple(culprits))
+        made.__cause__ = culprits[0]._error
+        return made
+    return _not_loadable("the call", text)

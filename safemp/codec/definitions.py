@@ -26,7 +26,7 @@ from safemp.codec.frames import Buffer
 from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
 
-__all__ = ["ATOMS", "Name", "Write", "prefix", "split"]
+__all__ = ["ATOMS", "Name", "Write", "known_prefix", "prefix", "split"]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -83,12 +83,13 @@ class _Generation:
     of_kept = (0, 0)
 
 
-def prefix(needs: Needs, write: Write) -> bytes:
+def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
     """Pickle every global in *needs*, and those which these need in turn.
 
     Args:
         needs: Grows by what is found.
         write: Pickles.
+        keep: What is written now may serve again.
 
     Returns:
         What goes ahead of the stream; nothing, if nothing is needed.
@@ -99,6 +100,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
     if _Generation.of_kept != generation():
         _kept.clear()  # what they name may go by value now
         _prefixes.clear()
+        _of_one.clear()
         _Generation.of_kept = generation()
     asked = tuple(needs.names)
     known = _prefixes.get(asked)
@@ -112,7 +114,7 @@ def prefix(needs: Needs, write: Write) -> bytes:
             done += 1
             space = needs.homes[name[0]].space
             if name[1] in space:
-                groups[(name,)] = _define(name, space[name[1]], needs, write)
+                groups[(name,)] = _define(name, space[name[1]], needs, write, keep)
             parts.append((space, name[1], _kept.get(name)))
     if not groups:
         return b""
@@ -120,18 +122,29 @@ def prefix(needs: Needs, write: Write) -> bytes:
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
     made = _HEAD.pack(_MARK, len(table)) + table
-    if len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
+    if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
+        if len(asked) == 1:
+            _of_one[asked[0][1]] = _prefixes[asked]
     return made
+
+
+def known_prefix(name: str, space: dict[str, Any]) -> bytes | None:
+    """Return what ``prefix`` would give for the global *name* of *space* alone, if that is known."""
+    known = _of_one.get(name)
+    if known is None or known.space is not space or _Generation.of_kept != generation() or not known.holds():
+        return None
+    return known.table
 
 
 class _Prefix:
     """What was made for some names, while none of their definitions changes."""
 
-    __slots__ = ("_parts", "table")
+    __slots__ = ("_parts", "space", "table")
 
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
+        self.space = parts[0][0]
         self.table = table
 
     def holds(self) -> bool:
@@ -143,6 +156,9 @@ class _Prefix:
 
 _prefixes: dict[tuple[Name, ...], _Prefix] = {}
 
+_of_one: dict[str, _Prefix] = {}
+"""Those for one global, by its name: the latest of that name."""
+
 
 def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     """Leave the attributes that marshal takes: a package's ``__path__`` may be lazy."""
@@ -152,7 +168,7 @@ def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, set[Name]]:
+def _define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tuple[bytes, set[Name]]:
     kept = _kept.get(name)
     if kept is not None and kept.holds_for(value):
         for home, needed in kept.needs:
@@ -163,11 +179,12 @@ def _define(name: Name, value: Any, needs: Needs, write: Write) -> tuple[bytes, 
     found = [(mine.homes[key], needed) for key, needed in mine.names]
     for home, needed in found:
         needs.add(home, needed)
-    same = _sameness(value)
+    same = _sameness(value) if keep else None
     if same is not None:
         if len(_kept) >= _KEPT:
             _kept.clear()
             _prefixes.clear()
+            _of_one.clear()
         _kept[name] = _Definition(value, same, blob, direct, found)
     else:
         _kept.pop(name, None)

@@ -39,11 +39,12 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
+from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
+from safemp.codec.repairs import REPAIRS, Repair, importable, repair_of
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+__all__ = ["Made", "PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
@@ -61,14 +62,32 @@ class _Table(dict[type, Callable[[Any], Any]]):
 
     It lives for one pickle only, so it keeps no class alive and sees every later
     ``copyreg.pickle``.
+
+    Args:
+        known: The reducers to begin with.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
+        of_globals: For definitions; a global may be what the workers have inherited.
     """
 
+    def __init__(
+        self,
+        known: dict[type, Callable[[Any], Any]],
+        heritage: Heritage | None = None,
+        of_globals: bool = False,
+    ) -> None:
+        super().__init__(known)
+        self._heritage = heritage
+        self._of_globals = of_globals
+
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
-        reducer: Callable[[Any], Any]
-        if issubclass(cls, BaseException):
+        reducer: Callable[[Any], Any] | None = None
+        kind = bound_kind(cls)
+        if kind is not None:
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
+        if reducer is not None:
+            pass
+        elif issubclass(cls, BaseException):
             reducer = reduce_exception
-        elif is_refused(cls):
-            reducer = refuse
         elif cls in copyreg.dispatch_table:
             reducer = copyreg.dispatch_table[cls]
         elif issubclass(cls, type):
@@ -94,7 +113,22 @@ def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
         return rebuild.make_context_var, (var.name, ())
 
 
-_FAST = {**REPAIRS, ContextVar: _context_var}
+class Made:
+    """Counts the repairs of this process, so that a call without any is known at no cost."""
+
+    repairs = 0
+
+
+def _counted(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def reduce(obj: Any) -> Any:
+        Made.repairs += 1
+        return reducer(obj)
+
+    return reduce
+
+
+_REPAIRS = {**REPAIRS, ContextVar: _context_var}
+_FAST = {cls: reducer if cls is BuiltinFunctionType else _counted(reducer) for cls, reducer in _REPAIRS.items()}
 _CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
 
 
@@ -119,6 +153,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         inside: ``(key, name)`` of the definitions being written; they go by value.
         buffer_callback: As for ``pickle.Pickler``.
         by_name: ``__main__`` is the same script on the other side.
+        heritage: As for ``_Table``.
     """
 
     def __init__(
@@ -128,8 +163,9 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         inside: frozenset[tuple[str, str]] = frozenset(),
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
         by_name: bool = False,
+        heritage: Heritage | None = None,
     ) -> None:
-        self.dispatch_table = _Table(_CAREFUL)  # before the C pickler looks for it
+        self.dispatch_table = _Table(_CAREFUL, heritage, bool(inside))  # before the C pickler looks for it
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
         self._needs = needs
@@ -323,12 +359,17 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
-    """Pickle the values of by-value globals: a ``definitions.Write``."""
-    file = BytesIO()
-    pickler = _CarefulPickler(file, needs, inside)
-    pickler.dump(values)
-    return file.getvalue(), pickler.direct
+def _prefix(needs: Needs, heritage: Heritage | None) -> bytes:
+    """Pickle the by-value globals in *needs*."""
+
+    def write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
+        file = BytesIO()
+        pickler = _CarefulPickler(file, needs, inside, heritage=heritage)
+        pickler.dump(values)
+        return file.getvalue(), pickler.direct
+
+    # What is inherited by one pool's workers means nothing to another's.
+    return definitions.prefix(needs, write, keep=heritage is None)
 
 
 def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
@@ -355,7 +396,14 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
     return keep
 
 
-def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes | None:
+def dumps_fast(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes | None:
     """Pickle with the C pickler.
 
     Args:
@@ -366,6 +414,7 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by
             ``False`` for outcomes, which are sent at once, to where those globals come
             from.
         by_name: ``__main__`` is the same script on the other side: no need to ship it.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -374,11 +423,17 @@ def dumps_fast(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by
     Raises:
         Exception: Whatever pickling raises.
     """
-    return _accept(_dump(obj, buffers, ship), ship, by_name)
+    return _accept(_dump(obj, buffers, ship, heritage), ship, by_name, heritage)
 
 
 def dumps_call(
-    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], buffers: Frames, *, by_name: bool = False
+    fn: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    buffers: Frames,
+    *,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
 ) -> bytes | None:
     """Pickle ``(fn, args, kwargs)`` as ``dumps_fast`` does, faster if they are plain.
 
@@ -386,28 +441,34 @@ def dumps_call(
     """
     plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
     if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
-        return _accept(_dumps((fn, args, kwargs), 5), True, by_name)
-    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name)
+        payload = _dumps((fn, args, kwargs), 5)
+        if not by_name and heritage is None and fn.__module__ == "__main__":
+            # Nothing but the function names a global; most often it is known what that takes.
+            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
+            if known is not None:
+                return known + payload
+        return _accept(payload, True, by_name, heritage)
+    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage)
 
 
 _FUNCTIONS = frozenset({FunctionType, type})
 
 
-def _dump(obj: Any, buffers: Frames | None, ship: bool) -> bytes:
+def _dump(obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None) -> bytes:
     file = BytesIO()
     pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
-    pickler.dispatch_table = _Table(_FAST)
+    pickler.dispatch_table = _Table(_FAST, heritage)
     pickler.dump(obj)
     return file.getvalue()
 
 
-def _accept(payload: bytes, ship: bool, by_name: bool) -> bytes | None:
+def _accept(payload: bytes, ship: bool, by_name: bool, heritage: Heritage | None) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
     for name in names_by_value():
         if name in payload:
             return None
     if b"_main__" in payload and not by_name:
-        return _with_main(payload, ship)
+        return _with_main(payload, ship, heritage)
     return payload
 
 
@@ -437,7 +498,7 @@ def _globals_in(payload: bytes) -> set[str]:
     return found
 
 
-def _with_main(payload: bytes, ship: bool) -> bytes | None:
+def _with_main(payload: bytes, ship: bool, heritage: Heritage | None) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
     if main is None:
@@ -464,12 +525,19 @@ def _with_main(payload: bytes, ship: bool) -> bytes | None:
     if not ship and home.names is not None:
         return payload
     try:
-        return definitions.prefix(needs, _write) + payload
+        return _prefix(needs, heritage) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
 
-def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
+def dumps_careful(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes:
     """Pickle with cloudpickle under our rules.
 
     Args:
@@ -477,6 +545,7 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True,
         buffers: As for ``dumps_fast``.
         ship: As for ``dumps_fast``.
         by_name: As for ``dumps_fast``.
+        heritage: As for ``dumps_fast``.
 
     Returns:
         The stream.
@@ -486,14 +555,21 @@ def dumps_careful(obj: Any, buffers: Frames | None = None, *, ship: bool = True,
     """
     needs = Needs()
     file = BytesIO()
-    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name).dump(obj)
+    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name, heritage=heritage).dump(obj)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return definitions.prefix(needs, _write) + file.getvalue()
+    return _prefix(needs, heritage) + file.getvalue()
 
 
-def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name: bool = False) -> bytes:
+def dumps(
+    obj: Any,
+    buffers: Frames | None = None,
+    *,
+    ship: bool = True,
+    by_name: bool = False,
+    heritage: Heritage | None = None,
+) -> bytes:
     """Pickle by the first rung of the ladder that works.
 
     Raises:
@@ -502,13 +578,13 @@ def dumps(obj: Any, buffers: Frames | None = None, *, ship: bool = True, by_name
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
     try:
-        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name)
+        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
     except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name)
+        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
     return stream
 
 
@@ -525,11 +601,16 @@ def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
 
 
 class Semantics:
-    """What the careful pickler would do with one object, for the walker."""
+    """What the careful pickler would do with one object, for the walker.
 
-    def __init__(self) -> None:
+    Args:
+        heritage: As for ``dumps_fast``.
+    """
+
+    def __init__(self, heritage: Heritage | None = None) -> None:
+        self._heritage = heritage
         self._needs = Needs()
-        self._pickler = _CarefulPickler(BytesIO(), self._needs)
+        self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage)
 
     def by_value(self, obj: Any) -> bool:
         """Tell whether function or class *obj* travels by value."""
@@ -548,7 +629,23 @@ class Semantics:
         if isinstance(home, str):
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
-        return {name: space[name] for name in names if name in space}
+        values = {name: space[name] for name in names if name in space}
+        return {name: value for name, value in values.items() if id(value) not in given}
+
+    def globals_of_module(self, module: ModuleType) -> Mapping[str, Any] | None:
+        """Return the globals that travel with by-value *module*; ``None``: it has a reduce value."""
+        space = module.__dict__
+        home, _ = self._pickler._place(space)
+        if not isinstance(home, Home):
+            return None
+        if namespaces.is_main(module.__name__):
+            return {}  # its functions bring along what they need
+        names = space if home.names is None else home.names
+        return {n: space[n] for n in names if n in space and not (n.startswith("__") and n.endswith("__"))}
+
+    def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
+        """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
+        return repair_of(obj, reduced)
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
@@ -568,7 +665,7 @@ class Semantics:
 
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
-        dumps_careful(obj)
+        dumps_careful(obj, heritage=self._heritage)
 
 
 def _after_fork() -> None:

@@ -13,6 +13,8 @@ What an engine promises, whatever it is made of:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context, copy_context
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,9 +62,27 @@ class Task:
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
         limits: What each of its items may use; ``None``: what there is.
+        context: That of who has made the task; what it logs and prints is handled in it.
+            So a notebook knows to which cell it belongs, and a log to which request.
+        tries: How often it has been tried again.
+        killed: How often it has ended its worker.
+        last: The failure after which it is tried again.
     """
 
-    __slots__ = ("count", "done", "first", "frames", "function", "id", "limits", "name")
+    __slots__ = (
+        "context",
+        "count",
+        "done",
+        "first",
+        "frames",
+        "function",
+        "id",
+        "killed",
+        "last",
+        "limits",
+        "name",
+        "tries",
+    )
 
     def __init__(
         self,
@@ -81,10 +101,20 @@ class Task:
         self.done = 0
         self.first = first
         self.limits = limits
+        self.context: Context = copy_context()
+        self.tries = 0
+        self.killed = 0
+        self.last: Outcome | None = None
 
     def begin(self) -> bool:
         """Tell whether the task may be sent: nobody has cancelled it. Quick."""
         return True
+
+    def part(self, index: int) -> Task:
+        """Return a task of only item *index* of this one, whose outcome is still owed."""
+        part = copy(self)
+        part.done, part.count = index, index + 1
+        return part
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Take the outcomes of items *first*, *first* + 1, … of this task."""
@@ -98,6 +128,14 @@ class Task:
     def abort(self) -> None:
         """Give the task up before it was sent: ``cancel_futures``."""
         raise NotImplementedError
+
+    def describe(self, index: int) -> str:
+        """Return the arguments of the call for item *index* in short; "" if not known.
+
+        Called when that item has failed, and before its outcome is delivered. Runs no user
+        code.
+        """
+        return ""
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the task again. Runs user code; called from a thread made for it.
@@ -141,6 +179,13 @@ class Engine(Protocol):
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks; finish those taken (*cancel*: those begun), then end."""
+
+    def end_task(self, task: Task) -> bool:
+        """End one task, also a running one; it fails with ``TaskKilled``.
+
+        Returns:
+            Whether it will; ``False``: it has finished, or this engine cannot.
+        """
 
     def kill(self, signal: int) -> None:
         """End now: queued tasks are aborted, running ones fail, workers get *signal*."""

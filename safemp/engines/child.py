@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,49 +25,71 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
-from safemp.engines import system, wire
-from safemp.engines.ledger import IDLE, LOADING, RUNNING, Ledger, pack_outcome
+from safemp.engines import blackbox, inherit, system, wire
+from safemp.engines.board import Notice
+from safemp.engines.forward import LOG, Forwarding
+from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
+from safemp.engines.speaker import Speaker
 from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
 
-__all__ = ["BROKEN", "CALL", "CHUNK", "DONE", "EXIT", "ITEM", "ITEMS", "READY", "START", "TEACH", "main"]
+__all__ = [
+    "BROKEN",
+    "CALL",
+    "CHUNK",
+    "EXIT",
+    "LOG",
+    "NOT_LOADED",
+    "READY",
+    "RESULT",
+    "RESULTS",
+    "START",
+    "TEACH",
+    "main",
+]
 
 # To the worker.
-START = 1  # frames: the initializer's call, or none
+START = 1  # frames: the initializer's call, or none; ref: what to forward; items: the slot on the board
 CALL = 2
-CHUNK = 3  # items: to leave out; ref: the function's number
+CHUNK = 3  # items, stop: which of its items; ref: the function's number
 TEACH = 4  # the same; behind the chunk's frames come the function's
 EXIT = 5
-# From the worker; ref: microseconds that the task has taken.
+# From the worker; ref: microseconds that a task has taken, 0: none has finished.
 READY = 16
 BROKEN = 17  # the initializer raised; frames: the outcome
-DONE = 18  # of a call, or of a chunk that did not load
-ITEM = 19  # one outcome of a chunk
-ITEMS = 20  # items: outcomes of a chunk, one record each
+NOT_LOADED = 18  # of a call, or of all that is left of a chunk; frames: the outcome
+RESULT = 19  # one outcome; items: its index
+RESULTS = 20  # any outcomes, one record each
+# LOG = 21: see ``forward``
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
 seldom enough to cost nothing."""
 
+_HOLD = 0.001
+"""Seconds after which outcomes of tasks are sent on, though more tasks are there."""
+
 
 def main(
-    packets: socket.socket | None,
     stream: socket.socket,
+    tokens: socket.socket,
     caller: int,
     direct: bool,
     adopt: bool,
     surroundings: Surroundings,
+    share: inherit.Share,
 ) -> None:
     """Run until told to end.
 
     Args:
-        packets: Where small messages come in; ``None``: all come on *stream*.
-        stream: Where bodies come in and answers go out. The first thing on it is the
-            ledger's file.
+        stream: Where messages come in and answers go out. The first things on it are the
+            files of the ledger, the black box and the board, if there is one.
+        tokens: Where the tokens come in of what was written ahead.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
         adopt: Let the caller's ``__main__`` become ours; else it is ours already.
         surroundings: What the worker begins with.
+        share: What the initializer is given of the caller's.
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
@@ -75,12 +98,15 @@ def main(
         namespaces.adopt()
     else:
         namespaces.share_main()
-    _, fds, _, _ = socket.recv_fds(stream, 1, 1)
+    _, fds, _, _ = socket.recv_fds(stream, 1, 3)
     if not fds:  # the caller is gone already
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
-    _Child(packets, stream, ledger).loop()
+    blackbox.install(fds[1])
+    with contextlib.suppress(EOFError, ConnectionError):
+        inherit.receive(stream, share)
+        _Child(stream, tokens, ledger, fds[2:]).loop()
 
 
 def _ignore(*_: object) -> None:
@@ -88,63 +114,77 @@ def _ignore(*_: object) -> None:
 
 
 class _Child:
-    def __init__(self, packets: socket.socket | None, stream: socket.socket, ledger: Ledger) -> None:
-        self._packets = packets
+    def __init__(self, stream: socket.socket, tokens: socket.socket, ledger: Ledger, boards: list[int]) -> None:
         self._stream = stream
+        self._speaker = Speaker(stream)
+        self._boards = boards
+        self._forwarding: Forwarding | None = None
+        self._tokens = tokens
         self._ledger = ledger
         self._pid = os.getpid()
         self._reader = wire.Reader()
-        self._buffer = bytearray(2 * wire.PACKET)
-        self._view = memoryview(self._buffer)
+        self._messages: deque[Message] = deque()
+        self._dropped = 0
         self._functions: dict[int, Callable[..., Any] | Frames] = {}
+        self._since = 0.0  # when the first item began whose outcome is held; 0: none is
+        self._finished = 0  # tasks since something was sent
+        self._busy = 0.0  # seconds that they have taken
 
     def loop(self) -> None:
+        messages = self._messages
         while True:
-            try:
-                messages = self._receive()
-            except (EOFError, ConnectionError):
-                return
-            for message in messages:
-                if message.kind == EXIT or not self._do(message):
+            if not messages:
+                self._flush()
+                messages.extend(wire.receive(self._stream, self._reader))
+            message = messages.popleft()
+            if message.ahead:
+                may, self._dropped = wire.claim(self._tokens, message.task, self._dropped)
+                if not may:
+                    continue
+            kind = message.kind
+            if message.lost:
+                self._no_memory(message)
+                continue
+            if self._forwarding is not None:
+                self._forwarding.refresh()
+            if kind == CALL:
+                self._call(message)
+            elif kind in (CHUNK, TEACH):
+                self._chunk(message)
+            elif kind == START:
+                if not self._start(message):
                     return
-            del messages
+            else:
+                self._flush()
+                return
+            del message
 
-    def _receive(self) -> list[Message]:
-        if self._packets is None:
-            return wire.receive(self._stream, self._reader)
-        n = self._packets.recv_into(self._buffer)
-        if not n:
-            raise EOFError
-        message = wire.unpacket(self._view[:n])
-        return wire.receive(self._stream, self._reader) if message.kind == wire.ON_STREAM else [message]
-
-    def _do(self, message: Message) -> bool:
-        kind = message.kind
-        if kind == CALL:
-            self._ledger.begin(message.task, RUNNING)
-            begun = time.perf_counter()
-            outcome = worker.run(message.frames)
-            self._only_we()
-            self._send(DONE, message.task, outcome, 1, time.perf_counter() - begun)
-            self._ledger.begin(message.task, IDLE)
-        elif kind in (CHUNK, TEACH):
-            self._chunk(message)
-        elif kind == START:
-            return self._start(message.frames)
-        return True
-
-    def _start(self, frames: Frames) -> bool:
+    def _start(self, message: Message) -> bool:
+        if self._boards:
+            notice = Notice(self._boards.pop(), message.items)
+            self._forwarding = Forwarding(message.ref, self._speaker, self._ledger, notice)
+        frames = message.frames
         if frames:
             outcome = worker.run(frames)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
-                self._send(BROKEN, 0, outcome)
+                self._send(BROKEN, 0, 0, outcome)
                 return False
-        self._send(READY, 0, [])
+        self._send(READY, 0, 0, [])
         return True
 
+    def _call(self, message: Message) -> None:
+        task, begun = message.task, time.monotonic()
+        self._ledger.begin(task, 0, RUNNING, begun)
+        outcome = worker.run(message.frames)
+        self._only_we()
+        if kind_of(outcome) == Kind.NOT_LOADED:
+            self._not_loaded(task, outcome)
+        else:
+            self._finish(task, 0, outcome, begun, True)
+
     def _chunk(self, message: Message) -> None:
-        ledger, task = self._ledger, message.task
-        ledger.begin(task, LOADING, message.items)
+        task, begun = message.task, time.monotonic()
+        self._ledger.begin(task, message.items, LOADING, begun)
         frames = message.frames
         if message.kind == TEACH:
             frames, function = split(frames)
@@ -153,30 +193,60 @@ class _Child:
         loaded = worker.load_chunk(frames)
         del frames
         message.frames.clear()
-        if isinstance(fn, list) or not isinstance(loaded, Chunk):
-            self._send(DONE, task, fn if isinstance(fn, list) else loaded)  # type: ignore[arg-type]
-            ledger.begin(task, IDLE)
+        if isinstance(fn, list):
+            self._not_loaded(task, fn)
             return
-        ledger.begin(task, RUNNING, message.items)
-        flushed = begun = time.perf_counter()
-
-        def flush(count: int, records: bytes) -> None:
-            self._send(ITEMS, task, [records], count, time.perf_counter() - begun)
-
-        for index in range(message.items, len(loaded.items)):
+        if not isinstance(loaded, Chunk):
+            self._not_loaded(task, loaded)
+            return
+        last = message.stop - 1
+        for index in range(message.items, message.stop):
+            self._ledger.begin(task, index, RUNNING, begun)
             outcome = worker.run_item(fn, loaded, index)
             self._only_we()
-            if not ledger.add(record := pack_outcome(outcome)):
-                ledger.take(task, RUNNING, flush)
-                if not ledger.add(record):
-                    self._send(ITEM, task, outcome, 1)
-                    ledger.begin(task, RUNNING, index + 1)
-            now = time.perf_counter()
-            if now - flushed > _FLUSH:
-                ledger.take(task, RUNNING, flush)
-                flushed = now
-        ledger.take(task, IDLE, flush)
-        ledger.begin(task, IDLE)
+            begun = self._finish(task, index, outcome, begun, index == last)
+
+    def _finish(self, task: int, index: int, outcome: Frames, begun: float, whole: bool) -> float:
+        """Answer for one item, or hold the answer for a moment while there is more to do.
+
+        Args:
+            task: The id of its task.
+            index: Which one it is.
+            outcome: Its outcome.
+            begun: When it began.
+            whole: Whether it is the last one of its task.
+
+        Returns:
+            The time now.
+        """
+        now = time.monotonic()
+        self._ledger.rest()
+        self._busy += now - begun
+        self._finished += whole
+        if whole and not self._since and not self._messages:
+            self._send(RESULT, index, task, outcome)
+        elif not self._ledger.add(record := pack_result(task, index, outcome)):
+            self._flush()
+            if len(record) > SIZE // 2 or not self._ledger.add(record):
+                self._send(RESULT, index, task, outcome)
+            else:
+                self._since = now
+        elif not self._since:
+            self._since = begun
+        elif now - self._since > (_HOLD if whole else _FLUSH):
+            self._flush()
+        return now
+
+    def _no_memory(self, message: Message) -> None:
+        """Say that a task is larger than the memory that is to be had here."""
+        self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
+        self._not_loaded(message.task, worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes")))
+
+    def _not_loaded(self, task: int, outcome: Frames) -> None:
+        self._flush()
+        self._ledger.rest()
+        self._finished += 1
+        self._send(NOT_LOADED, 0, task, outcome)
 
     def _only_we(self) -> None:
         """End a child that the task has forked, and which comes back here: the answer is ours."""
@@ -186,8 +256,19 @@ class _Child:
                 sys.stderr.flush()
             os._exit(0)
 
-    def _send(self, kind: int, task: int, frames: Frames, count: int = 1, seconds: float = 0.0) -> None:
+    def _flush(self) -> None:
+        if self._since:
+            self._since = 0.0
+            self._ledger.flush(lambda records: self._send(RESULTS, 0, 0, [records]))
+
+    def _send(self, kind: int, items: int, task: int, frames: Frames) -> None:
+        pace = 0
+        if self._finished:
+            pace = min(max(1, int(self._busy * 1e6 / self._finished)), 0xFFFFFFFF)
+            self._finished, self._busy = 0, 0.0
+        if self._forwarding is not None:
+            self._forwarding.flush()
         try:
-            wire.send_all(self._stream, Message(kind, count, min(int(seconds * 1e6), 0xFFFFFFFF), task, frames))
+            self._speaker.say(Message(kind, items, pace, task, frames))
         except (BrokenPipeError, ConnectionResetError):  # nobody is left to answer
             sys.exit(0)

@@ -6,11 +6,14 @@ tests: every frame is written and read as for a real worker.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks
 from safemp.engines.crash import initializer_failed
+from safemp.engines.handover import Inheritance
 
 __all__ = ["InlineEngine"]
 
@@ -21,11 +24,12 @@ class InlineEngine:
     max_workers = 1
     main_by_name = True
 
-    def __init__(self, start: Frames | None = None) -> None:
+    def __init__(self, start: Frames | None = None, inherited: Inheritance | None = None) -> None:
         self._closed = False
         self._broken: BaseException | None = None
         if start:
-            outcome = worker.run(start)
+            with inherited.here() if inherited else nullcontext():
+                outcome = worker.run(start)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
                 self._broken = initializer_failed(outcome)
 
@@ -57,6 +61,10 @@ class InlineEngine:
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks: see ``Engine``."""
         self._closed = True
+
+    def end_task(self, task: Task) -> bool:
+        """Return ``False``: nothing is ever running."""
+        return False
 
     def kill(self, signal: int) -> None:
         """Take no more tasks: nothing is ever running."""

@@ -1,12 +1,17 @@
-"""A page of memory that a worker writes and the caller reads when the worker is dead.
+"""A page of memory that a worker writes; the caller reads it when the worker is dead or silent.
 
-It says which task the worker had begun and how far it was, and it holds the outcomes
-of a chunk's items that were not sent yet. So a crash is blamed on exactly one item,
-the outcomes before it are not lost, and nothing that had finished runs again.
+It says which item of which task the worker has begun and when, and it holds outcomes
+that were not sent yet. So a crash is blamed on exactly one item, the outcomes before it
+are not lost, and nothing that had finished runs again.
 
-    task, state, base, count, used | outcome, outcome, ...
+    task, began, item, state, flushes, held | record, record, ...
+    record = task, index, number of frames, their sizes, the frames
 
 The page outlives its writer, whatever ended it; it has no name in any file system.
+
+Rule: a number of eight bytes at a multiple of eight is written and read whole. What is
+held grows by such a number, after the record; and ``flushes`` is another one before a
+record is written where an older one was. So a living worker's page can be read, too.
 """
 
 from __future__ import annotations
@@ -18,54 +23,66 @@ from typing import NamedTuple
 
 from safemp.codec.frames import Frames
 
-__all__ = ["IDLE", "LOADING", "RUNNING", "SIZE", "Ledger", "Progress", "pack_outcome", "unpack_outcomes"]
+__all__ = ["IDLE", "LOADING", "RUNNING", "SIZE", "Ledger", "Progress", "Result", "pack_result", "unpack_results"]
 
 IDLE, LOADING, RUNNING = 0, 1, 2
 
-_HEADER = struct.Struct("<QIIII")
-_COUNTS = struct.Struct("<II")
-_COUNTS_AT = 16
-_DATA = 32
+Result = tuple[int, int, Frames]
+"""A task's id, the index of its item, the outcome."""
+
+_HEADER = struct.Struct("<QdII")
+_STATE = struct.Struct("<I")
+_STATE_AT = 20
+_NUMBER = struct.Struct("<Q")
+_FLUSHES_AT = 24
+_HELD_AT = 32
+_DATA = 40
 SIZE = 1 << 16
 """Bytes. What does not fit is sent at once, which is as durable."""
 
+_RECORD = struct.Struct("<QII")
+_RECORD_2 = struct.Struct("<QIIQQ")
+"""The same with the sizes of two frames."""
+
 
 class Progress(NamedTuple):
-    """How far a worker was.
+    """How far a worker is.
 
     Attributes:
-        task: The id of the task it had begun last.
+        task: The id of the task it has begun last; 0: none.
+        began: When it began the item it is at (``time.monotonic``, which is the same
+            clock in every process of a machine).
+        item: The index of that item in its task.
         state: ``IDLE``, ``LOADING`` or ``RUNNING``.
-        base: The index, in its task, of the first outcome held.
-        outcomes: The outcomes held, in order.
     """
 
     task: int
+    began: float
+    item: int
     state: int
-    base: int
-    outcomes: list[Frames]
 
 
-def pack_outcome(frames: Frames) -> bytes:
-    """Join one outcome's frames into one record."""
+def pack_result(task: int, index: int, frames: Frames) -> bytes:
+    """Make the record of one outcome."""
     n = len(frames)
-    return b"".join((struct.pack(f"<I{n}Q", n, *map(len, frames)), *frames))
+    if n == 2:
+        return b"".join((_RECORD_2.pack(task, index, 2, len(frames[0]), len(frames[1])), *frames))
+    return b"".join((_RECORD.pack(task, index, n), struct.pack(f"<{n}Q", *map(len, frames)), *frames))
 
 
-def unpack_outcomes(records: bytes | bytearray | memoryview) -> list[Frames]:
+def unpack_results(records: bytes | bytearray | memoryview) -> list[Result]:
     """Take records apart again."""
-    view = memoryview(records)
-    found: list[Frames] = []
-    at = 0
-    while at < len(view):
-        (n,) = struct.unpack_from("<I", view, at)
-        sizes = struct.unpack_from(f"<{n}Q", view, at + 4)
-        at += 4 + 8 * n
+    found: list[Result] = []
+    at, total = 0, len(records)
+    while at < total:
+        task, index, n = _RECORD.unpack_from(records, at)
+        sizes = struct.unpack_from(f"<{n}Q", records, at + _RECORD.size)
+        at += _RECORD.size + 8 * n
         frames: Frames = []
         for size in sizes:
-            frames.append(bytes(view[at : at + size]))
+            frames.append(bytes(records[at : at + size]))
             at += size
-        found.append(frames)
+        found.append((task, index, frames))
     return found
 
 
@@ -79,14 +96,18 @@ class Ledger:
 
     def __init__(self, fd: int) -> None:
         self._page = mmap.mmap(fd, SIZE)
-        self._used = 0
-        self._count = 0
-        self._base = 0
+        self._held = 0
+        self._flushes = 0
 
-    def begin(self, task: int, state: int, base: int = 0) -> None:
-        """Write down that *task* begins; forget the outcomes held."""
-        self._base, self._count, self._used = base, 0, 0
-        _HEADER.pack_into(self._page, 0, task, state, base, 0, 0)
+    # -- the worker's side ------------------------------------------------------------
+
+    def begin(self, task: int, item: int, state: int, now: float) -> None:
+        """Write down that *item* of *task* begins."""
+        _HEADER.pack_into(self._page, 0, task, now, item, state)
+
+    def rest(self) -> None:
+        """Write down that what had begun is finished."""
+        _STATE.pack_into(self._page, _STATE_AT, IDLE)
 
     def add(self, record: bytes) -> bool:
         """Hold one more outcome.
@@ -94,39 +115,46 @@ class Ledger:
         Returns:
             Whether there was room.
         """
-        at = _DATA + self._used
+        at = _DATA + self._held
         if at + len(record) > SIZE:
             return False
         self._page[at : at + len(record)] = record
-        self._used += len(record)
-        self._count += 1
-        # After the record: a count never covers bytes that are not there yet.
-        _COUNTS.pack_into(self._page, _COUNTS_AT, self._count, self._used)
+        self._held += len(record)
+        _NUMBER.pack_into(self._page, _HELD_AT, self._held)  # after the record
         return True
 
-    @property
-    def held(self) -> int:
-        """How many outcomes are held."""
-        return self._count
+    def flush(self, send: Callable[[bytes], object]) -> None:
+        """Send what is held, if anything, then forget it.
 
-    def take(self, task: int, state: int, send: Callable[[int, bytes], object]) -> None:
-        """Send what is held, then forget it.
-
-        Args:
-            task: The task it belongs to.
-            state: The state to go on in.
-            send: Called with the number of outcomes and their records. When the worker
-                dies between sending and forgetting, the caller sees them twice, and
-                tells by their index.
+        When the worker dies between the two, the caller sees it twice, and tells by the
+        index.
         """
-        if self._count:
-            send(self._count, bytes(self._page[_DATA : _DATA + self._used]))
-            self.begin(task, state, self._base + self._count)
+        if self._held:
+            send(self._page[_DATA : _DATA + self._held])
+            self._held = 0
+            self._flushes += 1
+            _NUMBER.pack_into(self._page, _HELD_AT, 0)
+            _NUMBER.pack_into(self._page, _FLUSHES_AT, self._flushes)
 
-    def read(self) -> Progress:
-        """Return how far the worker was."""
-        task, state, base, _, used = _HEADER.unpack_from(self._page, 0)
-        return Progress(task, state, base, unpack_outcomes(bytes(self._page[_DATA : _DATA + used])))
+    def at(self) -> tuple[int, int]:
+        """Return which task is running and at which of its items; task 0: none is."""
+        progress = self.progress()
+        return (progress.task, progress.item) if progress.state != IDLE else (0, 0)
+
+    # -- the caller's side ------------------------------------------------------------
+
+    def progress(self) -> Progress:
+        """Return how far the worker is."""
+        return Progress(*_HEADER.unpack_from(self._page, 0))
+
+    def held(self) -> list[Result]:
+        """Return the outcomes held; none when the worker is sending them just now."""
+        flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
+        (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
+        records = self._page[_DATA : _DATA + held]
+        if flushes != _NUMBER.unpack_from(self._page, _FLUSHES_AT):
+            return []
+        return unpack_results(records)
 
     def close(self) -> None:
         """Give the memory back."""

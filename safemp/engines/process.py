@@ -6,14 +6,18 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import current_process
 from typing import Any
 
-from safemp.engines import Task, child, system, wire
+from safemp.engines import Task, child, inherit, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.listener import Source
+from safemp.engines.postmortem import PostMortem
+from safemp.engines.report import Report
 from safemp.engines.settings import Settings
 from safemp.engines.surroundings import surroundings_of
+from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
 
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
@@ -27,94 +31,124 @@ class Worker:
     Attributes:
         state: ``STARTING``, ``IDLE``, ``BUSY`` or ``LEAVING``.
         tasks: What was sent and has not finished, in order. The first runs, or is about
-            to; the others were written ahead and can be taken back.
+            to; those that were written ahead and have not begun can be taken back.
         tasks_left: Tasks until it is replaced; ``None``: never.
         functions: The functions of maps that it has.
-        deadline: When it is killed, unless it has ended (``time.monotonic``); 0: never.
         heard: When it last finished something or got work (``time.monotonic``).
+        deadline: When the next thing is done about it (``time.monotonic``); 0: nothing
+            is to be done.
+        verdict: Why it is being ended, if it is.
+        deaf: It has closed its stream, so it cannot answer any more.
+        source: Its log records and output, as they are received; ``None``: unwanted.
         fd: Becomes readable when the process ends.
+        box: Its black box.
+        killed: Whether we have sent it a signal to end it.
     """
 
     def __init__(
         self,
         process: Any,
-        packets: tuple[socket.socket, socket.socket] | None,
         stream: socket.socket,
+        tokens: wire.Tokens,
         ledger: Ledger,
+        post_mortem: PostMortem,
         tasks_left: int | None,
+        source: Source | None = None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.source = source
+        self.box = post_mortem.box
+        self.killed = False
+        self._post_mortem = post_mortem
         self.reader = wire.Reader()
         self.outbox = wire.Outbox()
         self.state = STARTING
         self.tasks: deque[Task] = deque()
         self.tasks_left = tasks_left
         self.functions: set[int] = set()
-        self.deadline = 0.0
         self.heard = 0.0
+        self.deadline = 0.0
+        self.verdict: Verdict | None = None
+        self._asked_for: Verdict | None = None
+        self._is_telling = False
+        self.deaf = False
+        self._tokens = tokens
         pidfd = system.open_pidfd(self.pid)
         self.fd: int = process.sentinel if pidfd is None else pidfd
-        # The other end stays open here, so that packets can be taken back. It is not
-        # made non-blocking: that belongs to the open file, which the worker shares.
-        self._packets: socket.socket | None = packets[0] if packets is not None else None
-        self._theirs: socket.socket | None = packets[1] if packets is not None else None
         stream.setblocking(False)
-        if self._packets is not None:
-            self._packets.setblocking(False)
 
     @property
     def takes_ahead(self) -> bool:
-        """Whether a small message can wait in its socket, and be taken back."""
-        return self._packets is not None and not self.outbox
+        """Whether something can be written to it while it is busy."""
+        return not self.outbox
 
-    def send(self, message: Message) -> bool:
-        """Write *message* as far as the sockets take it; the rest is queued.
+    def send(self, messages: Sequence[Message]) -> None:
+        """Write *messages* as far as the socket takes them; the rest is queued.
 
         A worker that is gone swallows everything; its end is noticed elsewhere.
-
-        Returns:
-            ``False``: nothing was written, there is no room behind what is waiting.
         """
         try:
-            if self._packets is not None:
-                if sum(map(len, message.frames)) + 8 * len(message.frames) <= wire.PACKET:
-                    self._packets.send(b"".join((wire.head(message), *message.frames)))
-                    return True
-                self._packets.send(wire.head(Message(wire.ON_STREAM, 0, 0, 0, [])))
-            self.outbox.add(message)
-            self.outbox.flush(self.stream)
-        except BlockingIOError:
-            return False
+            self.outbox.send(self.stream, messages)
+            ahead = [message.task for message in messages if message.ahead]
+            if ahead:
+                self._tokens.give(ahead)
         except OSError:
             pass
-        return True
 
-    def recall(self) -> list[int]:
-        """Take back every packet that the worker has not read yet.
+    def recall(self) -> set[int]:
+        """Take back what was written ahead and has not begun.
 
         Returns:
-            The ids of the tasks that were in them.
+            The ids of the tasks.
         """
-        ids: list[int] = []
-        assert self._theirs is not None
-        while True:
-            try:
-                packet = self._theirs.recv(2 * wire.PACKET, socket.MSG_DONTWAIT)
-            except OSError:  # none left
-                return ids
-            message = wire.unpacket(memoryview(packet))
-            if message.task:
-                ids.append(message.task)
+        try:
+            return set(self._tokens.take_back())
+        except OSError:  # it is gone; what it had not begun is moved then
+            return set()
+
+    def signal(self, number: int) -> None:
+        """Send a signal; 0: none. The process is not buried yet, so its pid is still its own."""
+        self.killed = self.killed or number not in (system.STOP, system.CONTINUE)
+        if number:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
+
+    def ask_for_stack(self) -> bool:
+        """Have the process write down where it is, once for each verdict.
+
+        Returns:
+            Whether it is still at it. Ask again a few milliseconds later, but not for ever:
+            a stopped process answers when it goes on.
+        """
+        if self._asked_for is not self.verdict:
+            self._asked_for = self.verdict
+            self._is_telling = self.box.ask(self.pid)
+        elif self._is_telling and self.box.answered():
+            self._is_telling = False
+        return self._is_telling
+
+    def kill_tree(self) -> None:
+        """Kill the process, which is stopped, and all that it has started."""
+        for pid in system.descendants(self.pid):
+            with contextlib.suppress(OSError):
+                os.kill(pid, system.KILL)
+        self.signal(system.KILL)
+
+    def memory(self) -> int:
+        """Return the bytes that the process has resident; 0 where that is not known."""
+        return system.resident(self.pid)
 
     def close(self) -> None:
         """Give back everything that was held for the process. It has ended."""
-        for sock in (self._packets, self._theirs, self.stream):
-            if sock is not None:
-                sock.close()
+        self.stream.close()
+        self._tokens.close()
         self.ledger.close()
+        self._post_mortem.close()
+        if self.source is not None:
+            self.source.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -123,12 +157,11 @@ class Worker:
 
     def reap(self) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""
-        for _ in range(100):  # multiprocessing may be reaping it in another thread
-            self.process.join(0.05)
-            code: int | None = self.process.exitcode
-            if code is not None:
-                return code
-        return None
+        return self._post_mortem.reap(self.process)
+
+    def report(self, exitcode: int | None) -> Report:
+        """Say what is known of the ended process, without the call. Before ``close``."""
+        return self._post_mortem.report(self.pid, exitcode, ours=self.killed, asked=self.verdict is not None)
 
 
 @contextlib.contextmanager
@@ -147,46 +180,58 @@ def _daemons_may() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def start(settings: Settings, name: str) -> Worker:
+def start(settings: Settings, name: str, source: Source | None = None) -> Worker:
     """Start a worker process.
 
     Args:
         settings: How it is kept.
         name: Of the process.
+        source: What takes its log records and output; closed with it.
 
     Raises:
         OSError: There is no process, descriptor or memory to be had.
     """
     context = settings.context
     ours, theirs = wire.streams()
-    packets = wire.packets()
+    tokens = wire.Tokens()
     ledger_fd = system.ledger_file()
+    post_mortem = None
     try:
+        post_mortem = PostMortem()
         surroundings = surroundings_of(settings)
         process = context.Process(
             target=child.main,
             name=surroundings.name_with(name, context.get_start_method()),
             args=(
-                packets[1] if packets else None,
                 theirs,
+                tokens.theirs,
                 os.getpid(),
                 context.get_start_method() != "forkserver",
                 not settings.main_by_name,
                 surroundings,
+                settings.inherited.share() if settings.inherited else inherit.NOTHING,
             ),
         )
         surroundings.hand_over(process)
         with _daemons_may():
             process.start()
-        socket.send_fds(ours, [b"L"], [ledger_fd])
-        worker = Worker(process, packets, ours, Ledger(ledger_fd), settings.max_tasks)
+        post_mortem.started(context.get_start_method())
+        board = source.fds if source is not None else []
+        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd, *board])
+        if settings.inherited:
+            settings.inherited.send(ours)
+        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks, source)
     except BaseException:
         ours.close()
-        for sock in packets or ():
-            sock.close()
+        tokens.close()
+        if source is not None:
+            source.close()
+        if post_mortem is not None:
+            post_mortem.close()
         raise
     finally:
         theirs.close()
         os.close(ledger_fd)
-    worker.send(Message(child.START, 0, 0, 0, settings.start or []))
+    slot, what = (source.slot, source.what) if source is not None else (0, 0)
+    worker.send([Message(child.START, slot, what, 0, settings.start or [])])
     return worker

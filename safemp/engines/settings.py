@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from safemp.codec.frames import Frames
 from safemp.engines.crash import MemoryLimitExceeded, TaskTimeout, WorkerCrashed
+from safemp.engines.handover import Inheritance
 
 __all__ = ["RETRY_ON", "LimitOptions", "Limits", "RetryOn", "Settings"]
 
@@ -76,6 +77,7 @@ class Settings:
         context: A ``multiprocessing`` context; its ``Process`` is used.
         main_by_name: See ``Engine``.
         start: The initializer's call, encoded; or no frames.
+        inherited: What that call wants the workers to be given.
         max_tasks: Tasks after which a worker is replaced; ``None``: never.
         eager: Start all workers at once, not as tasks arrive.
         name: Names the thread and the processes.
@@ -94,6 +96,7 @@ class Settings:
     context: Any
     main_by_name: bool = False
     start: Frames | None = None
+    inherited: Inheritance | None = None
     max_tasks: int | None = None
     eager: bool = False
     name: str = "safemp"

@@ -17,7 +17,15 @@ from typing import Any
 
 from safemp.engines.ledger import SIZE
 
-__all__ = ["Poller", "die_with", "ledger_file", "open_pidfd", "signal_name"]
+__all__ = ["Poller", "descendants", "die_with", "ledger_file", "nameless_file", "open_pidfd", "resident", "signal_name"]
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+"""Bytes in which ``/proc/<pid>/statm`` counts."""
+
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+STOP: int = getattr(signal, "SIGSTOP", 0)
+CONTINUE: int = getattr(signal, "SIGCONT", 0)
+"""Signals; 0 where there is no such thing (Windows)."""
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -90,17 +98,59 @@ def open_pidfd(pid: int) -> int | None:
 
 def ledger_file() -> int:
     """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
+    return nameless_file("safemp-ledger", SIZE)
+
+
+def nameless_file(label: str, size: int) -> int:
+    """Open a file of *size* bytes that is in no directory. The caller closes it.
+
+    Args:
+        label: What ``/proc/PID/fd`` shows.
+        size: In bytes, all zero.
+    """
     if hasattr(os, "memfd_create"):
         try:
-            fd = os.memfd_create("safemp-ledger")
+            fd = os.memfd_create(label)
         except OSError:
             fd = -1
         if fd >= 0:
-            os.ftruncate(fd, SIZE)
+            os.ftruncate(fd, size)
             return fd
     with tempfile.TemporaryFile() as file:
-        file.truncate(SIZE)
+        file.truncate(size)
         return os.dup(file.fileno())
+
+
+def resident(pid: int) -> int:
+    """Return the bytes of memory that process *pid* has resident (Linux; elsewhere 0)."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of all that *pid* has started, directly or not (Linux; elsewhere none).
+
+    Those that have cut themselves off, as daemons do, cannot be told.
+    """
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc") if sys.platform == "linux" else []:
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    parent = int(stat.read().rpartition(b")")[2].split()[1])
+            except (OSError, IndexError, ValueError):  # it has ended
+                continue
+            children.setdefault(parent, []).append(int(entry))
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
 
 
 def signal_name(number: int) -> str:

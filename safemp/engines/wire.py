@@ -1,10 +1,11 @@
-"""Messages between the caller and one worker, over two sockets and one page of memory.
+"""Messages between the caller and one worker, on a stream of bytes each way; and tokens.
 
-A small message to the worker is one packet. In the place of a large one goes a packet
-that says to look at the stream, on which the worker also answers. Packets, because
-what the worker has not taken out of the socket yet can be taken back whole.
+    message = kind, ahead, number of frames, items, stop, ref, task id, the frames' sizes, the frames
 
-    message = kind, number of frames, items, ref, task id, the frames' sizes, the frames
+What is written *ahead*, to a worker that is busy, the worker may begin only when it has
+taken the message's token: eight bytes out of a second socket, whose both ends the caller
+keeps, too. So the caller can take back what has not begun, by taking the tokens; the
+kernel gives each token to one of them only.
 
 This file speaks no user object and blocks only where it says so.
 """
@@ -14,38 +15,38 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from safemp.codec.frames import Frames
 
 __all__ = [
-    "ON_STREAM",
-    "PACKET",
+    "SMALL",
     "Message",
     "Outbox",
     "Reader",
-    "head",
-    "packets",
+    "Tokens",
+    "claim",
+    "pack",
     "receive",
     "send_all",
     "streams",
-    "unpacket",
 ]
 
-_HEAD = struct.Struct("<BxxxIIIQ")
-_HEAD_2 = struct.Struct("<BxxxIIIQQQ")
+_HEAD = struct.Struct("<BBxxIIIIQ")
+_HEAD_2 = struct.Struct("<BBxxIIIIQQQ")
 """The same with the sizes of two frames, which is what nearly every message has."""
 
-PACKET = 1 << 15
-"""Bytes of the largest message that goes as one packet. Well under every kernel's
-default socket buffer (208 KiB on Linux)."""
-
-ON_STREAM = 255
-"""The kind of a packet in whose place a message is on the stream."""
+SMALL = 1 << 15
+"""Bytes that are joined and written at once. Well under every kernel's default socket
+buffer (208 KiB on Linux), so that most of the time they are taken whole."""
 
 _READ = 1 << 16
 _VIEWS = 256
 """Views in one ``sendmsg``; POSIX guarantees 16, Linux and macOS take 1 024."""
+
+_TOKEN = struct.Struct("<Q")
+_DROP = 1 << 63
 
 
 class Message(NamedTuple):
@@ -53,10 +54,14 @@ class Message(NamedTuple):
 
     Attributes:
         kind: One of the constants of ``child``.
-        items: How many it is about.
+        items: How many it is about, or the index of the first one.
         ref: Another number that belongs to the kind.
         task: The id of the task it is about; 0: none.
         frames: What it carries.
+        stop: The index behind the last item it is about.
+        ahead: Whether it may be begun only with its token.
+        lost: The bytes of the first frame for which there was no memory; then it has no
+            frames. 0: all is there.
     """
 
     kind: int
@@ -64,17 +69,23 @@ class Message(NamedTuple):
     ref: int
     task: int
     frames: Frames
+    stop: int = 0
+    ahead: bool = False
+    lost: int = 0
 
 
-def head(message: Message) -> bytes:
+def _head(message: Message) -> bytes:
     """Return the fixed part of *message* and the sizes of its frames."""
-    frames = message.frames
+    kind, items, ref, task, frames, stop, ahead, _ = message
     n = len(frames)
     if n == 2:
-        return _HEAD_2.pack(message.kind, 2, message.items, message.ref, message.task, len(frames[0]), len(frames[1]))
-    return _HEAD.pack(message.kind, n, message.items, message.ref, message.task) + struct.pack(
-        f"<{n}Q", *map(len, frames)
-    )
+        return _HEAD_2.pack(kind, ahead, 2, items, stop, ref, task, len(frames[0]), len(frames[1]))
+    return _HEAD.pack(kind, ahead, n, items, stop, ref, task) + struct.pack(f"<{n}Q", *map(len, frames))
+
+
+def pack(messages: Sequence[Message]) -> bytes:
+    """Join messages into what goes on a stream. For small ones."""
+    return b"".join([part for message in messages for part in (_head(message), *message.frames)])
 
 
 def streams() -> tuple[socket.socket, socket.socket]:
@@ -82,16 +93,77 @@ def streams() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair()
 
 
-def packets() -> tuple[socket.socket, socket.socket] | None:
-    """Make a pair of packet sockets; ``None`` where there are none (macOS, Windows)."""
-    kind = getattr(socket, "SOCK_SEQPACKET", None)
-    family = getattr(socket, "AF_UNIX", None)
-    if kind is None or family is None:
-        return None
-    try:
-        return socket.socketpair(family, kind)
-    except OSError:
-        return None
+class Tokens:
+    """The caller's side of the tokens of one worker. Never blocks.
+
+    Attributes:
+        theirs: The end that the worker takes tokens from; the caller's copy of it.
+    """
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = streams()
+        self._ours.setblocking(False)
+
+    def give(self, ids: Sequence[int]) -> None:
+        """Let the worker begin these tasks, in this order.
+
+        Raises:
+            OSError: The worker is gone.
+        """
+        self._ours.send(struct.pack(f"<{len(ids)}Q", *ids))
+
+    def take_back(self) -> list[int]:
+        """Take the tokens that the worker has not taken; have it skip their messages.
+
+        Returns:
+            The ids of their tasks.
+        """
+        taken = b""
+        while True:
+            # Not a non-blocking socket: that would be so for the worker, too.
+            try:
+                more = self.theirs.recv(4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not more:
+                break
+            taken += more
+        ids = [token for (token,) in _TOKEN.iter_unpack(taken) if not token & _DROP]
+        drops = [token for (token,) in _TOKEN.iter_unpack(taken) if token & _DROP]
+        if ids or drops:  # an order to skip that nobody has read yet must not get lost
+            self._ours.send(_TOKEN.pack(max([_DROP | max(ids, default=0), *drops])))
+        return ids
+
+    def close(self) -> None:
+        """Give both ends back."""
+        self._ours.close()
+        self.theirs.close()
+
+
+def claim(tokens: socket.socket, task: int, dropped: int) -> tuple[bool, int]:
+    """In the worker: ask whether *task* may begin. Blocks until its token, or an order to skip it, is there.
+
+    Args:
+        tokens: The worker's end.
+        task: The id in a message that was written ahead.
+        dropped: What this function gave last; 0 at first.
+
+    Returns:
+        Whether it may, and the highest id that is to be skipped.
+
+    Raises:
+        EOFError: The caller is gone.
+    """
+    while task > dropped:
+        token = tokens.recv(_TOKEN.size)
+        if len(token) != _TOKEN.size:
+            raise EOFError
+        (number,) = _TOKEN.unpack(token)
+        if number == task:
+            return True, dropped
+        assert number & _DROP, "tokens come in the order of their messages"
+        dropped = max(dropped, number ^ _DROP)
+    return False, dropped
 
 
 def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
@@ -103,34 +175,20 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
     """
     if len(view) < _HEAD.size:
         return None
-    kind, n, count, ref, task = _HEAD.unpack_from(view)
+    kind, ahead, n, items, stop, ref, task = _HEAD.unpack_from(view)
     size = _HEAD.size + 8 * n
     if len(view) < size:
         return None
-    return Message(kind, count, ref, task, []), list(struct.unpack_from(f"<{n}Q", view, _HEAD.size)), size
-
-
-def unpacket(packet: memoryview) -> Message:
-    """Take a packet apart."""
-    if len(packet) >= _HEAD_2.size:
-        kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(packet)
-        if n == 2:
-            at = _HEAD_2.size + first
-            return Message(kind, items, ref, task, [bytes(packet[_HEAD_2.size : at]), bytes(packet[at : at + second])])
-    parsed = _parse(packet)
-    assert parsed is not None, "a packet holds at least a head"
-    message, sizes, at = parsed
-    for size in sizes:
-        message.frames.append(bytes(packet[at : at + size]))
-        at += size
-    return message
+    sizes = list(struct.unpack_from(f"<{n}Q", view, _HEAD.size))
+    return Message(kind, items, ref, task, [], stop, bool(ahead)), sizes, size
 
 
 class Reader:
     """Reads messages from a stream as they come, in pieces of any size.
 
     Large frames are read into place: a frame that does not fit the buffer gets memory
-    of its own, writable, and the kernel copies into that.
+    of its own, writable, and the kernel copies into that. Where there is none to be had,
+    the message is read over, and comes without its frames (``Message.lost``).
     """
 
     def __init__(self) -> None:
@@ -141,11 +199,15 @@ class Reader:
         self._sizes: deque[int] = deque()
         self._frame: memoryview | None = None
         self._filled = 0
+        self._lost = 0  # of the current message, as ``Message.lost``
+        self._over = 0  # bytes to be read over
 
     def target(self) -> memoryview:
         """Return the memory that the next bytes belong into; never empty."""
         if self._frame is not None:
             return self._frame[self._filled :]
+        if self._over:
+            return self._view[: min(self._over, len(self._buffer))]
         if self._end == len(self._buffer):  # a head with thousands of frames
             self._buffer = self._buffer + bytes(len(self._buffer))
             self._view = memoryview(self._buffer)
@@ -162,6 +224,10 @@ class Reader:
             if self._filled < len(self._frame):
                 return []
             self._frame = None
+        elif self._over:
+            self._over -= n
+            if self._over:
+                return []
         else:
             self._end += n
         done: list[Message] = []
@@ -181,14 +247,15 @@ class Reader:
 
     def _usual(self, done: list[Message]) -> int:
         """Take whole messages of two frames off the front, as long as there are any."""
-        buffer, at = self._buffer, 0
-        while self._end - at >= _HEAD_2.size:
-            kind, n, items, ref, task, first, second = _HEAD_2.unpack_from(buffer, at)
-            middle = at + _HEAD_2.size + first
+        buffer, at, head = self._buffer, 0, _HEAD_2.size
+        while self._end - at >= head:
+            kind, ahead, n, items, stop, ref, task, first, second = _HEAD_2.unpack_from(buffer, at)
+            middle = at + head + first
             end = middle + second
             if n != 2 or end > self._end:
                 break
-            done.append(Message(kind, items, ref, task, [buffer[at + _HEAD_2.size : middle], buffer[middle:end]]))
+            frames: Frames = [buffer[at + head : middle], buffer[middle:end]]
+            done.append(Message(kind, items, ref, task, frames, stop, ahead))
             at = end
         return at
 
@@ -197,19 +264,30 @@ class Reader:
         message = self._message
         if message is None:
             return at
-        while self._sizes and self._frame is None:
+        while self._sizes and self._frame is None and not self._over:
             size = self._sizes.popleft()
             have = self._end - at
-            if size <= have:
-                message.frames.append(bytearray(self._view[at : at + size]))
-                at += size
-            else:
+            try:
+                if size <= have:
+                    message.frames.append(bytearray(self._view[at : at + size]))
+                    at += size
+                    continue
                 frame = bytearray(size)
-                frame[:have] = self._view[at : self._end]
-                message.frames.append(frame)
-                self._frame, self._filled = memoryview(frame), have
-                at = self._end
-        if self._frame is None:
+            except MemoryError:
+                self._lost = self._lost or size
+                message.frames.clear()
+                self._over = max(0, size - have)
+                at = min(self._end, at + size)
+                continue
+            frame[:have] = self._view[at : self._end]
+            message.frames.append(frame)
+            self._frame, self._filled = memoryview(frame), have
+            at = self._end
+        if self._frame is None and not self._over:
+            if self._lost:
+                message.frames.clear()
+                message = message._replace(lost=self._lost)
+                self._lost = 0
             done.append(message)
             self._message = None
         return at
@@ -231,14 +309,14 @@ def receive(sock: socket.socket, reader: Reader) -> list[Message]:
 
 
 def _views(message: Message) -> list[memoryview]:
-    return [memoryview(head(message)), *(memoryview(f).cast("B") for f in message.frames if len(f))]
+    return [memoryview(_head(message)), *(memoryview(f).cast("B") for f in message.frames if len(f))]
 
 
 def send_all(sock: socket.socket, message: Message) -> None:
     """Write *message* whole. Blocks until the other side has room for it."""
     total = sum(map(len, message.frames))
     if total <= _READ:
-        sock.sendall(b"".join((head(message), *message.frames)))
+        sock.sendall(pack([message]))
         return
     views = deque(_views(message))
     while views:
@@ -270,9 +348,24 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._views)
 
-    def add(self, message: Message) -> None:
-        """Queue *message*."""
-        self._views.extend(_views(message))
+    def send(self, sock: socket.socket, messages: Sequence[Message]) -> None:
+        """Write *messages* as far as *sock* takes them now; keep the rest.
+
+        Raises:
+            OSError: The other side is gone.
+        """
+        if not self._views and sum(len(f) for m in messages for f in m.frames) <= SMALL:
+            packed = pack(messages)
+            try:
+                sent = sock.send(packed)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(packed):
+                self._views.append(memoryview(packed)[sent:])
+            return
+        for message in messages:
+            self._views.extend(_views(message))
+        self.flush(sock)
 
     def flush(self, sock: socket.socket) -> bool:
         """Write what *sock* takes now.

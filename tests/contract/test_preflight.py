@@ -202,6 +202,21 @@ def test_a_preflight_error_pickles(executor: safemp.SafeExecutor) -> None:
     assert copy.culprits == caught.value.culprits
 
 
+@pytest.mark.parametrize("raised", [OSError(2, "gone"), TimeoutError("late"), KeyError("k")])
+def test_what_the_users_code_raised_may_have_a_layout_of_its_own(
+    executor: safemp.SafeExecutor, raised: BaseException
+) -> None:
+    """``OSError`` and its kin are made in C in their own way; the error is one of them all the same."""
+    with pytest.raises(type(raised)) as caught:
+        executor.submit(jobs.take, jobs.RaisesOnDump(raised))
+
+    assert isinstance(caught.value, safemp.PreflightError)
+    assert str(caught.value).startswith("cannot send args[0]: tests.support.jobs.RaisesOnDump does not pickle")
+    assert caught.value.__cause__ is raised
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (type(copy).__mro__[1:], str(copy)) == (type(caught.value).__mro__[1:], str(caught.value))
+
+
 # -- functions -------------------------------------------------------------------------
 
 

@@ -232,8 +232,11 @@ def _refuse_to_load() -> None:
 class RaisesOnDump:
     """Does not pickle: a user's own ``__reduce__`` raises a user's own error."""
 
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error if error is not None else LookupError("refuses to dump")
+
     def __reduce__(self) -> tuple[Any, ...]:
-        raise LookupError("refuses to dump")
+        raise self.error
 
 
 class ExitsOnDumpPolitely:

@@ -10,7 +10,17 @@ import pytest
 
 from safemp.codec.frames import Frames
 from safemp.engines import system
-from safemp.engines.ledger import IDLE, LOADING, RUNNING, SIZE, Ledger, Progress, pack_outcome, unpack_outcomes
+from safemp.engines.ledger import (
+    IDLE,
+    LOADING,
+    RUNNING,
+    SIZE,
+    Ledger,
+    Progress,
+    Result,
+    pack_result,
+    unpack_results,
+)
 from tests.support.child import until
 
 
@@ -33,111 +43,115 @@ OUTCOMES: list[Frames] = [
 ]
 
 
-def test_outcomes_are_joined_and_taken_apart() -> None:
-    """Any number of frames of any size, empty ones too."""
-    records = b"".join(map(pack_outcome, OUTCOMES))
+RESULTS: list[Result] = [(2**64 - 1 - i, 2**32 - 1 - i, outcome) for i, outcome in enumerate(OUTCOMES)]
 
-    assert unpack_outcomes(records) == OUTCOMES
-    assert unpack_outcomes(memoryview(records)) == OUTCOMES
-    assert unpack_outcomes(b"") == []
+
+def test_results_are_joined_and_taken_apart() -> None:
+    """Any number of frames of any size, empty ones too."""
+    records = b"".join(pack_result(*result) for result in RESULTS)
+
+    assert unpack_results(records) == RESULTS
+    assert unpack_results(memoryview(records)) == RESULTS
+    assert unpack_results(b"") == []
 
 
 def test_a_new_ledger_says_that_nothing_has_begun(both: tuple[Ledger, Ledger]) -> None:
     """A worker that dies before its first task is blamed for none."""
-    assert both[1].read() == Progress(0, IDLE, 0, [])
+    assert both[1].progress() == Progress(0, 0.0, 0, IDLE)
+    assert both[1].held() == []
 
 
 @pytest.mark.parametrize("state", [IDLE, LOADING, RUNNING])
 def test_what_begins_is_read(both: tuple[Ledger, Ledger], state: int) -> None:
-    """Task, state and place are there at once, up to the largest numbers."""
+    """Task, time, place and state are there at once, up to the largest numbers."""
     worker, caller = both
-    worker.begin(2**64 - 1, state, 2**32 - 1)
+    worker.begin(2**64 - 1, 2**32 - 1, state, 1e12 + 0.25)
 
-    assert caller.read() == Progress(2**64 - 1, state, 2**32 - 1, [])
+    assert caller.progress() == Progress(2**64 - 1, 1e12 + 0.25, 2**32 - 1, state)
+
+
+def test_what_is_finished_rests(both: tuple[Ledger, Ledger]) -> None:
+    """Only the state changes."""
+    worker, caller = both
+    worker.begin(7, 3, RUNNING, 1.5)
+    worker.rest()
+
+    assert caller.progress() == Progress(7, 1.5, 3, IDLE)
 
 
 def test_outcomes_are_held_in_order(both: tuple[Ledger, Ledger]) -> None:
-    """Each is read back as soon as it was added."""
+    """Each is read back as soon as it was added, also while the next one begins."""
     worker, caller = both
-    worker.begin(7, RUNNING, 3)
-    for i, outcome in enumerate(OUTCOMES):
-        assert worker.held == i
-        assert worker.add(pack_outcome(outcome))
-        assert caller.read() == Progress(7, RUNNING, 3, OUTCOMES[: i + 1])
-
-
-def test_beginning_forgets_what_was_held(both: tuple[Ledger, Ledger]) -> None:
-    """Outcomes of one task are never taken for another's."""
-    worker, caller = both
-    worker.begin(7, RUNNING)
-    worker.add(pack_outcome(OUTCOMES[0]))
-    worker.begin(8, LOADING)
-
-    assert caller.read() == Progress(8, LOADING, 0, [])
-    assert worker.held == 0
+    for i, result in enumerate(RESULTS):
+        assert worker.add(pack_result(*result))
+        worker.begin(7, i, RUNNING, 0.0)
+        assert caller.held() == RESULTS[: i + 1]
 
 
 def test_what_does_not_fit_is_refused(both: tuple[Ledger, Ledger]) -> None:
     """It fills to its last byte, then says so, and what it holds stays."""
     worker, caller = both
-    record = pack_outcome([b"", b"x" * 979])
+    record = pack_result(1, 1, [b"", b"x" * 967])
     assert len(record) == 999
-    worker.begin(1, RUNNING)
     n = 0
     while worker.add(record):
         n += 1
-    rest = (SIZE - 32) - n * len(record)
-    last = [b"", b"y" * (rest - 20)]
+    rest = (SIZE - 40) - n * len(record)
+    last = [b"", b"y" * (rest - 32)]
 
-    assert n == (SIZE - 32) // 999
-    assert not worker.add(pack_outcome([b"", b"y" * (rest - 19)]))
-    assert worker.add(pack_outcome(last))
+    assert n == (SIZE - 40) // 999
+    assert not worker.add(pack_result(1, 2, [b"", b"y" * (rest - 31)]))
+    assert worker.add(pack_result(1, 2, last))
     assert not worker.add(b"z")
-    assert caller.read().outcomes == [*([[b"", b"x" * 979]] * n), last]
+    assert caller.held() == [*([(1, 1, [b"", b"x" * 967])] * n), (1, 2, last)]
 
 
 def test_what_is_larger_than_the_page_is_refused(both: tuple[Ledger, Ledger]) -> None:
     """A large outcome never fits, and harms nothing."""
     worker, caller = both
-    worker.begin(1, RUNNING)
 
     assert not worker.add(bytes(SIZE))
-    assert caller.read() == Progress(1, RUNNING, 0, [])
+    assert caller.held() == []
 
 
-def test_what_is_taken_is_sent_then_forgotten(both: tuple[Ledger, Ledger]) -> None:
-    """The place moves on by as many as were sent; while they are sent, they are still held."""
+def test_what_is_flushed_is_sent_then_forgotten(both: tuple[Ledger, Ledger]) -> None:
+    """While it is sent, it is still held: a death in between loses nothing."""
     worker, caller = both
-    worker.begin(7, RUNNING, 10)
-    for outcome in OUTCOMES:
-        worker.add(pack_outcome(outcome))
-    sent: list[tuple[int, list[Frames], Progress]] = []
+    for result in RESULTS:
+        worker.add(pack_result(*result))
+    sent: list[tuple[list[Result], list[Result]]] = []
 
-    def send(count: int, records: bytes) -> None:
-        sent.append((count, unpack_outcomes(records), caller.read()))
+    def send(records: bytes) -> None:
+        sent.append((unpack_results(records), caller.held()))
 
-    worker.take(7, RUNNING, send)
-    after = caller.read()
-    worker.take(7, RUNNING, send)
+    worker.flush(send)
+    assert caller.held() == []
+    worker.flush(send)
+    worker.add(pack_result(*RESULTS[1]))
 
-    assert sent == [(4, OUTCOMES, Progress(7, RUNNING, 10, OUTCOMES))]
-    assert after == Progress(7, RUNNING, 14, [])
-    assert caller.read() == after, "nothing held, nothing sent"
+    assert sent == [(RESULTS, RESULTS)], "nothing held, nothing sent"
+    assert caller.held() == RESULTS[1:2]
 
 
-def test_taking_again_goes_on_from_there(both: tuple[Ledger, Ledger]) -> None:
-    """Outcomes after a flush carry their own place."""
+def test_a_page_that_is_written_is_not_misread(both: tuple[Ledger, Ledger]) -> None:
+    """Read while its living writer flushes and goes on, it gives whole records in order, or none."""
     worker, caller = both
-    worker.begin(7, RUNNING)
-    worker.add(pack_outcome(OUTCOMES[0]))
-    worker.take(7, RUNNING, lambda count, records: None)
-    worker.add(pack_outcome(OUTCOMES[1]))
+    child = os.fork()
+    if child == 0:
+        try:
+            for i in range(200_000):
+                if not worker.add(pack_result(1, i, [b"%d" % i, b"x" * (i % 3_000)])):
+                    worker.flush(lambda records: None)
+        finally:
+            os._exit(0)
+    reads = 0
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        held = caller.held()
+        reads += bool(held)
+        assert all(frames == [b"%d" % i, b"x" * (i % 3_000)] for _, i, frames in held)
+        assert [i for _, i, _ in held] == list(range(held[0][1], held[0][1] + len(held))) if held else True
 
-    assert caller.read() == Progress(7, RUNNING, 1, [OUTCOMES[1]])
-
-    worker.take(7, IDLE, lambda count, records: None)
-
-    assert caller.read() == Progress(7, IDLE, 2, [])
+    assert reads
 
 
 def test_a_page_outlives_its_writer(both: tuple[Ledger, Ledger]) -> None:
@@ -145,9 +159,10 @@ def test_a_page_outlives_its_writer(both: tuple[Ledger, Ledger]) -> None:
     worker, caller = both
     child = os.fork()
     if child == 0:
-        worker.begin(5, RUNNING)
-        worker.add(pack_outcome(OUTCOMES[0]))
+        worker.begin(5, 2, RUNNING, 0.0)
+        worker.add(pack_result(*RESULTS[0]))
         os.kill(os.getpid(), signal.SIGKILL)
     assert until(lambda: os.waitpid(child, os.WNOHANG)[0])
 
-    assert caller.read() == Progress(5, RUNNING, 0, [OUTCOMES[0]])
+    assert caller.progress() == Progress(5, 0.0, 2, RUNNING)
+    assert caller.held() == RESULTS[:1]

@@ -19,7 +19,7 @@ import pytest
 
 import safemp
 from safemp.codec import calls
-from safemp.engines import Function, Outcome, Task, Tasks, local
+from safemp.engines import Function, Outcome, Task, Tasks, dispatch
 from safemp.engines.local import LocalEngine
 from safemp.engines.settings import Settings
 from tests.support import engine_jobs, jobs
@@ -164,7 +164,7 @@ def test_a_worker_that_was_stopped_while_idle_holds_one_task_at_most(tmp_path: P
 
 def test_stopped_workers_do_not_keep_a_pool_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not leave when it is told to is killed in the end."""
-    monkeypatch.setattr(local, "_GRACE", 0.2)
+    monkeypatch.setattr(dispatch, "_GRACE", 0.2)
     executor = safemp.SafeExecutor(2)
     pids = start_all(executor, tmp_path)
     for pid in pids:
@@ -179,7 +179,7 @@ def test_workers_that_cannot_leave_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[[str], int]
 ) -> None:
     """An exit handler or a thread that stays does not keep the pool from closing."""
-    monkeypatch.setattr(local, "_GRACE", 0.2)
+    monkeypatch.setattr(dispatch, "_GRACE", 0.2)
     executor = safemp.SafeExecutor(1)
     pid = executor.submit(job, str(tmp_path / "never")).result(30)
     executor.shutdown(wait=True)
@@ -499,7 +499,7 @@ def test_tasks_written_ahead_begin_in_order(tmp_path: Path) -> None:
         blocked = executor.submit(jobs.wait_for, str(release))
         futures += [executor.submit(engine_jobs.note_pid, str(path), i) for i in range(30, 90)]
         assert until(lambda: len(lines(path)) == 30)
-        assert until(lambda: len(engine_of(executor)._queue) == 60), "they are taken back"
+        assert until(lambda: len(engine_of(executor)._dispatcher._queue) == 60), "they are taken back"
         futures += [executor.submit(engine_jobs.note_pid, str(path), i) for i in range(90, 100)]
         release.touch()
         answers([*futures, blocked])
@@ -517,7 +517,7 @@ def test_what_was_taken_back_is_answered_when_the_pool_ends(tmp_path: Path, how:
     blocked = executor.submit(jobs.wait_for, str(release))
     behind = [executor.submit(jobs.square, i) for i in range(10)]
     answers(first)
-    until(lambda: len(engine_of(executor)._queue) == 10, timeout=2)
+    until(lambda: len(engine_of(executor)._dispatcher._queue) == 10, timeout=2)
     if how == "cancel":
         executor.shutdown(wait=False, cancel_futures=True)
         release.touch()
@@ -568,7 +568,8 @@ def test_what_had_finished_before_a_death_is_not_lost(tmp_path: Path, size: int,
         engine.submit(holding)
         assert holding.entered.wait(30)
         (pid,) = engine.workers
-        tasks = [Delivered(function, [i], i) for i in range(1, fatal + 2)]
+        # The first goes to the idle worker, the others ahead of it, all at once.
+        tasks = [Delivered(function, [i], i) for i in range(1, 18)]
         for task in tasks:
             engine.submit(task)
         # The largest answers fill the socket, which nobody reads yet; the others are all in it.
@@ -579,8 +580,10 @@ def test_what_had_finished_before_a_death_is_not_lost(tmp_path: Path, size: int,
         engine.close()
     found = [task.outcomes()[0] for task in tasks]
 
-    assert [len(v) if isinstance(v, bytes) else v.signal for v in found] == [size] * (fatal - 1) + ["SIGKILL", size]
-    assert lines(path) == [str(i) for i in range(1, fatal + 2)]
+    assert [len(v) if isinstance(v, bytes) else v.signal for v in found] == [
+        size if i != fatal else "SIGKILL" for i in range(1, 18)
+    ]
+    assert lines(path) == [str(i) for i in range(1, 18)]
 
 
 @pytest.mark.parametrize("how", ["kill", "broken"])
@@ -595,8 +598,8 @@ def test_a_pool_that_ends_while_a_task_is_mended_answers_it(tmp_path: Path, how:
         executor.kill_workers()
     else:
         engine = engine_of(executor)
-        with engine._lock:
-            engine._break(safemp.WorkerCrashed("", None, None, None, "broken by a test"))
+        with engine._dispatcher.lock:
+            engine._dispatcher._break(safemp.WorkerCrashed("", None, None, None, "broken by a test"))
             engine._wake()
     until(lambda: not engine_of(executor).workers, timeout=2)
     argument.go_on.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -17,11 +18,8 @@ def message(task: int = 1, frames: Frames | None = None) -> Message:
 
 
 def same(found: Message, wanted: Message) -> bool:
-    return found[:4] == wanted[:4] and [bytes(f) for f in found.frames] == [bytes(f) for f in wanted.frames]
-
-
-def joined(messages: list[Message]) -> bytes:
-    return b"".join(b"".join((wire.head(m), *m.frames)) for m in messages)
+    plain = found._replace(frames=[]) == wanted._replace(frames=[])
+    return plain and [bytes(f) for f in found.frames] == [bytes(f) for f in wanted.frames]
 
 
 def feed(reader: Reader, stream: bytes, most: int) -> list[Message]:
@@ -46,14 +44,15 @@ MESSAGES = [
     message(4, [b"x" * 70_000, b"y"]),
     message(5, [b"z" * 65_536]),
     message(6, [bytes([i % 251]) for i in range(3_000)]),
-    message(7),
+    Message(1, 2, 3, 7, [], stop=2**32 - 1, ahead=True),
+    Message(1, 2, 3, 8, [b"two", b"frames"], stop=9, ahead=True),
 ]
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 4_096, 65_535, 65_536, 10**9])
 def test_a_stream_gives_its_messages_in_pieces_of_any_size(most: int) -> None:
     """Byte by byte or all at once, what was written is read, in order."""
-    found = feed(Reader(), joined(MESSAGES), most)
+    found = feed(Reader(), wire.pack(MESSAGES), most)
 
     assert len(found) == len(MESSAGES)
     assert all(map(same, found, MESSAGES))
@@ -63,7 +62,7 @@ def test_a_message_is_given_as_soon_as_it_is_whole() -> None:
     """Nothing waits for the message after it, and nothing comes before its last byte."""
     reader = Reader()
     for each in MESSAGES:
-        stream = joined([each])
+        stream = wire.pack([each])
         assert feed(reader, stream[:-1], 10**9) == []
 
         found = feed(reader, stream[-1:], 1)
@@ -79,7 +78,7 @@ def test_a_head_larger_than_the_readers_buffer_is_read() -> None:
     """
     many = message(1, [b"abcdefg" for _ in range(20_000)])
 
-    found = feed(Reader(), joined([many, message(2)]), 4_096)
+    found = feed(Reader(), wire.pack([many, message(2)]), 4_096)
 
     assert len(found) == 2
     assert same(found[0], many)
@@ -88,8 +87,8 @@ def test_a_head_larger_than_the_readers_buffer_is_read() -> None:
 def test_what_was_read_is_writable_and_does_not_change() -> None:
     """Frames are memory of their own: the next message does not overwrite them."""
     reader = Reader()
-    (first,) = feed(reader, joined([message(1, [b"small", b"l" * 70_000])]), 10**9)
-    feed(reader, joined([message(2, [b"SMALL", b"L" * 70_000])]), 10**9)
+    (first,) = feed(reader, wire.pack([message(1, [b"small", b"l" * 70_000])]), 10**9)
+    feed(reader, wire.pack([message(2, [b"SMALL", b"L" * 70_000])]), 10**9)
 
     assert [bytes(first.frames[0]), bytes(first.frames[1])[:2]] == [b"small", b"ll"]
     for frame in first.frames:
@@ -126,8 +125,7 @@ def test_an_outbox_writes_what_the_socket_takes(pair: tuple[socket.socket, socke
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_608)
     outbox = Outbox()
     assert not outbox
-    for each in MESSAGES:
-        outbox.add(each)
+    outbox.send(ours, MESSAGES)
     assert outbox
 
     found, flushes = drain(outbox, ours, theirs)
@@ -143,11 +141,10 @@ def test_an_outbox_says_when_the_other_side_is_gone(pair: tuple[socket.socket, s
     ours, theirs = pair
     ours.setblocking(False)
     theirs.close()
-    outbox = Outbox()
-    outbox.add(message(1, [b"x"]))
 
-    with pytest.raises(OSError, match=r".*"):
-        outbox.flush(ours)
+    for large in (False, True):
+        with pytest.raises(OSError, match=r".*"):
+            Outbox().send(ours, [message(1, [b"x" * (wire.SMALL + 1 if large else 1)])])
 
 
 @pytest.mark.parametrize("each", MESSAGES[:4] + MESSAGES[-1:])
@@ -164,50 +161,121 @@ def test_what_was_sent_is_received(pair: tuple[socket.socket, socket.socket], ea
 def test_the_end_of_a_stream_is_an_eof_error(pair: tuple[socket.socket, socket.socket]) -> None:
     """Also in the middle of a message."""
     ours, theirs = pair
-    ours.sendall(joined(MESSAGES)[:10])
+    ours.sendall(wire.pack(MESSAGES)[:10])
     ours.close()
 
     with pytest.raises(EOFError):
         wire.receive(theirs, Reader())
 
 
-@pytest.mark.parametrize("each", [m for m in MESSAGES if sum(map(len, m.frames)) < wire.PACKET and len(m.frames) < 99])
-def test_a_packet_holds_one_message(each: Message) -> None:
-    """What was packed into a packet is unpacked, and its frames are its own memory."""
-    packet = bytearray(joined([each]))
+def test_small_messages_go_out_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    """While there is room nothing is kept; behind what is kept nothing overtakes."""
+    ours, theirs = pair
+    ours.setblocking(False)
+    outbox = Outbox()
+    outbox.send(ours, MESSAGES[:3])
+    assert not outbox
+    outbox.send(ours, [message(8, [bytes(8_000_000)])])
+    assert outbox
+    outbox.send(ours, [message(9)])
 
-    found = wire.unpacket(memoryview(packet))
+    found, _ = drain(outbox, ours, theirs)
 
-    packet[:] = bytes(len(packet))
-    assert same(found, each)
-
-
-def test_packets_keep_their_bounds() -> None:
-    """Two packets are read one at a time, where the system has packets."""
-    made = wire.packets()
-    if made is None:
-        pytest.skip("this system has no packet sockets")
-    ours, theirs = made
-    with ours, theirs:
-        for each in MESSAGES[:3]:
-            ours.send(joined([each]))
-        found = [wire.unpacket(memoryview(theirs.recv(2 * wire.PACKET))) for _ in range(3)]
-
-    assert all(map(same, found, MESSAGES))
+    assert [m.task for m in found] == [1, 2, 3, 8, 9]
 
 
-def test_the_largest_packet_goes_through() -> None:
-    """A message of ``PACKET`` bytes of frames fits one packet and the buffer it is read into."""
-    made = wire.packets()
-    if made is None:
-        pytest.skip("this system has no packet sockets")
-    ours, theirs = made
-    n = 512
-    largest = message(1, [b"x" * (wire.PACKET // n - 8)] * n)
-    assert sum(map(len, largest.frames)) + 8 * len(largest.frames) == wire.PACKET
-    with ours, theirs:
-        ours.send(joined([largest]))
-        buffer = bytearray(2 * wire.PACKET)
-        found = wire.unpacket(memoryview(buffer)[: theirs.recv_into(buffer)])
+# -- tokens ------------------------------------------------------------------------------
 
-    assert same(found, largest)
+
+@pytest.fixture
+def tokens() -> Iterator[wire.Tokens]:
+    made = wire.Tokens()
+    yield made
+    made.close()
+
+
+def test_a_task_may_begin_with_its_token(tokens: wire.Tokens) -> None:
+    """Each once, in order."""
+    tokens.give([1, 2])
+    tokens.give([2**62])
+
+    assert [wire.claim(tokens.theirs, task, 0) for task in (1, 2, 2**62)] == [(True, 0)] * 3
+
+
+def test_what_is_taken_back_may_not_begin(tokens: wire.Tokens) -> None:
+    """Not even when its message had been read; and what comes later may."""
+    tokens.give([1, 2, 3])
+    assert wire.claim(tokens.theirs, 1, 0) == (True, 0)
+
+    assert tokens.take_back() == [2, 3]
+    tokens.give([4])
+
+    may, dropped = wire.claim(tokens.theirs, 2, 0)
+    assert (may, dropped) == (False, 3)
+    assert wire.claim(tokens.theirs, 3, dropped) == (False, 3)
+    assert wire.claim(tokens.theirs, 4, dropped) == (True, 3)
+
+
+def test_taking_back_twice_forgets_nothing(tokens: wire.Tokens) -> None:
+    """An order to skip that nobody has read yet is renewed."""
+    tokens.give([1, 2])
+    assert tokens.take_back() == [1, 2]
+    assert tokens.take_back() == []
+    tokens.give([5])
+    assert tokens.take_back() == [5]
+
+    assert wire.claim(tokens.theirs, 1, 0) == (False, 5)
+
+
+def test_taking_back_nothing_says_nothing(tokens: wire.Tokens) -> None:
+    """Then there is no order to skip, and the socket stays empty."""
+    assert tokens.take_back() == []
+    tokens.give([1])
+
+    assert wire.claim(tokens.theirs, 1, 0) == (True, 0)
+
+
+def test_a_claim_waits_for_its_token(tokens: wire.Tokens) -> None:
+    """The message may be there before its token."""
+    found: list[tuple[bool, int]] = []
+    thread = threading.Thread(target=lambda: found.append(wire.claim(tokens.theirs, 1, 0)))
+    thread.start()
+    tokens.give([1])
+    thread.join()
+
+    assert found == [(True, 0)]
+
+
+def test_a_claim_ends_with_the_caller() -> None:
+    """A worker whose caller is gone does not wait for ever."""
+    tokens = wire.Tokens()
+    theirs = tokens.theirs.dup()
+    tokens.close()
+
+    with theirs, pytest.raises(EOFError):
+        wire.claim(theirs, 1, 0)
+
+
+def test_every_token_goes_to_one_side(tokens: wire.Tokens) -> None:
+    """While both sides take as fast as they can, none is lost and none is there twice."""
+    n = 20_000
+    claimed: list[int] = []
+
+    def claim_all() -> None:
+        dropped = 0
+        for task in range(1, n + 1):
+            may, dropped = wire.claim(tokens.theirs, task, dropped)
+            if may:
+                claimed.append(task)
+
+    thread = threading.Thread(target=claim_all)
+    thread.start()
+    back: list[int] = []
+    for first in range(1, n + 1, 20):
+        tokens.give(range(first, first + 20))
+        back += tokens.take_back()
+    thread.join()
+
+    assert claimed
+    assert back
+    assert sorted(claimed + back) == list(range(1, n + 1))

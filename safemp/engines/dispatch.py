@@ -1,0 +1,844 @@
+"""The rules of the local engine: which task goes to which worker, and what becomes of it.
+
+No thread, no socket, no process and no clock of its own: ``local`` brings these, tests
+bring others. What happens comes in as calls (``submit``, ``joined``, ``results``,
+``ended``, ``tick``), what is to happen goes out through the workers' methods, ``wake``
+and ``defer``.
+
+A task is in exactly one place: queued, waiting to be tried again, on one worker, being
+mended, or done. Each of its items has exactly one outcome. What had not begun when a
+worker died is moved; the item that had begun fails.
+
+All state is guarded by ``lock``; outcomes are delivered outside it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+
+from safemp.codec.calls import failed
+from safemp.codec.frames import Frames
+from safemp.engines import Outcome, Task, Tasks, child, system
+from safemp.engines.crash import (
+    FORKED,
+    MemoryLimitExceeded,
+    Report,
+    TaskKilled,
+    TaskTimeout,
+    WorkerCrashed,
+    again,
+    ended_in_vain,
+    initializer_failed,
+    no_worker,
+    not_run,
+)
+from safemp.engines.ledger import IDLE as NOTHING
+from safemp.engines.ledger import LOADING, Progress
+from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
+from safemp.engines.retry import backoff, may_retry, wants_decoding
+from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
+from safemp.engines.wire import SMALL, Message
+from safemp.errors import SafempError
+
+__all__ = ["Dispatcher"]
+
+_MAX_IN_VAIN = 5
+"""Workers that end without having begun a task, and no task finishing meanwhile, after
+which we stop trying: something ends them all."""
+
+_GRACE = 10.0
+"""Seconds that a worker which was told to leave may take for its exit handlers."""
+
+_RETRY_START = 1.0
+"""Seconds after which a worker that could not be started is tried again."""
+
+_TERM_GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+_STACK_LOOK = 0.02
+"""Seconds between looks at whether a worker has written its stack down."""
+
+_STACK_GRACE = 1.0
+"""Seconds that it gets for that at most, before it is stopped."""
+
+_STOP_GRACE = 0.002
+"""Seconds after which a stopped process has stopped on every processor."""
+
+_AHEAD = 0.002
+"""Seconds of work that may be written ahead to a busy worker."""
+
+_MOST_AHEAD = 64
+"""Tasks written ahead to one worker."""
+
+_FEW = 4
+"""Tasks that a worker has left at which one more is worth a message of its own."""
+
+_BUNDLE = 16
+"""Tasks queued at which the submitting thread writes them ahead, not the dispatcher."""
+
+_PATIENCE = 0.005
+"""Seconds without an answer after which what was written ahead is taken back."""
+
+_LONG = 0.05
+"""The pace, in seconds a task, that we go on with after that."""
+
+_SOON = 0.001
+"""Seconds between looks at a worker whose time is up, and which is being written to."""
+
+_LOOK = 0.05
+"""Seconds between looks at the memory of a worker that has a limit."""
+
+Deliveries = list[tuple[Task, int, list[Outcome]]]
+
+_Result = tuple[int, int, Outcome]
+"""As ``ledger.Result``; what could not be taken is an error of ours."""
+
+
+class Dispatcher:
+    """Decides. Safe to call from any thread, except where it says: the serving thread.
+
+    Args:
+        max_workers: The most workers at a time.
+        eager: Ask for all workers at once, not as tasks arrive.
+        initializes: Workers have an initializer to run first.
+        idle_timeout: Seconds without work after which a worker is dismissed.
+        clock: Gives the time, in seconds.
+        wake: Has the serving thread call ``tick`` soon.
+        defer: Has a function called in another thread, since it runs user code.
+    """
+
+    def __init__(
+        self,
+        max_workers: int,
+        *,
+        eager: bool,
+        initializes: bool,
+        idle_timeout: float | None,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
+        defer: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.max_workers = max_workers
+        self.workers: dict[int, Worker] = {}
+        self.lock = threading.Lock()
+        self.grown = threading.Condition(self.lock)
+        self._eager = eager
+        self._initializes = initializes
+        self._idle_timeout = idle_timeout
+        self._clock = clock
+        self._wake = wake
+        self._defer = defer
+        self._pid = os.getpid()
+        self._ids = count(1)
+        self._queue: deque[Task] = deque()
+        self._later: list[tuple[float, int, Task]] = []  # to be tried again; a heap
+        self._idle: list[Worker] = []
+        self._busy: deque[Worker] = deque()
+        self._stacked: set[Worker] = set()  # those with more than one task
+        self._used: set[Worker] = set()  # those that have finished one
+        self._due: set[Worker] = set()  # those with a deadline
+        self._pace = _LONG  # seconds a task, as of late
+        self._mending: set[Task] = set()
+        self._doomed: set[Task] = set()  # killed while being mended
+        self._starting = 0
+        self._leaving = 0
+        self._in_vain = 0
+        self._retry_at = 0.0
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._killed: int | None = None
+        self._asleep_until = 0.0
+
+    # -- from front ends --------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """Take a task: see ``Engine``."""
+        with self.lock:
+            if self._closing or self._pid != os.getpid():
+                self._refuse()
+            queue = self._queue
+            if self._idle and not queue and (task.limits is None or task.limits.max_memory is None):
+                if task.begin():
+                    self._assign(self._idle.pop(), [task])
+                return
+            queue.append(task)
+            if self._idle:
+                self._feed_idle()
+            elif len(self.workers) - self._leaving < self.max_workers:
+                self._wake()
+            elif not len(queue) % _BUNDLE and self._busy:
+                self._busy.rotate(-1)
+                self._top_up(self._busy[0])
+
+    def _refuse(self) -> None:
+        if self._pid != os.getpid():
+            raise RuntimeError(FORKED)
+        if self._broken is not None:
+            raise again(self._broken)
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more tasks: see ``Engine``."""
+        aborted: list[Task] = []
+        with self.lock:
+            self._closing = True
+            if cancel:
+                aborted = self._drop_queued()
+            self._wake()
+        for task in aborted:
+            try:
+                task.abort()
+            except BaseException:  # as in _hand_over
+                _report()
+
+    def kill(self, number: int) -> None:
+        """End now: see ``Engine``."""
+        with self.lock:
+            self._killed = number
+            for worker in self.workers.values():
+                self._end(worker, number)
+        self.close(cancel=True)
+
+    def end_task(self, task: Task) -> bool:
+        """End *task* wherever it is: see ``Engine``."""
+        deliveries: Deliveries = []
+        with self.lock:
+            found = self._end_task(task, deliveries)
+        _hand_over(deliveries)
+        return found
+
+    def _end_task(self, task: Task, deliveries: Deliveries) -> bool:
+        if task in self._mending:
+            self._doomed.add(task)
+            return True
+        worker = next((each for each in self.workers.values() if task in each.tasks), None)
+        if worker is not None:
+            progress = worker.ledger.progress()
+            if progress.task == task.id:
+                if progress.state != NOTHING:
+                    self._condemn(worker, Verdict(TaskKilled, progress))
+                return True
+            self._recall(worker, deliveries)
+            if task in worker.tasks:  # it has begun just now
+                return task.id == worker.ledger.progress().task and self._end_task(task, deliveries)
+        if task in self._queue:
+            self._queue.remove(task)
+        elif any(task is each for _, _, each in self._later):
+            self._later = [entry for entry in self._later if entry[2] is not task]
+            heapq.heapify(self._later)
+        else:
+            return False
+        _settle(deliveries, task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
+        return True
+
+    # -- with the lock held: handing out work -----------------------------------------
+
+    def _assign(self, worker: Worker, tasks: list[Task]) -> None:
+        """Send *tasks*, which have begun, to *worker*; all but the first of an idle one ahead."""
+        if worker.state != BUSY:
+            worker.state = BUSY
+            worker.heard = self._clock()
+            self._busy.append(worker)
+        messages: list[Message] = []
+        guarded = False
+        for task in tasks:
+            task.id = next(self._ids)
+            ahead = bool(worker.tasks)
+            worker.tasks.append(task)
+            function = task.function
+            if function is None:
+                messages.append(Message(child.CALL, 0, 0, task.id, task.frames, 1, ahead))
+            elif function.number in worker.functions:
+                messages.append(
+                    Message(child.CHUNK, task.done, function.number, task.id, task.frames, task.count, ahead)
+                )
+            else:  # in one message with its first chunk, so that none goes without the other
+                worker.functions.add(function.number)
+                frames = [*task.frames, *function.frames]
+                messages.append(Message(child.TEACH, task.done, function.number, task.id, frames, task.count))
+            limits = task.limits
+            if limits is not None and (limits.task_timeout is not None or limits.max_memory is not None):
+                guarded = True
+        worker.send(messages)
+        if len(worker.tasks) > 1:
+            if not self._stacked:
+                self._wake()  # the serving thread may be asleep with no end in sight
+            self._stacked.add(worker)
+        if guarded:
+            self._watch(worker)
+        if worker.outbox:
+            self._wake()
+
+    def _top_up(self, worker: Worker) -> None:
+        """Write short tasks ahead to *worker*, so that it need not wait for us between two.
+
+        It can be told from waiting by nobody: what does not begin soon is taken back.
+        """
+        queue = self._queue
+        have = len(worker.tasks)
+        room = min(_MOST_AHEAD, int(_AHEAD / self._pace)) + (not have) - have
+        if have:
+            if room <= (have if have > _FEW else 0) or not worker.takes_ahead or worker.verdict is not None:
+                return
+            room = min(room, len(queue) // len(self.workers) + 1)
+        else:
+            if self._has_kept_too_much(worker, queue[0]):
+                self._dismiss(worker)
+                self._wake()
+                return
+            room = max(1, min(room, len(queue) // len(self.workers)))
+        if worker.tasks_left is not None:
+            room = min(room, worker.tasks_left - have)
+        tasks: list[Task] = []
+        size = 0
+        while queue and len(tasks) < room:
+            task = queue[0]
+            if have or tasks:
+                # Its function must be there: what brings it could be taken back, and what
+                # needs it could not, when the worker has just taken its token.
+                size += sum(map(len, task.frames))
+                first = tasks[0].function if tasks else None
+                function = task.function
+                if size > SMALL or not (
+                    function is None or function.number in worker.functions or (not have and function is first)
+                ):
+                    break
+                if task.limits is not None and task.limits.max_memory is not None:
+                    break  # the worker may be replaced before it
+            queue.popleft()
+            if task.begin():
+                tasks.append(task)
+        if tasks:
+            self._assign(worker, tasks)
+
+    def _has_kept_too_much(self, worker: Worker, task: Task) -> bool:
+        """Tell whether *worker* has more memory than *task* may, from the tasks before it."""
+        limits = task.limits
+        if limits is None or limits.max_memory is None or worker not in self._used:
+            return False
+        return worker.memory() > limits.max_memory
+
+    def _next(self, worker: Worker) -> None:
+        """Find something to do for *worker*, which has finished a task or is new."""
+        if worker.state == LEAVING:
+            return
+        if worker.tasks:
+            if self._queue:
+                self._top_up(worker)
+            return
+        if worker.state == BUSY:
+            self._busy.remove(worker)
+            worker.state = IDLE
+            worker.heard = self._clock()
+        if worker.tasks_left is not None and worker.tasks_left <= 0:
+            self._dismiss(worker)
+            return
+        worker.state = IDLE
+        while self._queue and worker.state == IDLE:
+            self._top_up(worker)
+        if worker.state == IDLE:
+            self._idle.append(worker)
+            if self._idle_timeout is not None:
+                self._at(worker, worker.heard + self._idle_timeout)
+
+    def _feed_idle(self) -> None:
+        while self._idle and self._queue:
+            self._next(self._idle.pop())
+
+    def _recall(self, worker: Worker, deliveries: Deliveries) -> None:
+        """Take back what was written ahead to *worker*, which is at a long task, and what it holds."""
+        self._pace = max(self._pace, _LONG)
+        self._stacked.discard(worker)
+        ids = worker.recall()
+        self._take(worker, worker.ledger.held(), deliveries)
+        back = [task for task in worker.tasks if task.id in ids]
+        if back:
+            worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
+            self._queue.extendleft(reversed(back))
+            self._feed_idle()
+            self._wake()  # for more workers
+        if not worker.tasks and worker.state == BUSY:
+            self._next(worker)
+
+    def _dismiss(self, worker: Worker) -> None:
+        worker.state = LEAVING
+        self._leaving += 1
+        self._at(worker, self._clock() + _GRACE)
+        worker.send([Message(child.EXIT, 0, 0, 0, [])])
+
+    # -- with the lock held: time -----------------------------------------------------
+
+    def _at(self, worker: Worker, when: float) -> None:
+        """Have something done about *worker* at that time: see ``_due_now``."""
+        worker.deadline = when
+        self._due.add(worker)
+
+    def _end(self, worker: Worker, number: int) -> None:
+        worker.signal(number)
+        if number != system.KILL:
+            self._at(worker, self._clock() + _TERM_GRACE)
+
+    def _watch(self, worker: Worker) -> None:
+        """Set the time at which the limits of what *worker* does are to be looked at."""
+        when = self._look(worker, self._clock())
+        if when is not None and (not worker.deadline or when < worker.deadline):
+            self._at(worker, when)
+            if when < self._asleep_until:
+                self._wake()
+
+    def _look(self, worker: Worker, now: float) -> float | None:
+        """Compare what *worker* does with its limits.
+
+        Returns:
+            When to look again; ``None``: it has none, or is being ended.
+        """
+        if not worker.tasks:
+            return None
+        progress = worker.ledger.progress()
+        task = next((each for each in worker.tasks if each.id == progress.task), None)
+        if task is None or progress.state == NOTHING:
+            # It is about to begin something; or it cannot, being stopped: then it is
+            # ended, and the task, which is not to blame, is moved.
+            task, began = worker.tasks[0], max(worker.heard, progress.began)
+        else:
+            began = progress.began
+        limits = task.limits
+        waits: list[float] = []
+        if limits is not None and limits.task_timeout is not None:
+            if now - began >= limits.task_timeout and not worker.outbox:
+                self._condemn(worker, Verdict(TaskTimeout, progress, limits.task_timeout, now - began))
+                return None
+            waits.append(max(began + limits.task_timeout, now + _SOON))
+        if limits is not None and limits.max_memory is not None:
+            memory = worker.memory()
+            if progress.task == task.id and memory > limits.max_memory:
+                self._condemn(worker, Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory))
+                return None
+            waits.append(now + _LOOK)
+        if not waits and any(each.limits is not None for each in worker.tasks):
+            waits.append(now + _LOOK)
+        return min(waits, default=None)
+
+    def _condemn(self, worker: Worker, verdict: Verdict) -> None:
+        """End *worker* because of what it is at: see ``Verdict``."""
+        if worker.verdict is not None or worker.state == LEAVING:
+            return
+        worker.verdict = verdict
+        worker.ask_for_stack()
+        now = self._clock()
+        verdict.until = now + _STACK_GRACE
+        self._at(worker, now + _STACK_LOOK)
+        self._wake()
+
+    def _due_now(self, worker: Worker, now: float, deliveries: Deliveries) -> None:
+        """Do what is to be done about *worker* by now."""
+        worker.deadline = 0.0
+        verdict = worker.verdict
+        if self._killed is not None or worker.state == LEAVING or worker.deaf:
+            self._at(worker, now + _GRACE)
+            worker.signal(system.KILL)
+        elif verdict is not None:
+            if verdict.step == ASKED and now < verdict.until and worker.ask_for_stack():
+                self._at(worker, now + _STACK_LOOK)
+            elif verdict.step == ASKED:
+                self._recall(worker, deliveries)
+                verdict.step = STOPPED
+                worker.signal(system.STOP)
+                self._at(worker, now + _STOP_GRACE)
+            elif verdict.step == KILLED or verdict.fits(worker.ledger.progress()):
+                verdict.step = KILLED
+                worker.kill_tree()
+                self._at(worker, now + _GRACE)
+            else:
+                worker.verdict = None
+                worker.signal(system.CONTINUE)
+                self._due.discard(worker)
+                self._watch(worker)
+        elif worker.state == IDLE:
+            if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
+                self._idle.remove(worker)
+                self._due.discard(worker)
+                self._eager = False  # or its successor would be started at once
+                self._dismiss(worker)
+            else:
+                self._due.discard(worker)
+                if self._idle_timeout is not None:
+                    self._at(worker, worker.heard + self._idle_timeout)
+        else:
+            when = self._look(worker, now)
+            if when is not None:
+                self._at(worker, when)
+            elif not worker.deadline:
+                self._due.discard(worker)
+
+    # -- from the serving thread ------------------------------------------------------
+
+    def tick(self) -> float | None:
+        """Do what is due by now.
+
+        Returns:
+            Seconds until something will be; ``None``: until something happens.
+        """
+        deliveries: Deliveries = []
+        waits: list[float] = []
+        with self.lock:
+            now = self._clock()
+            while self._later and self._later[0][0] <= now:
+                self._requeue(heapq.heappop(self._later)[2], deliveries)
+            if self._later:
+                waits.append(self._later[0][0] - now)
+            if self._killed is None and self._broken is None:
+                for worker in list(self._stacked):
+                    left = worker.heard + _PATIENCE - now
+                    if left <= 0:
+                        self._recall(worker, deliveries)
+                    else:
+                        waits.append(left)
+            if self._closing and not (self._queue or self._mending or self._later):
+                for worker in self._idle:
+                    self._dismiss(worker)
+                self._idle.clear()
+            for worker in list(self._due):
+                if worker.deadline <= now:
+                    self._due_now(worker, now, deliveries)
+                if worker.deadline:
+                    waits.append(worker.deadline - now)
+            if self._retry_at > now:
+                waits.append(self._retry_at - now)
+            if self.short():
+                waits.append(0.0)
+            wait = max(0.0, min(waits)) if waits else None
+            self._asleep_until = float("inf") if wait is None else now + wait
+        _hand_over(deliveries)
+        return wait
+
+    def over(self) -> bool:
+        """Tell whether there is nothing left to do, now and ever."""
+        with self.lock:
+            return self._closing and not (self._queue or self._mending or self._later or self.workers)
+
+    def short(self) -> bool:
+        """Tell whether a worker should be started. With the lock held."""
+        active = len(self.workers) - self._leaving
+        if active >= self.max_workers or self._broken is not None or self._killed is not None:
+            return False
+        if self._retry_at and self._clock() < self._retry_at:
+            return False
+        return len(self._queue) > self._starting or (self._eager and not self._closing)
+
+    def joined(self, worker: Worker) -> None:
+        """Take a worker that has been started."""
+        with self.lock:
+            self.workers[worker.pid] = worker
+            self._starting += 1
+            self.grown.notify_all()
+            if self._killed is not None:
+                self._end(worker, self._killed)
+
+    def unable(self, error: Exception) -> None:
+        """Take notice that a worker could not be started."""
+        deliveries: Deliveries = []
+        with self.lock:
+            self._retry_at = self._clock() + _RETRY_START
+            if not self.workers:  # nobody is left to do it
+                reason = no_worker(error)
+                for task in self._drop_queued():
+                    if task.begin():  # it tells those that wait for a cancelled one, too
+                        _settle(deliveries, task, again(reason))
+        _hand_over(deliveries)
+
+    def gone_deaf(self, worker: Worker) -> None:
+        """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
+        with self.lock:
+            worker.deaf = True
+            if not worker.deadline or worker.verdict is None:
+                self._at(worker, self._clock() + _TERM_GRACE)
+
+    def ready(self, worker: Worker) -> None:
+        """Take notice that *worker* can take tasks."""
+        with self.lock:
+            self._starting -= 1
+            self._next(worker)
+
+    def unusable(self, outcome: Frames) -> None:
+        """Take notice that the initializer has failed."""
+        error = initializer_failed(outcome)
+        with self.lock:
+            lost = self._break(error)
+        self._fail(lost)
+
+    def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
+        """Take outcomes; the worker first gets its next task, then they are delivered."""
+        deliveries: Deliveries = []
+        with self.lock:
+            if self._take(worker, results, deliveries):
+                if microseconds:
+                    self._pace += 0.2 * (1e-6 * microseconds - self._pace)
+                self._next(worker)
+        _hand_over(deliveries)
+
+    def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
+        """Match *results* with their tasks.
+
+        Returns:
+            How many tasks have finished.
+        """
+        tasks = worker.tasks
+        finished = 0
+        for task_id, index, outcome in results:
+            if not tasks or tasks[0].id != task_id or tasks[0].done != index:
+                continue  # seen before, when it was held
+            task = tasks[0]
+            task.done = index + 1
+            if task.limits is not None and task.limits.retries and _failed(outcome):
+                self._fail_item(task, index, outcome, deliveries)
+            elif deliveries and deliveries[-1][0] is task and deliveries[-1][1] + len(deliveries[-1][2]) == index:
+                deliveries[-1][2].append(outcome)
+            else:
+                deliveries.append((task, index, [outcome]))
+            if index + 1 == task.count:
+                tasks.popleft()
+                finished += 1
+                self._finished(worker, task)
+        if finished:
+            worker.heard = self._clock()
+            self._in_vain = 0
+            if len(tasks) < 2:
+                self._stacked.discard(worker)
+        return finished
+
+    def _finished(self, worker: Worker, task: Task) -> None:
+        self._used.add(worker)
+        if worker.tasks_left is not None:
+            worker.tasks_left -= 1
+        if self._has_kept_too_much(worker, task):
+            worker.tasks_left = 0
+
+    def not_loaded(self, worker: Worker, task_id: int, outcome: Frames) -> None:
+        """Take notice that a task did not load: it is encoded again."""
+        with self.lock:
+            task = worker.tasks[0]
+            assert task.id == task_id, "a worker takes its tasks in order"
+            worker.tasks.popleft()
+            worker.heard = self._clock()
+            self._in_vain = 0
+            if len(worker.tasks) < 2:
+                self._stacked.discard(worker)
+            self._finished(worker, task)
+            self._next(worker)
+            self._mending.add(task)
+        self._defer_or(lambda: self._mend(task, outcome), task)
+
+    def ended(self, worker: Worker, exitcode: int | None) -> None:
+        """Settle what a worker leaves that has ended, when all that it said has been taken."""
+        deliveries: Deliveries = []
+        progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
+        lost: list[Task] = []
+        with self.lock:
+            self._take(worker, held, deliveries)
+            self._remove(worker)
+            begun = worker.tasks.popleft() if worker.tasks and worker.tasks[0].id == progress.task else None
+            if not progress.task and worker.state != LEAVING:
+                self._in_vain += 1
+                if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
+                    initializing = self._initializes and worker.state == STARTING
+                    text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
+                    lost = self._break(WorkerCrashed.of(report, text))
+            for task in reversed(worker.tasks):
+                self._requeue(task, deliveries)
+            worker.tasks.clear()
+            if begun is not None:
+                self._blame(worker, begun, report, progress, deliveries)
+            self._wake()
+        self._fail(lost)
+        _hand_over(deliveries)
+
+    def _remove(self, worker: Worker) -> None:
+        del self.workers[worker.pid]
+        if worker.state == IDLE:
+            self._idle.remove(worker)
+        elif worker.state == BUSY:
+            self._busy.remove(worker)
+        elif worker.state == LEAVING:
+            self._leaving -= 1
+        else:
+            self._starting -= 1
+        self._due.discard(worker)
+        self._stacked.discard(worker)
+        self._used.discard(worker)
+
+    def _blame(self, worker: Worker, task: Task, report: Report, progress: Progress, deliveries: Deliveries) -> None:
+        """Fail the item that a dead worker was at; move the others."""
+        verdict = worker.verdict
+        condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
+        if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
+            self._mending.add(task)
+            self._defer_or(lambda: self._mend(task, None), task, deliveries)
+            return
+        index = task.done
+        task.done += 1
+        item = None if task.function is None else task.first + index
+        report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
+        error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
+        more = task.done < task.count
+        self._fail_item(task, index, error, deliveries)
+        if more:
+            self._requeue(task, deliveries)
+
+    # -- what goes wrong, with the lock held ------------------------------------------
+
+    def _fail_item(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
+        """Deliver a failure, or see to it that the item is tried again."""
+        if self._killed is None and self._broken is None:
+            if wants_decoding(task, outcome):
+                part = task.part(index)
+                self._mending.add(part)
+                self._defer_or(lambda: self._judge(part, outcome), part, deliveries, outcome)
+                return
+            if may_retry(task, outcome):
+                self._try_again(task.part(index), outcome)
+                return
+        deliveries.append((task, index, [outcome]))
+
+    def _try_again(self, part: Task, outcome: Outcome) -> None:
+        part.tries += 1
+        part.killed += isinstance(outcome, BaseException)
+        part.last = outcome
+        heapq.heappush(self._later, (self._clock() + backoff(part.tries), next(self._ids), part))
+        self._wake()
+
+    def _requeue(self, task: Task, deliveries: Deliveries) -> None:
+        """Put what is left of a task first in the queue."""
+        if self._killed is None and self._broken is None:
+            self._queue.appendleft(task)
+            self._feed_idle()
+            self._wake()
+        else:
+            _settle(deliveries, task, task.last or not_run(task.name))
+
+    def _drop_queued(self) -> list[Task]:
+        dropped = [*self._queue, *(task for _, _, task in sorted(self._later, key=lambda entry: entry[1]))]
+        self._queue.clear()
+        self._later.clear()
+        return dropped
+
+    def _break(self, error: BaseException) -> list[Task]:
+        """Stop taking tasks, for *error*.
+
+        Returns:
+            The tasks that were queued; the caller has ``_fail`` deliver *error* to them.
+        """
+        self._broken = error
+        self._closing = True
+        return self._drop_queued()
+
+    def _defer_or(
+        self,
+        function: Callable[[], None],
+        task: Task,
+        deliveries: Deliveries | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Have *function* called; where there is no thread for that, *task* fails."""
+        try:
+            self._defer(function)
+        except RuntimeError as error:  # the system has no thread left for us
+            self._mending.discard(task)
+            text = f"{task.name} was not run: it was to be pickled again, and {error}"
+            made: Deliveries = [] if deliveries is None else deliveries
+            _settle(made, task, outcome or WorkerCrashed(task.name, None, None, None, text))
+            if deliveries is None:
+                _hand_over(made)
+
+    # -- without the lock -------------------------------------------------------------
+
+    def _fail(self, lost: list[Task]) -> None:
+        deliveries: Deliveries = []
+        for task in lost:
+            assert self._broken is not None
+            if task.begin():  # it tells those that wait for a cancelled one, too
+                _settle(deliveries, task, again(self._broken))
+        _hand_over(deliveries)
+
+    def _mend(self, task: Task, outcome: Frames | None) -> None:
+        """Have *task* encoded again. In a thread of its own, since that runs user code."""
+        mended: Tasks | Outcome
+        try:
+            mended = task.context.copy().run(task.mend, outcome)  # so that what it makes has that, too
+        except BaseException as error:  # user code, in __reduce__
+            mended = error
+        deliveries: Deliveries = []
+        with self.lock:
+            self._mending.discard(task)
+            if task in self._doomed:
+                self._doomed.discard(task)
+                mended = TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")
+            elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
+                mended = not_run(task.name)
+            if isinstance(mended, Tasks):
+                for each in mended.tasks:
+                    each.tries, each.killed, each.last = task.tries, task.killed, task.last
+                self._queue.extendleft(reversed(mended.tasks))
+                self._feed_idle()
+            else:
+                _settle(deliveries, task, mended)
+            self._wake()
+        _hand_over(deliveries)
+
+    def _judge(self, part: Task, outcome: Outcome) -> None:
+        """Find out whether a failure is one to try again after. In a thread of its own, as above."""
+        wanted = may_retry(part, outcome, decode=True)
+        deliveries: Deliveries = []
+        with self.lock:
+            self._mending.discard(part)
+            doomed = part in self._doomed
+            self._doomed.discard(part)
+            if wanted and not doomed and self._killed is None and self._broken is None:
+                self._try_again(part, outcome)
+            else:
+                _settle(deliveries, part, outcome)
+            self._wake()
+        _hand_over(deliveries)
+
+    def collapse(self, error: BaseException) -> None:
+        """End with a defect of our own: nobody may be left waiting."""
+        broken = SafempError(f"the pool has failed, by a defect in safemp: {type(error).__name__}: {error}")
+        broken.__cause__ = error
+        with self.lock:
+            left = self._break(broken)
+            for worker in self.workers.values():
+                worker.signal(system.KILL)
+                left.extend(worker.tasks)
+        self._fail(left)
+
+
+def _failed(outcome: Outcome) -> bool:
+    return isinstance(outcome, BaseException) or failed(outcome)
+
+
+def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:
+    """Have one outcome delivered for all items of *task* that have had none."""
+    first, task.done = task.done, task.count
+    if first < task.count:
+        deliveries.append((task, first, [outcome] * (task.count - first)))
+
+
+def _hand_over(deliveries: Deliveries) -> None:
+    """Deliver; a callback that raises (``SystemExit``, say) ends nothing but itself."""
+    for task, first, outcomes in deliveries:
+        try:
+            task.deliver(first, outcomes)
+        except BaseException:
+            _report()
+
+
+def _report() -> None:
+    """Show the exception that a callback has raised."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
