@@ -302,7 +302,7 @@ class SafeExecutor(Executor):
         self._max_workers = max_workers
         self._shut_down = False
         lifetime.track(self)
-        self._finalizer = weakref.finalize(self, self._engine.close, wait=False)
+        self._finalizer = weakref.finalize(self, lifetime.abandon, self._engine)
         self._finalizer.atexit = False
 
     @property

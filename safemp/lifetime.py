@@ -13,6 +13,7 @@ or earlier (``waiting``).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from multiprocessing import process, util
@@ -22,7 +23,7 @@ from weakref import WeakSet
 
 from safemp.engines import Engine
 
-__all__ = ["disown", "forget", "track", "waiting"]
+__all__ = ["abandon", "disown", "forget", "track", "waiting"]
 
 
 class _Front(Protocol):
@@ -32,6 +33,9 @@ class _Front(Protocol):
 
 
 _open: WeakSet[_Front] = WeakSet()
+_abandoned: WeakSet[Engine] = WeakSet()
+"""Those whose front is gone. An engine's own threads keep it while it works."""
+
 _registered_in: int | None = None
 
 
@@ -48,6 +52,12 @@ def track(front: _Front) -> None:
 def forget(front: _Front) -> None:
     """Say that *front* has been ended."""
     _open.discard(front)
+
+
+def abandon(engine: Engine) -> None:
+    """Close *engine*, whose front nobody refers to any more; it finishes what it has taken."""
+    _abandoned.add(engine)
+    engine.close(wait=False)
 
 
 def disown(engine: Engine) -> None:
@@ -96,6 +106,10 @@ def _end_all() -> None:
         try:
             for front in list(_open):
                 front._at_exit(now)
+            for engine in list(_abandoned):
+                if now:
+                    engine.kill(signal.SIGTERM)
+                engine.close()
             return
         except (KeyboardInterrupt, SystemExit) as error:
             # The program is over, and somebody will not wait for its calls.
@@ -111,6 +125,14 @@ def _after_fork() -> None:
     for front in list(_open):
         front._forked()
     _open.clear()
+    for engine in list(_abandoned):
+        disown(engine)
+    _abandoned.clear()
+    # Threads that are not in this child may have held them.
+    for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
+        tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)
+        if hasattr(tracker, "_lock"):
+            tracker._lock = type(tracker._lock)()
 
 
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]

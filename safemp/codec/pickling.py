@@ -17,8 +17,10 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from functools import lru_cache, singledispatch
@@ -664,3 +666,12 @@ class Semantics:
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
         dumps_careful(obj, heritage=self._heritage)
+
+
+def _after_fork() -> None:
+    """Free cloudpickle's lock: a thread that is not in this child may have held it."""
+    _cp._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -34,6 +34,7 @@ from itertools import count
 from typing import Any
 
 from safemp.engines import Outcome, Task, child, process, system, wire
+from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
@@ -88,6 +89,8 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Take a task: see ``Engine``."""
+        if self._pid != os.getpid():  # before any lock: who held one at the fork is not here
+            raise RuntimeError(FORKED)
         self._listener.refresh()
         self._dispatcher.submit(task)
 
@@ -115,6 +118,8 @@ class LocalEngine:
         library has started them in the calling thread.
         """
         dispatcher = self._dispatcher
+        if self._pid != os.getpid():
+            return {}
         with dispatcher.grown:
             if threading.current_thread() is not self._thread:
                 dispatcher.grown.wait_for(lambda: not dispatcher.short() or not self._thread.is_alive(), _START_GRACE)
