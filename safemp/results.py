@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 from safemp import lifetime
@@ -187,7 +188,7 @@ class Feed:
         self._exhausted = False
         self._stopped = False
         self._thread = threading.Thread(
-            target=self._feed, args=(iter(items), chunksize), name="safemp-feeder", daemon=True
+            target=copy_context().run, args=(self._feed, iter(items), chunksize), name="safemp-feeder", daemon=True
         )
         self._thread.start()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable
 from operator import methodcaller
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from safemp.codec.known_classes import KnownClasses, Name
 from safemp.codec.repairs import REFUSED, refuse
@@ -20,6 +20,7 @@ __all__ = [
     "INHERIT",
     "KINDS",
     "PROXY",
+    "Given",
     "Heritage",
     "NotInheritedError",
     "bound_kind",
@@ -62,8 +63,19 @@ INHERIT = "hand it over with the pool: initializer=keep, initargs=(it,), where d
 
 _default = methodcaller("__reduce_ex__", 5)
 
-given: dict[int, tuple[Any, Any]] = {}
-"""What open pools have handed over, by ``id``: the object, and its reduce value there.
+
+class Given(NamedTuple):
+    """One thing that open pools have handed over."""
+
+    obj: Any
+    reduced: Any
+    """Its reduce value there."""
+    pools: set[int]
+    """Those that have it."""
+
+
+given: dict[int, Given] = {}
+"""By ``id`` of the object, which is kept alive meanwhile.
 
 A script's own global may be one of these: ``def init(it): global lock; lock = it`` in a
 script whose lock is called ``lock``, too."""
@@ -141,9 +153,9 @@ def _not_in_shared_memory(obj: Any) -> Any:
 
 
 def _of_global(obj: Any) -> Any:
-    known, reduced = given.get(id(obj), (None, None))
-    if known is obj:
-        return reduced
+    known = given.get(id(obj))
+    if known is not None:
+        return known.reduced
     kind = heirloom(type(obj))
     return _not_in_shared_memory(obj) if kind in _IN_MEMORY else _refuse(obj)
 

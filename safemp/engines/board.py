@@ -80,7 +80,7 @@ class Notice:
 
     def __init__(self, fd: int, slot: int) -> None:
         self._fd = fd
-        self._page = mmap.mmap(fd, _PAGE, prot=mmap.PROT_READ)
+        self._page = mmap.mmap(fd, _PAGE, access=mmap.ACCESS_READ)
         self._slot = slot
         self._seen = 0
 

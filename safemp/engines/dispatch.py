@@ -193,7 +193,10 @@ class Dispatcher:
                 aborted = self._drop_queued()
             self._wake()
         for task in aborted:
-            task.abort()
+            try:
+                task.abort()
+            except BaseException:  # as in _hand_over
+                _report()
 
     def kill(self, number: int) -> None:
         """End now: see ``Engine``."""
@@ -462,6 +465,7 @@ class Dispatcher:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
                 self._due.discard(worker)
+                self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
                 self._due.discard(worker)
@@ -759,14 +763,15 @@ class Dispatcher:
         deliveries: Deliveries = []
         for task in lost:
             assert self._broken is not None
-            _settle(deliveries, task, again(self._broken))
+            if task.begin():  # it tells those that wait for a cancelled one, too
+                _settle(deliveries, task, again(self._broken))
         _hand_over(deliveries)
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
         """Have *task* encoded again. In a thread of its own, since that runs user code."""
         mended: Tasks | Outcome
         try:
-            mended = task.mend(outcome)
+            mended = task.context.copy().run(task.mend, outcome)  # so that what it makes has that, too
         except BaseException as error:  # user code, in __reduce__
             mended = error
         deliveries: Deliveries = []
@@ -778,6 +783,8 @@ class Dispatcher:
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
+                for each in mended.tasks:
+                    each.tries, each.killed, each.last = task.tries, task.killed, task.last
                 self._queue.extendleft(reversed(mended.tasks))
                 self._feed_idle()
             else:
@@ -829,4 +836,9 @@ def _hand_over(deliveries: Deliveries) -> None:
         try:
             task.deliver(first, outcomes)
         except BaseException:
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            _report()
+
+
+def _report() -> None:
+    """Show the exception that a callback has raised."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))

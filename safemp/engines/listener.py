@@ -23,10 +23,11 @@ import threading
 import time
 import warnings
 from collections import deque
+from contextvars import Context
 from typing import Any
 
 from safemp.engines import Task, levels
-from safemp.engines.board import Board
+from safemp.engines.board import NO_SLOT, Board
 from safemp.engines.forward import FIRST, LAST, LOGS, OUTPUT, OVERHEAD, What
 from safemp.engines.wire import Message
 
@@ -62,18 +63,25 @@ class Source:
     """One worker, as its records are received.
 
     Attributes:
-        slot: Its place on the board.
         what: What it is to forward.
+        decoders: Of what it prints.
     """
 
     def __init__(self, board: Board, what: int) -> None:
-        self.slot = board.take_slot()
         self.what = what
         self._board: Board | None = board
+        self._slot = -1
         self._handled = 0
         self._parts: list[bytes] = []
         decoder = codecs.getincrementaldecoder("utf-8")
         self.decoders = {What.STDOUT: decoder("backslashreplace"), What.STDERR: decoder("backslashreplace")}
+
+    @property
+    def slot(self) -> int:
+        """Its place on the board, taken when it is asked for: what does not start needs none."""
+        if self._slot < 0:
+            self._slot = NO_SLOT if self._board is None else self._board.take_slot()
+        return self._slot
 
     @property
     def fds(self) -> list[int]:
@@ -102,7 +110,8 @@ class Source:
     def close(self) -> None:
         """Say that the worker has ended."""
         if self._board is not None:
-            self._board.give_slot(self.slot)
+            if self._slot >= 0:
+                self._board.give_slot(self._slot)
             self._board = None
 
 
@@ -121,7 +130,7 @@ class Listener:
         self._board = Board() if self._what else None
         self._generation = 0
         self._changed = threading.Condition()
-        self._queue: deque[tuple[Source, Message, str, int | None]] = deque()
+        self._queue: deque[tuple[Source, Message, str, int | None, Context | None]] = deque()
         self._came = 0
         self._went = 0
         self._stuck_at = -1
@@ -151,15 +160,15 @@ class Listener:
             message: Of the kind ``forward.LOG``.
             task: What that worker is at.
         """
-        if source is None:
+        if source is None or not message.frames:  # there was no memory for it
             return
-        name, item = "", None
+        name, item, context = "", None, None
         if task is not None and task.id == message.task:
-            name = task.name
+            name, context = task.name, task.context
             if task.function is not None:
                 item = task.first + message.items
         with self._changed:
-            self._queue.append((source, message, name, item))
+            self._queue.append((source, message, name, item, context))
             self._came += 1
             self._feeder = threading.get_ident()
             _busy.add(self)
@@ -213,9 +222,12 @@ class Listener:
                     if not self._queue:
                         return
                 some = [self._queue.popleft() for _ in range(min(len(self._queue), _AT_ONCE))]
-            for source, message, name, item in some:
+            for source, message, name, item, context in some:
                 try:
-                    self._take(source, message, name, item)
+                    if context is None:
+                        self._take(source, message, name, item)
+                    else:
+                        context.run(self._take, source, message, name, item)
                 except BaseException:  # a handler may raise anything; SystemExit, too
                     with contextlib.suppress(BaseException):
                         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
@@ -260,11 +272,9 @@ class Listener:
 def _log(said: dict[str, Any], name: str, item: int | None) -> None:
     record = logging.makeLogRecord({})
     # Since this process began to log: the worker's own count would begin with it.
-    relative = record.relativeCreated + (said["created"] - record.created) * 1000
-    record.__dict__.update(said)
-    record.relativeCreated = relative
-    record.safemp_task = name
-    record.safemp_item = item
+    record.relativeCreated += (said["created"] - record.created) * 1000
+    record.safemp_task, record.safemp_item = name, item
+    record.__dict__.update(said)  # of a pool in a worker: with the names that it has given
     if record.levelno > logging.root.manager.disable:
         logging.getLogger(record.name).handle(record)
 

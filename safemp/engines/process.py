@@ -222,8 +222,6 @@ def start(settings: Settings, name: str, source: Source | None = None) -> Worker
             settings.inherited.send(ours)
         worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks, source)
     except BaseException:
-        if source is not None:
-            source.close()
         ours.close()
         tokens.close()
         if source is not None:

@@ -43,6 +43,15 @@ def say_all(lines: int, width: int = 0) -> int:
     return lines
 
 
+def say_in_a_pool() -> int:
+    """Log and print in a pool of this worker."""
+    import safemp
+
+    with safemp.SafeExecutor(1, capture_output=True) as executor:
+        executor.submit(print, "from within").result()
+        return executor.submit(say, 1).result()[0]
+
+
 class Counted:
     """Leaves a line whenever it is formatted."""
 
