@@ -4,7 +4,7 @@ What is sent is made of builtins only, in the task's own thread, and is written 
 stream before the call that logged it returns. So it is there when the task crashes
 right after it, and it comes before the task's outcome.
 
-Rule 1: nothing here raises into the task. What cannot be formatted is reported by
+Rule 1: nothing of ours raises into the task. What cannot be formatted is reported by
 ``logging`` on stderr, as anywhere.
 Rule 2: handlers that are there when the worker starts are the caller's own, by fork or
 since its main was imported; the caller's own copy of them will be called, so they are set
@@ -213,7 +213,7 @@ class Forwarding:
             assert now is not None
             if self._sent - now + size <= WINDOW or now >= self._sent:
                 return True
-            if now != handled:
+            if now != handled or self._notice.writing():  # a pager that stands still is no reason to drop
                 handled, deadline = now, time.monotonic() + PATIENCE
         self._given_up_at = handled
         return False

@@ -7,7 +7,8 @@ So they are called in a thread made for it, when the first record comes.
 
 Rule 1: what one worker said is handled in the order in which it said it.
 Rule 2: ``settle``, called before a result is given to who asked for it, waits for what came
-before, for at most ``GRACE`` seconds; ``close`` does as long as anything is handled.
+before, for at most ``GRACE`` seconds; ``close`` does as long as anything is handled, or
+is being written to a file.
 Rule 3: the queue holds no more of one worker than it may send ahead (``forward.WINDOW``).
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import logging
 import marshal
 import os
@@ -105,7 +107,14 @@ class Source:
         """Tell the worker that *n* more bytes were handled."""
         self._handled += n
         if (board := self._board) is not None:
-            board.set_handled(self.slot, self._handled)
+            with contextlib.suppress(ValueError):  # closed just now
+                board.set_handled(self.slot, self._handled)
+
+    def writing(self, yes: bool) -> None:
+        """Tell the workers whether we are writing to a file, and may be kept waiting."""
+        if (board := self._board) is not None:
+            with contextlib.suppress(ValueError):
+                board.set_writing(yes)
 
     def close(self) -> None:
         """Say that the worker has ended."""
@@ -137,6 +146,7 @@ class Listener:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._feeder = 0
+        self._failed: Any = None
         self._last: dict[int, tuple[Source, bool]] = {}
         self.refresh()
 
@@ -202,7 +212,7 @@ class Listener:
             while thread.is_alive():
                 if self._went != went:
                     went, deadline = self._went, time.monotonic() + PATIENCE
-                elif time.monotonic() > deadline:
+                elif time.monotonic() > deadline and not _is_writing(thread):
                     break
                 thread.join(0.05)
         _busy.discard(self)
@@ -255,18 +265,34 @@ class Listener:
     def _write(self, what: int, source: Source, body: bytes) -> None:
         text = source.decoders[what].decode(body)
         stream = sys.stdout if what == What.STDOUT else sys.stderr
-        if not text or stream is None:
+        if not text or stream is None or stream is self._failed:
             return
         last, open_line = self._last.get(what, (source, False))
         if open_line and last is not source:  # two workers never share a line
             text = "\n" + text
         self._last[what] = source, text[-1] not in "\r\n"
+        source.writing(type(stream) is io.TextIOWrapper)
         try:
-            stream.write(text)
-        except UnicodeEncodeError:
-            encoding = getattr(stream, "encoding", None) or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
+            try:
+                stream.write(text)
+            except UnicodeEncodeError:
+                encoding = getattr(stream, "encoding", None) or "ascii"
+                stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed: that is said once
+            self._failed = stream
+            raise
+        finally:
+            source.writing(False)
+
+
+def _is_writing(thread: threading.Thread) -> bool:
+    """Tell whether *thread* is within a write to a file: a pager that stands still loses nothing."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return False
+    code = frame.f_code
+    return code.co_filename in (logging.__file__, __file__) and code.co_name in ("emit", "flush", "_write")
 
 
 def _log(said: dict[str, Any], name: str, item: int | None) -> None:
