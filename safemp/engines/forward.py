@@ -103,9 +103,11 @@ class Forwarding:
             self._levels.set(text)
 
     def flush(self) -> None:
-        """Send what was printed without an end of line."""
+        """Send what was printed without an end of line, and how much was not sent."""
         for captured in self._captured:
             captured.flush_quietly()
+        if self._dropped and self._notice.handled() != self._given_up_at:
+            self._say(self._parts_of_dropped())
 
     def _take_over(self) -> None:
         loggers = [logging.root, *logging.root.manager.loggerDict.values()]
@@ -180,15 +182,20 @@ class Forwarding:
         if not self._may_send(size):
             self._dropped += 1
             return
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            parts[:0] = self._parts(What.DROPPED, b"%d" % dropped)
-        try:
-            self._speaker.say(*parts)
+        if self._say([*self._parts_of_dropped(), *parts]):
             with self._counting:
                 self._sent += size  # after: what an exception has kept from going does not count
+
+    def _say(self, parts: list[Message]) -> bool:
+        try:
+            self._speaker.say(*parts)
         except OSError:  # the caller is gone; so are we, in a moment
-            pass
+            return False
+        return True
+
+    def _parts_of_dropped(self) -> list[Message]:
+        dropped, self._dropped = self._dropped, 0
+        return self._parts(What.DROPPED, b"%d" % dropped) if dropped else []
 
     def _parts(self, what: int, body: bytes) -> list[Message]:
         task, item = self._ledger.at()

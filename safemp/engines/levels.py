@@ -63,7 +63,13 @@ def _plain(item: Any) -> _Filter | None:
     """Write one filter down; ``None`` if it is none."""
     try:
         action, message, category, module, lineno = item
-        return str(action), _pattern(message), (category.__module__, category.__qualname__), _pattern(module), lineno
+        return (
+            str(action),
+            _pattern(message),
+            (category.__module__, category.__qualname__),
+            _pattern(module),
+            int(lineno),
+        )
     except (TypeError, ValueError, AttributeError):
         return None
 
