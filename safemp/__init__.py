@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
-    from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
+    from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
+    from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.pool import AsyncResult, Pool
 
@@ -30,6 +31,8 @@ __all__ = [
     "Pool",
     "PreflightError",
     "ProcessPoolExecutor",
+    "Repaired",
+    "Report",
     "ResultError",
     "SafeExecutor",
     "SafeFuture",
@@ -39,6 +42,7 @@ __all__ = [
     "WorkerCrashed",
     "imap",
     "imap_unordered",
+    "inspect",
     "map",
     "starmap",
 ]
@@ -53,6 +57,8 @@ _HOMES = {
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
     "ProcessPoolExecutor": "safemp.executor",
+    "Repaired": "safemp.errors",
+    "Report": "safemp.inspection",
     "ResultError": "safemp.errors",
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
@@ -62,6 +68,7 @@ _HOMES = {
     "WorkerCrashed": "safemp.engines.crash",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",
+    "inspect": "safemp.inspection",
     "map": "safemp.maps",
     "starmap": "safemp.maps",
 }

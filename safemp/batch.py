@@ -148,6 +148,8 @@ class _ChunkTask(Task):
         self.deliver_same(CancelledError())
 
     def describe(self, index: int) -> str:
+        if index >= len(self._items):  # all have had their outcome
+            return ""
         item = self._items[index]
         return describe_call(item if self._batch._star else (item,), {})
 

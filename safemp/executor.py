@@ -22,7 +22,7 @@ from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
-from safemp.engines.inherit import encode_start
+from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
 from safemp.future import SafeFuture
 from safemp.results import unwrap
@@ -182,7 +182,8 @@ class CallTask(Task):
 
     def describe(self, index: int) -> str:
         """Return the call's arguments in short."""
-        return describe_call(self._call[1], self._call[2])
+        call = getattr(self, "_call", None)  # gone once the future is settled
+        return "" if call is None else describe_call(call[1], call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""
@@ -219,10 +220,13 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
         engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
             it has no limits.

@@ -165,10 +165,13 @@ class Pool:
             part of them.
         initializer: Called in each worker when it starts. When it raises, every call
             fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
             no limits.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker

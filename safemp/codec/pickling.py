@@ -37,12 +37,12 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.inheritance import Heritage, given, heirloom, reducer_outside
-from safemp.codec.repairs import REPAIRS, importable, is_refused, refuse
+from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
+from safemp.codec.repairs import REPAIRS, Repair, importable, repair_of
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+__all__ = ["Made", "PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
@@ -79,19 +79,13 @@ class _Table(dict[type, Callable[[Any], Any]]):
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         reducer: Callable[[Any], Any] | None = None
-        kind = heirloom(cls)
+        kind = bound_kind(cls)
         if kind is not None:
-            reducer = (
-                self._heritage.reducer_for(cls)
-                if self._heritage is not None
-                else reducer_outside(kind, self._of_globals)
-            )
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
         if reducer is not None:
             pass
         elif issubclass(cls, BaseException):
             reducer = reduce_exception
-        elif is_refused(cls):
-            reducer = refuse
         elif cls in copyreg.dispatch_table:
             reducer = copyreg.dispatch_table[cls]
         elif issubclass(cls, type):
@@ -117,7 +111,22 @@ def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
         return rebuild.make_context_var, (var.name, ())
 
 
-_FAST = {**REPAIRS, ContextVar: _context_var}
+class Made:
+    """Counts the repairs of this process, so that a call without any is known at no cost."""
+
+    repairs = 0
+
+
+def _counted(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def reduce(obj: Any) -> Any:
+        Made.repairs += 1
+        return reducer(obj)
+
+    return reduce
+
+
+_REPAIRS = {**REPAIRS, ContextVar: _context_var}
+_FAST = {cls: reducer if cls is BuiltinFunctionType else _counted(reducer) for cls, reducer in _REPAIRS.items()}
 _CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
 
 
@@ -619,7 +628,22 @@ class Semantics:
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
         values = {name: space[name] for name in names if name in space}
-        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
+        return {name: value for name, value in values.items() if id(value) not in given}
+
+    def globals_of_module(self, module: ModuleType) -> Mapping[str, Any] | None:
+        """Return the globals that travel with by-value *module*; ``None``: it has a reduce value."""
+        space = module.__dict__
+        home, _ = self._pickler._place(space)
+        if not isinstance(home, Home):
+            return None
+        if namespaces.is_main(module.__name__):
+            return {}  # its functions bring along what they need
+        names = space if home.names is None else home.names
+        return {n: space[n] for n in names if n in space and not (n.startswith("__") and n.endswith("__"))}
+
+    def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
+        """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
+        return repair_of(obj, reduced)
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""

@@ -14,12 +14,14 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-__all__ = ["REPAIRS", "importable", "is_refused", "refuse"]
+__all__ = ["REFUSED", "REPAIRS", "Repair", "importable", "refuse", "repair_of"]
 
 
 def importable(name: str) -> bool:
@@ -86,20 +88,8 @@ REPAIRS: dict[type, Callable[[Any], Any]] = {
 }
 """Reducers by exact type, for a pickler's private ``dispatch_table``."""
 
-_REFUSED = {
-    ("subprocess", "Popen"),
-    ("threading", "Thread"),
-}
-"""Classes whose objects would pickle, but are bound to this process."""
-
-
-def is_refused(cls: type) -> bool:
-    """Tell whether objects of *cls* are refused, though they can be pickled."""
-    return any(
-        (base.__module__, base.__qualname__) in _REFUSED
-        and getattr(sys.modules.get(base.__module__), base.__qualname__, None) is base
-        for base in cls.__mro__
-    )
+REFUSED = {("subprocess", "Popen"), ("threading", "Thread")}
+"""``(module, name)`` of classes whose objects would pickle, but are bound to this process."""
 
 
 def refuse(obj: Any) -> Any:
@@ -109,3 +99,50 @@ def refuse(obj: Any) -> Any:
         TypeError: Always.
     """
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object: it is bound to this process")
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair is, and why it is honest.
+
+    Attributes:
+        kind: ``rebuild``, ``by name``, ``by value``, ``reconstruct`` or ``reopen``.
+        why: One sentence for people.
+        needs_safemp: The stream calls something of safemp when it is loaded.
+    """
+
+    kind: str
+    why: str
+    needs_safemp: bool = False
+
+
+_A_LOCK = Repair("rebuild", "a lock protects the memory of one process; the copy gets its own, unlocked")
+_HELD = Repair(
+    "rebuild", "it is held here; a lock protects the memory of one process, and the copy gets its own, unlocked"
+)
+_BY_NAME = Repair("by name", "the other side looks the same name up")
+
+ABOUT: dict[type, Repair] = {
+    type(threading.Lock()): _A_LOCK,
+    type(threading.RLock()): _A_LOCK,
+    threading.local: Repair("rebuild", "what a thread has put there belongs to the thread; the copy begins empty"),
+    ModuleType: Repair("by name", "the other side imports the module of this name"),
+    TextIOWrapper: Repair("by name", "it is a standard stream; the other side uses its own"),
+    BuiltinFunctionType: _BY_NAME,
+    ContextVar: _BY_NAME,
+}
+"""What to tell of the repairs above, by exact type."""
+
+
+def repair_of(obj: Any, reduced: Any) -> Repair | None:
+    """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none. Runs no code of the user's."""
+    about = ABOUT.get(type(obj))
+    if about is None:
+        return None
+    if about is _A_LOCK:
+        return _HELD if "<locked" in repr(obj) else about
+    if type(obj) is BuiltinFunctionType and type(obj.__self__).__name__ != "PyCapsule":
+        return None
+    if type(obj) is ContextVar and reduced[0] is not getattr:
+        return Repair("rebuild", "it is a variable of the script, which is made again under its name", True)
+    return about

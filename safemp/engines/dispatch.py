@@ -62,8 +62,11 @@ _RETRY_START = 1.0
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
-_STACK_GRACE = 0.05
-"""Seconds that a worker gets to write its stack down before it is stopped."""
+_STACK_LOOK = 0.02
+"""Seconds between looks at whether a worker has written its stack down."""
+
+_STACK_GRACE = 1.0
+"""Seconds that it gets for that at most, before it is stopped."""
 
 _STOP_GRACE = 0.002
 """Seconds after which a stopped process has stopped on every processor."""
@@ -190,7 +193,10 @@ class Dispatcher:
                 aborted = self._drop_queued()
             self._wake()
         for task in aborted:
-            task.abort()
+            try:
+                task.abort()
+            except BaseException:  # as in _hand_over
+                _report()
 
     def kill(self, number: int) -> None:
         """End now: see ``Engine``."""
@@ -426,7 +432,9 @@ class Dispatcher:
             return
         worker.verdict = verdict
         worker.ask_for_stack()
-        self._at(worker, self._clock() + _STACK_GRACE)
+        now = self._clock()
+        verdict.until = now + _STACK_GRACE
+        self._at(worker, now + _STACK_LOOK)
         self._wake()
 
     def _due_now(self, worker: Worker, now: float, deliveries: Deliveries) -> None:
@@ -437,7 +445,9 @@ class Dispatcher:
             self._at(worker, now + _GRACE)
             worker.signal(system.KILL)
         elif verdict is not None:
-            if verdict.step == ASKED:
+            if verdict.step == ASKED and now < verdict.until and worker.ask_for_stack():
+                self._at(worker, now + _STACK_LOOK)
+            elif verdict.step == ASKED:
                 self._recall(worker, deliveries)
                 verdict.step = STOPPED
                 worker.signal(system.STOP)
@@ -455,6 +465,7 @@ class Dispatcher:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
                 self._due.discard(worker)
+                self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
                 self._due.discard(worker)
@@ -752,7 +763,8 @@ class Dispatcher:
         deliveries: Deliveries = []
         for task in lost:
             assert self._broken is not None
-            _settle(deliveries, task, again(self._broken))
+            if task.begin():  # it tells those that wait for a cancelled one, too
+                _settle(deliveries, task, again(self._broken))
         _hand_over(deliveries)
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
@@ -771,6 +783,8 @@ class Dispatcher:
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
+                for each in mended.tasks:
+                    each.tries, each.killed, each.last = task.tries, task.killed, task.last
                 self._queue.extendleft(reversed(mended.tasks))
                 self._feed_idle()
             else:
@@ -822,4 +836,9 @@ def _hand_over(deliveries: Deliveries) -> None:
         try:
             task.deliver(first, outcomes)
         except BaseException:
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            _report()
+
+
+def _report() -> None:
+    """Show the exception that a callback has raised."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))

@@ -13,7 +13,7 @@ from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.engines import Outcome, Task, Tasks
 from safemp.engines.crash import initializer_failed
-from safemp.engines.inherit import Inheritance
+from safemp.engines.handover import Inheritance
 
 __all__ = ["InlineEngine"]
 

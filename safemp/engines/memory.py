@@ -210,6 +210,9 @@ def high_water(pid: int, root: str = "/") -> int | None:
 
 def own_peak() -> int:
     """Return the most bytes that this process has had resident; 0 where nobody knows."""
+    found = high_water(os.getpid())
+    if found is not None:  # without what the kernel has counted before our program began
+        return found
     try:
         import resource
     except ImportError:  # Windows

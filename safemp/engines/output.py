@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from safemp.engines import blackbox
 from safemp.engines.speaker import Speaker
 
 __all__ = ["Captured"]
@@ -36,6 +37,8 @@ class Captured(io.BufferedIOBase):
         self._original: Any = getattr(sys, name)
         self._pending = bytearray()
         self._text = io.TextIOWrapper(self, "utf-8", "backslashreplace", newline="", line_buffering=True)
+        if name == "stderr":
+            blackbox.hear(self._text)
         setattr(sys, name, self._text)
 
     def writable(self) -> bool:

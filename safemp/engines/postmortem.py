@@ -38,9 +38,10 @@ class PostMortem:
         """Say that the process has been started, in this or that way.
 
         A process that replaces its program keeps the peak of the old one, and until then it
-        had our memory. So one that is not above ours says nothing.
+        had our memory. So one that is not above ours says nothing. (The kernel counts a
+        little inexactly.)
         """
-        self._floor = 0 if method == "fork" else memory.own_peak()
+        self._floor = 0 if method == "fork" else int(1.02 * memory.own_peak())
 
     def reap(self, process: Any) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""

@@ -72,6 +72,8 @@ class Worker:
         self.heard = 0.0
         self.deadline = 0.0
         self.verdict: Verdict | None = None
+        self._asked_for: Verdict | None = None
+        self._is_telling = False
         self.deaf = False
         self._tokens = tokens
         pidfd = system.open_pidfd(self.pid)
@@ -114,9 +116,19 @@ class Worker:
             with contextlib.suppress(OSError):
                 os.kill(self.pid, number)
 
-    def ask_for_stack(self) -> None:
-        """Have the process write down where it is, for the report."""
-        self.box.ask(self.pid)
+    def ask_for_stack(self) -> bool:
+        """Have the process write down where it is, once for each verdict.
+
+        Returns:
+            Whether it is still at it. Ask again a few milliseconds later, but not for ever:
+            a stopped process answers when it goes on.
+        """
+        if self._asked_for is not self.verdict:
+            self._asked_for = self.verdict
+            self._is_telling = self.box.ask(self.pid)
+        elif self._is_telling and self.box.answered():
+            self._is_telling = False
+        return self._is_telling
 
     def kill_tree(self) -> None:
         """Kill the process, which is stopped, and all that it has started."""

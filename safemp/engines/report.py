@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from safemp.engines.memory import size
-from safemp.engines.stacks import frames_of_current
+from safemp.engines.stacks import told
 from safemp.engines.system import signal_name
 
 __all__ = ["Report", "how_it_ended"]
@@ -86,9 +86,10 @@ class Report:
             lines.append("  fix:    use fewer workers at a time (max_workers), or give each call less to hold")
         if self.peak_memory is not None:
             lines.append(f"  memory: {size(self.peak_memory)} at its peak")
-        frames = _counted(frames_of_current(self.stack))
+        title, frames = told(self.stack)
+        frames = _counted(frames)
         if frames:
-            lines.append("  stack:  most recent call first")
+            lines.append(f"  stack:  {title}")
             lines += [f"    {frame}" for frame in frames[:_FRAMES]]
             if len(frames) > _FRAMES:
                 lines.append(f"    … {len(frames) - _FRAMES} more")

@@ -25,6 +25,7 @@ class Verdict:
         progress: How far the worker was.
         limit: What was passed, in seconds or bytes.
         found: What it had come to.
+        until: When it is no longer waited for the stack (``time.monotonic``).
         step: ``ASKED``, ``STOPPED`` or ``KILLED``.
     """
 
@@ -32,6 +33,7 @@ class Verdict:
     progress: Progress
     limit: float = 0.0
     found: float = 0.0
+    until: float = 0.0
     step: int = ASKED
 
     def fits(self, progress: Progress) -> bool:

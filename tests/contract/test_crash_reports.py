@@ -17,7 +17,6 @@ import pytest
 import safemp
 from tests.contract.test_four_bad_jobs import today
 from tests.support import crash_jobs, jobs
-from tests.support.child import until
 
 METHODS = ["loky", "spawn", "forkserver", "fork"]
 
@@ -216,6 +215,16 @@ def test_short_words_are_shown_clean(executor: safemp.SafeExecutor) -> None:
     assert str(error).partition("last lines\n")[2].splitlines() == ["    one", "    red  bell", "      two"]
 
 
+@pytest.mark.parametrize("method", ["loky", "fork"])
+def test_what_goes_to_the_caller_is_in_the_report_too(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where output is captured, the last lines are told all the same, once."""
+    with safemp.SafeExecutor(1, mp_context=method, capture_output=True) as executor:
+        error = crashed(executor, crash_jobs.say_and_crash, "one", "two")
+
+    assert error.stderr == "one\ntwo\n"
+    assert capsys.readouterr().err == "one\ntwo\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="no wait4 on this system")
 @pytest.mark.parametrize("method", ["loky", "spawn", "fork"])
 def test_the_peak_of_memory_is_that_of_the_worker(method: str) -> None:
@@ -263,18 +272,15 @@ def test_a_crash_in_a_pool_inside_a_worker_arrives_whole(executor: safemp.SafeEx
     assert " in crash_at" in error.stack
 
 
-def test_a_stuck_worker_can_be_asked_for_its_stack(tmp_path: Path) -> None:
-    """Killed after it was asked, it has left where it was; the engine itself never asks for nothing."""
-    with safemp.SafeExecutor(1) as executor:
-        path = tmp_path / "pid"
-        future = executor.submit(crash_jobs.spin, str(path))
-        assert until(lambda: path.exists() and path.read_text())
-        (worker,) = executor._engine.workers.values()  # type: ignore[attr-defined]
-        assert worker.box.ask(worker.pid)
-        assert until(worker.box.answered)
-        os.kill(worker.pid, signal.SIGKILL)
-        error = future.exception(30)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_timeout_carries_the_same_report(method: str, tmp_path: Path) -> None:
+    """A worker in a C loop that holds the GIL is asked where it is before it is killed."""
+    with safemp.SafeExecutor(1, mp_context=method, task_timeout=1.0) as executor:
+        error = executor.submit(crash_jobs.spin, str(tmp_path / "pid")).exception(40)
 
-    assert isinstance(error, safemp.WorkerCrashed)
-    assert " in note_and_spin" in error.stack
-    assert str(error).index("note_and_spin") < str(error).index(" in spin")
+    assert isinstance(error, safemp.TaskTimeout)
+    frames = [line.split(" in ")[-1] for line in str(error).splitlines() if "File" in line]
+    assert frames[-2:] == ["note_and_spin", "spin"]
+    assert error.arguments == f"({str(tmp_path / 'pid')[:40]!r}… ({len(str(tmp_path / 'pid'))} characters))"
+    assert not error.out_of_memory
+    assert error.stderr == ""

@@ -1,0 +1,128 @@
+"""What pickles but does not load: the smallest objects whose pickle fails to load.
+
+A class that wants two arguments in its constructor and gives pickle one, a
+``__getattr__`` that recurses on the empty copy, a ``__setstate__`` that opens a file which
+is not there: all of these pickle. So the pickle of the whole is loaded, here; if that
+fails, so are those of its parts, by halves, down to the objects none of whose parts fails.
+
+Loading runs what it runs in a worker: constructors, ``__setstate__``, ``__reduce__``'s calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from safemp.codec import pickling, statics
+from safemp.codec.fixes import fix_for_load
+from safemp.codec.paths import Edge, Node, expression, owner_of
+from safemp.codec.walker import ATOMS, Semantics, below, reason_of
+from safemp.errors import Culprit
+
+__all__ = ["find_unloadable", "load_culprit", "unloadable_nodes"]
+
+_MOST = 20
+"""Objects after which the search for more ends. Picked, not measured."""
+
+_MOST_PICKLES = 1000
+"""Pickles that are made to find them. Where culprits of another kind are all over, more
+would take long and tell little. Picked, too."""
+
+
+def find_unloadable(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = _MOST) -> list[Culprit]:
+    """Name the smallest objects below *roots* that pickle and whose pickle does not load.
+
+    Args:
+        roots: As for ``find_culprits``.
+        semantics: Answers for the pickler.
+        limit: Stop after so many.
+
+    Returns:
+        Culprits whose problem is ``does not load``; none, if all that pickles loads.
+
+    Raises:
+        KeyboardInterrupt: The user's.
+    """
+    steps: dict[int, Any] = {}
+    return [load_culprit(node, error, steps) for node, error in unloadable_nodes(roots, semantics, limit)]
+
+
+def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
+    """Make the culprit of one node that ``unloadable_nodes`` has found."""
+    return Culprit(
+        path=expression(node, steps),
+        type_name=statics.type_name(type(node[0])),
+        reason=reason_of(error),
+        fix=fix_for_load(node[0], error),
+        _obj=node[0],
+        _error=error,
+        problem="does not load",
+        owner=owner_of(node),
+    )
+
+
+def unloadable_nodes(
+    roots: Sequence[tuple[str, Any]], semantics: Semantics, limit: int = _MOST
+) -> list[tuple[Node, BaseException]]:
+    """Do the work of ``find_unloadable``: see there."""
+    found: list[tuple[Node, BaseException]] = []
+    memo: dict[int, Any] = {}
+    budget = [_MOST_PICKLES]
+    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], budget)[::-1]
+    while stack and len(found) < limit:
+        node, error = stack.pop()
+        if id(node[0]) in memo:
+            continue
+        memo[id(node[0])] = node[0]
+        try:
+            children = below(node, semantics, {})
+        except Exception:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
+            children = []
+        failing = _failing(children, budget)
+        # What does not pickle is looked into, and is not to be named here.
+        if any(why is not None for _, why in failing) or error is None:
+            stack += failing[::-1]
+        else:
+            found.append((node, error))
+    return found
+
+
+def _failing(nodes: list[Node], budget: list[int]) -> list[tuple[Node, BaseException | None]]:
+    """Return those of *nodes* that do not load, by halves: few of many do not.
+
+    Returns:
+        Each with the error; ``None`` for one that does not even pickle.
+    """
+    found: list[tuple[Node, BaseException | None]] = []
+    groups = [[node for node in nodes if type(node[0]) not in ATOMS]]
+    while groups and budget[0] > 0:
+        group = groups.pop()
+        if not group:
+            continue
+        budget[0] -= 1
+        loads, error = _try([node[0] for node in group])
+        if loads:
+            continue
+        if len(group) == 1:
+            found.append((group[0], error))
+            continue
+        middle = len(group) // 2
+        groups += [group[middle:], group[:middle]]
+    return found
+
+
+def _try(objects: list[Any]) -> tuple[bool, BaseException | None]:
+    """Tell whether the pickle of *objects* loads, and what loading it raises; ``None``: it does not pickle."""
+    try:
+        stream = pickling.dumps_careful(objects[0] if len(objects) == 1 else objects)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # user code, in __reduce__
+        return False, None
+    try:
+        pickling.loads(stream)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # user code, in __setstate__ or a constructor
+        return False, error
+    return True, None
