@@ -26,14 +26,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemp.engines.board import Notice
 from safemp.engines.ledger import Ledger
 from safemp.engines.levels import Levels
-from safemp.engines.output import Captured
 from safemp.engines.speaker import PART, Speaker
 from safemp.engines.wire import Message
+
+if TYPE_CHECKING:
+    from safemp.engines.output import Captured
 
 __all__ = ["FIRST", "LAST", "LOG", "LOGS", "OUTPUT", "OVERHEAD", "Forwarding", "What"]
 
@@ -91,6 +93,8 @@ class Forwarding:
             self._sink = _Sink()
             self._take_over()
         if what & OUTPUT:
+            from safemp.engines.output import Captured
+
             self._captured = [
                 Captured("stdout", lambda text: self._post(What.STDOUT, text), speaker),
                 Captured("stderr", lambda text: self._post(What.STDERR, text), speaker),
