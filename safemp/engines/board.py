@@ -1,10 +1,11 @@
 """A page that the caller writes and its workers read.
 
 It holds what the caller wants every worker to know by the next task at the latest (a
-text of bytes, with a version), and for each worker how many bytes of its messages
-have been dealt with. No worker can write to it, so none can harm another by it.
+text of bytes, with a version); for each worker, how many bytes of its messages have been
+dealt with; and whether it is a write to a file that keeps us. No worker can write to
+it, so none can harm another by it.
 
-    version | handled[0], handled[1], ... | length, checksum, version, text
+    version, writing | handled[0], handled[1], ... | length, checksum, version, text
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from safemp.engines import system
 __all__ = ["NO_SLOT", "Board", "Notice"]
 
 _WORD = struct.Struct("@Q")  # native: the bytes of one word are written at once
-_SLOTS = 1023
-_PAGE = _WORD.size * (1 + _SLOTS)
+_SLOTS = 1022
+_WRITING = _WORD.size
+_FIRST = 2 * _WORD.size
+_PAGE = _FIRST + _WORD.size * _SLOTS
 _TEXT = struct.Struct("<IIQ")
 
 NO_SLOT = _SLOTS
@@ -62,7 +65,11 @@ class Board:
     def set_handled(self, slot: int, n: int) -> None:
         """Say that *n* bytes of the messages of the worker of *slot* have been dealt with."""
         if slot != NO_SLOT:
-            _WORD.pack_into(self._page, _WORD.size * (1 + slot), n)
+            _WORD.pack_into(self._page, _FIRST + _WORD.size * slot, n)
+
+    def set_writing(self, yes: bool) -> None:
+        """Say whether we are writing to a file, which may be a pipe that nobody reads just now."""
+        _WORD.pack_into(self._page, _WRITING, yes)
 
     def close(self) -> None:
         """Give memory and descriptor back."""
@@ -95,9 +102,13 @@ class Notice:
         self._seen = version
         return text
 
+    def writing(self) -> bool:
+        """Tell whether the caller is writing to a file."""
+        return bool(_WORD.unpack_from(self._page, _WRITING)[0])
+
     def handled(self) -> int | None:
         """Return how many bytes of our messages were dealt with; ``None``: nobody says."""
         if self._slot == NO_SLOT:
             return None
-        handled: int = _WORD.unpack_from(self._page, _WORD.size * (1 + self._slot))[0]
+        handled: int = _WORD.unpack_from(self._page, _FIRST + _WORD.size * self._slot)[0]
         return handled

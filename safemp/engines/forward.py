@@ -4,7 +4,7 @@ What is sent is made of builtins only, in the task's own thread, and is written 
 stream before the call that logged it returns. So it is there when the task crashes
 right after it, and it comes before the task's outcome.
 
-Rule 1: nothing here raises into the task. What cannot be formatted is reported by
+Rule 1: nothing of ours raises into the task. What cannot be formatted is reported by
 ``logging`` on stderr, as anywhere.
 Rule 2: handlers that are there when the worker starts are the caller's own, by fork or
 since its main was imported; the caller's own copy of them will be called, so they are set
@@ -26,14 +26,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemp.engines.board import Notice
 from safemp.engines.ledger import Ledger
 from safemp.engines.levels import Levels
-from safemp.engines.output import Captured
 from safemp.engines.speaker import PART, Speaker
 from safemp.engines.wire import Message
+
+if TYPE_CHECKING:
+    from safemp.engines.output import Captured
 
 __all__ = ["FIRST", "LAST", "LOG", "LOGS", "OUTPUT", "OVERHEAD", "Forwarding", "What"]
 
@@ -91,6 +93,8 @@ class Forwarding:
             self._sink = _Sink()
             self._take_over()
         if what & OUTPUT:
+            from safemp.engines.output import Captured
+
             self._captured = [
                 Captured("stdout", lambda text: self._post(What.STDOUT, text), speaker),
                 Captured("stderr", lambda text: self._post(What.STDERR, text), speaker),
@@ -103,9 +107,11 @@ class Forwarding:
             self._levels.set(text)
 
     def flush(self) -> None:
-        """Send what was printed without an end of line."""
+        """Send what was printed without an end of line, and how much was not sent."""
         for captured in self._captured:
             captured.flush_quietly()
+        if self._dropped and self._notice.handled() != self._given_up_at:
+            self._say(self._parts_of_dropped())
 
     def _take_over(self) -> None:
         loggers = [logging.root, *logging.root.manager.loggerDict.values()]
@@ -180,15 +186,20 @@ class Forwarding:
         if not self._may_send(size):
             self._dropped += 1
             return
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            parts[:0] = self._parts(What.DROPPED, b"%d" % dropped)
-        try:
-            self._speaker.say(*parts)
+        if self._say([*self._parts_of_dropped(), *parts]):
             with self._counting:
                 self._sent += size  # after: what an exception has kept from going does not count
+
+    def _say(self, parts: list[Message]) -> bool:
+        try:
+            self._speaker.say(*parts)
         except OSError:  # the caller is gone; so are we, in a moment
-            pass
+            return False
+        return True
+
+    def _parts_of_dropped(self) -> list[Message]:
+        dropped, self._dropped = self._dropped, 0
+        return self._parts(What.DROPPED, b"%d" % dropped) if dropped else []
 
     def _parts(self, what: int, body: bytes) -> list[Message]:
         task, item = self._ledger.at()
@@ -213,7 +224,7 @@ class Forwarding:
             assert now is not None
             if self._sent - now + size <= WINDOW or now >= self._sent:
                 return True
-            if now != handled:
+            if now != handled or self._notice.writing():  # a pager that stands still is no reason to drop
                 handled, deadline = now, time.monotonic() + PATIENCE
         self._given_up_at = handled
         return False

@@ -23,6 +23,8 @@ _MARK = "safemp"
 _numbers = count(2)
 _generation = 1
 _filters: list[Any] = []
+_get_filters = getattr(warnings, "_get_filters", None)
+"""Of Python 3.14, where they can belong to a context."""
 
 _Filter = tuple[str, Any, tuple[str, str], Any, int]
 
@@ -43,8 +45,7 @@ def generation() -> int:
 
 
 def _current_filters() -> list[Any]:
-    get = getattr(warnings, "_get_filters", None)  # Python 3.14: they can belong to a context
-    return get() if get is not None else warnings.filters  # type: ignore[return-value]
+    return warnings.filters if _get_filters is None else _get_filters()  # type: ignore[return-value]
 
 
 def read() -> bytes:
@@ -62,7 +63,13 @@ def _plain(item: Any) -> _Filter | None:
     """Write one filter down; ``None`` if it is none."""
     try:
         action, message, category, module, lineno = item
-        return str(action), _pattern(message), (category.__module__, category.__qualname__), _pattern(module), lineno
+        return (
+            str(action),
+            _pattern(message),
+            (category.__module__, category.__qualname__),
+            _pattern(module),
+            int(lineno),
+        )
     except (TypeError, ValueError, AttributeError):
         return None
 

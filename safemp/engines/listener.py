@@ -7,7 +7,8 @@ So they are called in a thread made for it, when the first record comes.
 
 Rule 1: what one worker said is handled in the order in which it said it.
 Rule 2: ``settle``, called before a result is given to who asked for it, waits for what came
-before, for at most ``GRACE`` seconds; ``close`` does as long as anything is handled.
+before, for at most ``GRACE`` seconds; ``close`` does as long as anything is handled, or
+is being written to a file.
 Rule 3: the queue holds no more of one worker than it may send ahead (``forward.WINDOW``).
 """
 
@@ -21,14 +22,13 @@ import os
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from contextvars import Context
-from typing import Any
 
-from safemp.engines import Task, levels
+from safemp.engines import Task, levels, relay
 from safemp.engines.board import NO_SLOT, Board
 from safemp.engines.forward import FIRST, LAST, LOGS, OUTPUT, OVERHEAD, What
+from safemp.engines.relay import Printer
 from safemp.engines.wire import Message
 
 __all__ = ["Listener", "Source", "settle"]
@@ -105,7 +105,8 @@ class Source:
         """Tell the worker that *n* more bytes were handled."""
         self._handled += n
         if (board := self._board) is not None:
-            board.set_handled(self.slot, self._handled)
+            with contextlib.suppress(ValueError):  # closed just now
+                board.set_handled(self.slot, self._handled)
 
     def close(self) -> None:
         """Say that the worker has ended."""
@@ -137,7 +138,7 @@ class Listener:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._feeder = 0
-        self._last: dict[int, tuple[Source, bool]] = {}
+        self._printer = Printer(self._writing)
         self.refresh()
 
     def refresh(self) -> None:
@@ -146,7 +147,8 @@ class Listener:
             with self._changed:
                 self._generation = generation
                 if self._board is not None:
-                    self._board.publish(levels.read())
+                    with contextlib.suppress(OSError):  # no room for it: the last one holds
+                        self._board.publish(levels.read())
 
     def source(self) -> Source | None:
         """Expect another worker; ``None``: nothing is wanted of it."""
@@ -202,14 +204,21 @@ class Listener:
             while thread.is_alive():
                 if self._went != went:
                     went, deadline = self._went, time.monotonic() + PATIENCE
-                elif time.monotonic() > deadline:
+                elif time.monotonic() > deadline and not relay.is_writing(thread):
                     break
                 thread.join(0.05)
+        if thread is None:  # there was none to be had
+            self._run()
         _busy.discard(self)
         with self._changed:
             board, self._board = self._board, None
         if board is not None:
             board.close()
+
+    def _writing(self, yes: bool) -> None:
+        if (board := self._board) is not None:
+            with contextlib.suppress(ValueError):  # closed just now
+                board.set_writing(yes)
 
     # -- the thread -------------------------------------------------------------------
 
@@ -242,71 +251,13 @@ class Listener:
             return
         what = message.ref & ~_WHERE
         if what == What.RECORD:
-            _log(marshal.loads(body), name, item)
+            relay.log(marshal.loads(body), name, item)
         elif what == What.WARNING:
-            _warn(*marshal.loads(body))
+            relay.warn(*marshal.loads(body))
         elif what == What.DROPPED:
             logging.getLogger("safemp").warning(
                 "%d messages of a worker were dropped: no handler has taken any for a while", int(body)
             )
         else:
-            self._write(what, source, body)
-
-    def _write(self, what: int, source: Source, body: bytes) -> None:
-        text = source.decoders[what].decode(body)
-        stream = sys.stdout if what == What.STDOUT else sys.stderr
-        if not text or stream is None:
-            return
-        last, open_line = self._last.get(what, (source, False))
-        if open_line and last is not source:  # two workers never share a line
-            text = "\n" + text
-        self._last[what] = source, text[-1] not in "\r\n"
-        try:
-            stream.write(text)
-        except UnicodeEncodeError:
-            encoding = getattr(stream, "encoding", None) or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
-
-
-def _log(said: dict[str, Any], name: str, item: int | None) -> None:
-    record = logging.makeLogRecord({})
-    # Since this process began to log: the worker's own count would begin with it.
-    record.relativeCreated += (said["created"] - record.created) * 1000
-    record.safemp_task, record.safemp_item = name, item
-    record.__dict__.update(said)  # of a pool in a worker: with the names that it has given
-    if record.levelno > logging.root.manager.disable:
-        logging.getLogger(record.name).handle(record)
-
-
-_registries: dict[str, dict[Any, Any]] = {}
-"""Which warnings were shown, for modules that this process has not imported."""
-
-
-def _warn(text: str, names: list[tuple[str, str]], filename: str, lineno: int, module: str) -> None:
-    """Warn as if it had been here: filters, and once for each place, as the caller wants it."""
-    known = sys.modules.get(module)
-    home = _registries.setdefault(module, {}) if known is None else known.__dict__
-    registry = home.setdefault("__warningregistry__", {})
-    for category in _categories(names):
-        try:
-            message = category(text)
-        except Exception:  # user code: a constructor that wants something else
-            continue
-        try:
-            warnings.warn_explicit(message, category, filename, lineno, module, registry)
-        except Warning:  # an error here by now, which it was not where it happened
-            warnings.showwarning(message, category, filename, lineno)
-        return
-
-
-def _categories(names: list[tuple[str, str]]) -> list[type[Warning]]:
-    """Return the category and its bases as far as this process has them."""
-    found: list[type[Warning]] = []
-    for module, name in names:
-        one: Any = sys.modules.get(module)
-        for part in name.split("."):
-            one = getattr(one, part, None)
-        if isinstance(one, type) and issubclass(one, Warning):
-            found.append(one)
-    return found
+            text = source.decoders[what].decode(body)
+            self._printer.print(sys.stdout if what == What.STDOUT else sys.stderr, source, text)

@@ -6,6 +6,8 @@ import contextlib
 import io
 import logging
 import multiprocessing
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -20,7 +22,7 @@ import pytest
 import safemp
 from safemp.engines import forward, listener
 from tests.support import logs
-from tests.support.child import lines, run_python, until
+from tests.support.child import environment, lines, run_python, until
 
 METHODS = ["loky", "spawn", "fork", "forkserver"]
 
@@ -508,3 +510,31 @@ def test_both_are_independent(kept: logs.Kept) -> None:
 
     assert kept.records == []
     assert out.getvalue() == "printed\n"
+
+
+def test_a_reader_that_stands_still_gets_all(tmp_path: Path) -> None:
+    """``python script.py | less``: the script waits until it is read, also at its end, and nothing is dropped."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import logging, sys, safemp\n"
+        "from safemp.engines import forward, listener\n"
+        "forward.PATIENCE = listener.PATIENCE = 0.2\n"
+        "def f(i):\n"
+        "    logging.getLogger('x').info('log')\n"
+        "    for j in range(2000): print(j, 'x' * 1000)\n"
+        "    logging.getLogger('x').info('%s', 'y' * 100_000)\n"
+        "if __name__ == '__main__':\n"
+        "    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+        "    with safemp.SafeExecutor(1, 'fork', capture_output=True) as e:\n"
+        "        e.submit(f, 1).result()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env=environment(), start_new_session=True
+    ) as child:
+        assert child.stdout is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(2)
+        printed = child.stdout.read().decode().splitlines()
+
+    assert printed == ["log", *(f"{j} {'x' * 1000}" for j in range(2000)), "y" * 100_000]
+    assert child.returncode == 0
