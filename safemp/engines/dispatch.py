@@ -143,7 +143,7 @@ class Dispatcher:
         self._due: set[Worker] = set()  # those with a deadline
         self._pace = _LONG  # seconds a task, as of late
         self._mending: set[Task] = set()
-        self._doomed: set[Task] = set()  # killed while being mended
+        self._doomed: set[Task] = set()  # those to be ended that are on a worker or being mended
         self._starting = 0
         self._leaving = 0
         self._in_vain = 0
@@ -217,14 +217,16 @@ class Dispatcher:
             return True
         worker = next((each for each in self.workers.values() if task in each.tasks), None)
         if worker is not None:
-            progress = worker.ledger.progress()
-            if progress.task == task.id:
-                if progress.state != NOTHING:
-                    self._condemn(worker, Verdict(TaskKilled, progress))
+            if worker.ledger.progress().task != task.id:
+                self._recall(worker, deliveries)
+            if task in worker.tasks:  # it has begun, or cannot be taken back
+                progress = worker.ledger.progress()
+                last = progress.task == task.id and progress.item == task.count - 1
+                if progress.task > task.id or (last and progress.state == NOTHING):
+                    return False  # it has finished; the outcome is on its way
+                self._doomed.add(task)
+                self._watch(worker)
                 return True
-            self._recall(worker, deliveries)
-            if task in worker.tasks:  # it has begun just now
-                return task.id == worker.ledger.progress().task and self._end_task(task, deliveries)
         if task in self._queue:
             self._queue.remove(task)
         elif any(task is each for _, _, each in self._later):
@@ -232,7 +234,7 @@ class Dispatcher:
             heapq.heapify(self._later)
         else:
             return False
-        _settle(deliveries, task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
+        _settle(deliveries, task, _ended(task))
         return True
 
     # -- with the lock held: handing out work -----------------------------------------
@@ -342,7 +344,7 @@ class Dispatcher:
             self._top_up(worker)
         if worker.state == IDLE:
             self._idle.append(worker)
-            if self._idle_timeout is not None:
+            if self._idle_timeout is not None and worker.verdict is None:
                 self._at(worker, worker.heard + self._idle_timeout)
 
     def _feed_idle(self) -> None:
@@ -367,6 +369,9 @@ class Dispatcher:
     def _dismiss(self, worker: Worker) -> None:
         worker.state = LEAVING
         self._leaving += 1
+        if worker.verdict is not None:
+            worker.verdict = None
+            worker.signal(system.CONTINUE)  # it may have been stopped
         self._at(worker, self._clock() + _GRACE)
         worker.send([Message(child.EXIT, 0, 0, 0, [])])
 
@@ -384,6 +389,8 @@ class Dispatcher:
 
     def _watch(self, worker: Worker) -> None:
         """Set the time at which the limits of what *worker* does are to be looked at."""
+        if worker.verdict is not None:  # then
+            return
         when = self._look(worker, self._clock())
         if when is not None and (not worker.deadline or when < worker.deadline):
             self._at(worker, when)
@@ -408,8 +415,13 @@ class Dispatcher:
             began = progress.began
         limits = task.limits
         waits: list[float] = []
+        if task in self._doomed:
+            if progress.task == task.id and progress.state != NOTHING:
+                self._condemn(worker, Verdict(TaskKilled, progress))
+                return None
+            waits.append(now + _LOOK)
         if limits is not None and limits.task_timeout is not None:
-            if now - began >= limits.task_timeout and not worker.outbox:
+            if now - began >= limits.task_timeout and (progress.task == task.id or not worker.outbox):
                 self._condemn(worker, Verdict(TaskTimeout, progress, limits.task_timeout, now - began))
                 return None
             waits.append(max(began + limits.task_timeout, now + _SOON))
@@ -419,7 +431,7 @@ class Dispatcher:
                 self._condemn(worker, Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory))
                 return None
             waits.append(now + _LOOK)
-        if not waits and any(each.limits is not None for each in worker.tasks):
+        if not waits and any(each.limits is not None or each in self._doomed for each in worker.tasks):
             waits.append(now + _LOOK)
         return min(waits, default=None)
 
@@ -453,6 +465,8 @@ class Dispatcher:
                 worker.verdict = None
                 worker.signal(system.CONTINUE)
                 self._due.discard(worker)
+                if worker.state == IDLE and self._idle_timeout is not None:
+                    self._at(worker, worker.heard + self._idle_timeout)
                 self._watch(worker)
         elif worker.state == IDLE:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
@@ -597,6 +611,7 @@ class Dispatcher:
             else:
                 deliveries.append((task, index, [outcome]))
             if index + 1 == task.count:
+                self._doomed.discard(task)
                 tasks.popleft()
                 finished += 1
                 self._finished(worker, task)
@@ -637,7 +652,10 @@ class Dispatcher:
         with self.lock:
             self._take(worker, held, deliveries)
             self._remove(worker)
-            begun = worker.tasks.popleft() if worker.tasks and worker.tasks[0].id == progress.task else None
+            first = worker.tasks[0] if worker.tasks else None
+            begun = None
+            if first is not None and first.id == progress.task and first.done <= progress.item:  # not between two items
+                begun = worker.tasks.popleft()
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
@@ -671,14 +689,25 @@ class Dispatcher:
         """Fail the item that a dead worker was at; move the others."""
         verdict = worker.verdict
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
-        if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
+        doomed = task in self._doomed
+        if (
+            not doomed
+            and progress.state == LOADING
+            and task.count - task.done > 1
+            and self._killed is None
+            and not condemned
+        ):
             self._mending.add(task)
             self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
-        task.done += 1
         item = None if task.function is None else task.first + index
         report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
+        if doomed:
+            self._doomed.discard(task)
+            _settle(deliveries, task, TaskKilled.of(report))
+            return
+        task.done += 1
         error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)
@@ -689,7 +718,7 @@ class Dispatcher:
 
     def _fail_item(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
         """Deliver a failure, or see to it that the item is tried again."""
-        if self._killed is None and self._broken is None:
+        if self._killed is None and self._broken is None and task not in self._doomed:
             if wants_decoding(task, outcome):
                 part = task.part(index)
                 self._mending.add(part)
@@ -709,7 +738,10 @@ class Dispatcher:
 
     def _requeue(self, task: Task, deliveries: Deliveries) -> None:
         """Put what is left of a task first in the queue."""
-        if self._killed is None and self._broken is None:
+        if task in self._doomed:
+            self._doomed.discard(task)
+            _settle(deliveries, task, _ended(task))
+        elif self._killed is None and self._broken is None:
             self._queue.appendleft(task)
             self._feed_idle()
             self._wake()
@@ -772,7 +804,7 @@ class Dispatcher:
             self._mending.discard(task)
             if task in self._doomed:
                 self._doomed.discard(task)
-                mended = TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")
+                mended = _ended(task)
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
@@ -796,7 +828,7 @@ class Dispatcher:
             if wanted and not doomed and self._killed is None and self._broken is None:
                 self._try_again(part, outcome)
             else:
-                _settle(deliveries, part, outcome)
+                _settle(deliveries, part, _ended(part) if wanted and doomed else outcome)
             self._wake()
         _hand_over(deliveries)
 
@@ -814,6 +846,10 @@ class Dispatcher:
 
 def _failed(outcome: Outcome) -> bool:
     return isinstance(outcome, BaseException) or failed(outcome)
+
+
+def _ended(task: Task) -> TaskKilled:
+    return TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")
 
 
 def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:
