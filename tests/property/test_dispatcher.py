@@ -64,7 +64,7 @@ class Model(RuleBasedStateMachine):
         self, max_workers: int, eager: bool, idle_timeout: float | None, max_tasks: int | None, short: bool
     ) -> None:
         self.engine = FakeEngine(max_workers, eager, idle_timeout, max_tasks)
-        self.reordered = False
+        self.idle_timeout = idle_timeout
         if short:
             self.tasks_are_short()
 
@@ -136,10 +136,17 @@ class Model(RuleBasedStateMachine):
     # -- what workers do ---------------------------------------------------------------------
 
     @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, steps=st.integers(1, 12))
-    def a_worker_goes_on(self, which: int, steps: int) -> None:
+    @rule(which=WHICH, steps=st.integers(0, 12), then=st.sampled_from(["", "", "die", "stop", "close"]))
+    def a_worker_goes_on(self, which: int, steps: int, then: str) -> None:
+        worker = self._worker(which)
         for _ in range(steps):
-            self._worker(which).step()
+            worker.step()
+        if then == "die":
+            worker.die(-11, "outside")
+        elif then == "stop":
+            worker.stop()
+        elif then == "close":
+            worker.deafen()
 
     @rule(steps=st.sampled_from([5, 30, 200]))
     def all_workers_go_on(self, steps: int) -> None:
@@ -149,22 +156,10 @@ class Model(RuleBasedStateMachine):
                     break
 
     @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, exitcode=st.sampled_from([-11, 3]))
-    def a_worker_dies(self, which: int, exitcode: int) -> None:
-        self._worker(which).die(exitcode, "outside")
-
-    @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, how=st.sampled_from(["stop", "go on", "close", "ignore"]))
-    def a_worker_gets(self, which: int, how: str) -> None:
-        worker = self._worker(which)
-        if how == "stop":
-            worker.stop()
-        elif how == "go on":
-            worker.stopped_at = None
-        elif how == "close":
-            worker.deafen()
-        else:
-            worker.ignores_term = True
+    @rule(which=WHICH, ignores=st.booleans())
+    def a_stopped_one_goes_on(self, which: int, ignores: bool) -> None:
+        self._worker(which).stopped_at = None
+        self._worker(which).ignores_term = ignores
 
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, used=st.sampled_from([BIG // 2, 2 * BIG]))
@@ -222,6 +217,7 @@ class Model(RuleBasedStateMachine):
             engine.drain()
             assert not any(record.owed() for record in engine.records), "somebody waits for ever"
             if not engine.closed:
+                assert self.idle_timeout is None or not engine.workers, "it has nothing to do, and does not leave"
                 engine.close()
                 engine.drain()
             assert engine.over, "it does not end"

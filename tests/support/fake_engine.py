@@ -198,6 +198,7 @@ class Record:
             elif "was not run: it was to be pickled again" in text:
                 assert engine.was_threadless, where
             else:
+                assert not self.ended, where
                 assert failures, where
                 assert failures[-1][0] == "crash", where
                 assert not self.retriable(item), where
@@ -368,8 +369,11 @@ class FakeEngine:
             return True
         assert record.job is not None
         before, record.ended = record.ended, True  # the outcome may come within
-        record.ended = self.dispatcher.end_task(record.job) or before
-        return record.ended
+        found = self.dispatcher.end_task(record.job)
+        record.ended = found or before
+        finished = not record.owed() or bool(record.runs.get(0) and record.runs[0][-1])
+        assert found or finished, "it has not finished, and will not be ended"
+        return found
 
     def close(self, cancel: bool = False) -> None:
         """Close the pool."""
