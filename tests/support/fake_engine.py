@@ -409,6 +409,24 @@ class FakeEngine:
         number, offset = bytes(key).split()
         return self.records[int(number)], int(offset)
 
+    def step(self, worker: FakeWorker) -> bool:
+        """Let *worker* make one step, or have something happen to it."""
+        chance = self.chance()
+        if chance == 13:
+            worker.die(-11, "outside")
+        elif chance == 8:
+            worker.stop()
+        return worker.step()
+
+    def warm(self) -> None:
+        """Start with all workers started and idle."""
+        for _ in range(self.dispatcher.max_workers):
+            self.submit()
+        for _ in range(40):
+            self.serve()
+            for worker in self.workers:
+                worker.step()
+
     def _meanwhile(self, worker: FakeWorker) -> None:
         chance = self.chance()
         if chance == 13:
@@ -538,16 +556,22 @@ class FakeEngine:
         owed = sorted((job.record.number, job.first + i) for job in places for i in range(job.done, job.count))
         assert owed == sorted((record.number, item) for record in self.records for item in record.owed())
 
-    def drain(self) -> None:
-        """Let time pass and everybody do his work, until nothing is left to do."""
-        self.draining = True
-        for worker in self.workers:
-            worker.stopped_at = None if worker.verdict is None else worker.stopped_at
+    def drain(self, seconds: float = float("inf")) -> None:
+        """Let time pass and everybody do his work, until nothing is left to do.
+
+        Args:
+            seconds: At most so long, and what hangs hangs on; else it goes on, unless
+                somebody has said that it must end.
+        """
+        self.draining = seconds == float("inf")
+        until = self.now + seconds
         for _ in range(20_000):
-            busy = False
+            busy = bool(self.chances and self.workers)
             for worker in self.workers:
+                if worker.verdict is None:
+                    worker.stopped_at = None
                 for _ in range(100):
-                    if not worker.step():
+                    if not self.step(worker):
                         break
                     busy = True
             while self.deferred:
@@ -555,8 +579,17 @@ class FakeEngine:
                 busy = True
             busy |= self.serve()
             self.check()
-            if self.over or (not busy and self._sleeps_until == float("inf")):
+            if self.over or (not busy and self._sleeps_until == float("inf")) or self.now > until:
                 return
             if not busy:
                 self.now = max(self.now, self._sleeps_until) + 1e-6
         raise AssertionError("it goes on for ever")
+
+    def check_nothing_waits_for_another(self) -> None:
+        """Look whether a task waits for a longer one, some time after everything has settled."""
+        dispatcher = self.dispatcher
+        if dispatcher._killed is None and dispatcher._broken is None:
+            assert all(len(each.tasks) < 2 for each in self.workers), "a task waits behind one that hangs"
+            if dispatcher._queue and not dispatcher._retry_at > self.now:
+                active = [each for each in self.workers if each.state != LEAVING]
+                assert len(active) == dispatcher.max_workers, "a task waits, and there is room for a worker"
