@@ -21,7 +21,8 @@ _SOON = 0.001
 """Seconds between looks at a worker whose time is up, and which is being written to."""
 
 _LOOK = 0.05
-"""Seconds between looks at the memory of a worker that has a limit."""
+"""Seconds between looks at the memory of a worker that has a limit, and at one that has
+not begun yet what is to be ended."""
 
 
 @dataclass(slots=True)

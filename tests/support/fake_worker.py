@@ -207,6 +207,7 @@ class FakeWorker:
         self.closed = False  # its stream is; it does nothing any more
         self.stopped_at: float | None = None
         self.ignores_term = False
+        self.slow_stack = False
         self.why = ""  # what ended it: "outside", "signal" or "verdict"
         self.bytes = 0
         self.at: tuple[Runs, int, float] | None = None  # the item whose outcome would be lost
@@ -267,8 +268,9 @@ class FakeWorker:
         else:
             raise AssertionError(number)
 
-    def ask_for_stack(self) -> None:
+    def ask_for_stack(self) -> bool:
         self._pause()
+        return self.slow_stack
 
     def kill_tree(self) -> None:
         assert self.stopped or self.exitcode is not None, "a process that runs can start another one meanwhile"
