@@ -157,7 +157,7 @@ class Model(RuleBasedStateMachine):
     @rule(which=WHICH, ignores=st.booleans())
     def a_stopped_one_goes_on(self, which: int, ignores: bool) -> None:
         self._worker(which).stopped_at = None
-        self._worker(which).ignores_term = ignores
+        self._worker(which).ignores_term = self._worker(which).slow_stack = ignores
 
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, used=st.sampled_from([BIG // 2, 2 * BIG]))

@@ -101,7 +101,7 @@ def test_what_is_yet_to_be_written_to_a_worker_does_not_keep_it_alive() -> None:
     assert record is not None
     for _ in range(20):
         engine.workers[0].step()
-    engine.dispatcher._pace = 1e-5
+    engine.dispatcher._pace.seconds = 1e-5
     for _ in range(16 * 8):
         engine.submit(size=15_000)
     assert engine.workers[0].outbox
