@@ -9,7 +9,8 @@ import pytest
 
 from safemp.engines.crash import TaskKilled, TaskTimeout
 from safemp.engines.settings import RETRY_ON, Limits
-from tests.support.fake_engine import ERROR, HANG, FakeEngine
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_task import ERROR, HANG
 from tests.support.fake_worker import FakeWorker
 
 
