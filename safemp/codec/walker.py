@@ -135,6 +135,8 @@ def walk(
                 children = [
                     (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
                 ]
+            elif cls is dict and atoms.issuperset(map(type, obj.values())) and atoms.issuperset(map(type, obj)):
+                continue
             else:
                 children = below(node, semantics, memo)
                 if not (cls in _OTHERS or issubclass(cls, type)):
@@ -234,8 +236,7 @@ def below(node: Node, semantics: Semantics, memo: _Memo, atoms: frozenset[type] 
         return [(x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo]
     if cls is dict:
         found: list[Node] = []
-        if not (atoms.issuperset(map(type, obj.values())) and atoms.issuperset(map(type, obj))):
-            _pairs(obj.items(), node, memo, found, atoms)
+        _pairs(obj.items(), node, memo, found, atoms)
         return found
     if cls in atoms:
         return []
