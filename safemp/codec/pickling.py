@@ -17,8 +17,10 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from functools import lru_cache, singledispatch
@@ -37,8 +39,8 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.inheritance import Heritage, given, heirloom, reducer_outside
-from safemp.codec.repairs import REPAIRS, Repair, importable, is_refused, refuse, repair_of
+from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
+from safemp.codec.repairs import REPAIRS, Repair, importable, repair_of
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -79,19 +81,13 @@ class _Table(dict[type, Callable[[Any], Any]]):
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         reducer: Callable[[Any], Any] | None = None
-        kind = heirloom(cls)
+        kind = bound_kind(cls)
         if kind is not None:
-            reducer = (
-                self._heritage.reducer_for(cls)
-                if self._heritage is not None
-                else reducer_outside(kind, self._of_globals)
-            )
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
         if reducer is not None:
             pass
         elif issubclass(cls, BaseException):
             reducer = reduce_exception
-        elif is_refused(cls):
-            reducer = refuse
         elif cls in copyreg.dispatch_table:
             reducer = copyreg.dispatch_table[cls]
         elif issubclass(cls, type):
@@ -635,7 +631,7 @@ class Semantics:
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
         values = {name: space[name] for name in names if name in space}
-        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
+        return {name: value for name, value in values.items() if id(value) not in given}
 
     def globals_of_module(self, module: ModuleType) -> Mapping[str, Any] | None:
         """Return the globals that travel with by-value *module*; ``None``: it has a reduce value."""
@@ -677,3 +673,12 @@ class Semantics:
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
         dumps_careful(obj, heritage=self._heritage)
+
+
+def _after_fork() -> None:
+    """Free cloudpickle's lock: a thread that is not in this child may have held it."""
+    _cp._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

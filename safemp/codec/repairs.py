@@ -21,7 +21,7 @@ from io import TextIOWrapper
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
-__all__ = ["REPAIRS", "Repair", "importable", "is_refused", "refuse", "repair_of"]
+__all__ = ["REFUSED", "REPAIRS", "Repair", "importable", "refuse", "repair_of"]
 
 
 def importable(name: str) -> bool:
@@ -88,20 +88,8 @@ REPAIRS: dict[type, Callable[[Any], Any]] = {
 }
 """Reducers by exact type, for a pickler's private ``dispatch_table``."""
 
-_REFUSED = {
-    ("subprocess", "Popen"),
-    ("threading", "Thread"),
-}
-"""Classes whose objects would pickle, but are bound to this process."""
-
-
-def is_refused(cls: type) -> bool:
-    """Tell whether objects of *cls* are refused, though they can be pickled."""
-    return any(
-        (base.__module__, base.__qualname__) in _REFUSED
-        and getattr(sys.modules.get(base.__module__), base.__qualname__, None) is base
-        for base in cls.__mro__
-    )
+REFUSED = {("subprocess", "Popen"), ("threading", "Thread")}
+"""``(module, name)`` of classes whose objects would pickle, but are bound to this process."""
 
 
 def refuse(obj: Any) -> Any:

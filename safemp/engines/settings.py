@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from safemp.codec.frames import Frames
 from safemp.engines.crash import MemoryLimitExceeded, TaskTimeout, WorkerCrashed
-from safemp.engines.inherit import Inheritance
+from safemp.engines.handover import Inheritance
 
 __all__ = ["RETRY_ON", "LimitOptions", "Limits", "RetryOn", "Settings"]
 

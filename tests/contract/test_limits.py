@@ -246,8 +246,11 @@ def test_tries_are_counted_for_each_call(executor: safemp.SafeExecutor, tmp_path
     """One more failure than retries is the failure."""
     path = tmp_path / "tries"
     future = executor.options(retries=1).submit(limit_jobs.fail_times, str(path), 5, "exit")
+    error = future.exception(30)
 
-    assert isinstance(future.exception(30), safemp.WorkerCrashed)
+    assert isinstance(error, safemp.WorkerCrashed)
+    assert error.tries == 2
+    assert "tries:  2" in str(error)
     assert len(lines(path)) == 2
 
 
