@@ -609,6 +609,7 @@ class Semantics:
 
     def __init__(self, heritage: Heritage | None = None) -> None:
         self._heritage = heritage
+        self._of_class: dict[type, Callable[[Any], Any]] = {}
         self._needs = Needs()
         self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage)
 
@@ -649,11 +650,17 @@ class Semantics:
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
+        cls = type(obj)
+        reducer = self._of_class.get(cls)
+        if reducer is not None:
+            return reducer(obj)
         reduced = self._pickler.reducer_override(obj)
-        if reduced is NotImplemented:
-            reducer = self._pickler.dispatch_table[type(obj)]
-            reduced = reducer(obj)
-        return reduced
+        if reduced is not NotImplemented:
+            return reduced
+        reducer = self._pickler.dispatch_table[cls]
+        if cls is not FunctionType and not issubclass(cls, type):
+            self._of_class[cls] = reducer  # the override goes by the class alone, and has none for it
+        return reducer(obj)
 
     def find_global(self, obj: Any, name: str | None) -> str | None:
         """Return why *obj* is not found under its name; ``None`` if it is."""

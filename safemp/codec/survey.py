@@ -48,6 +48,7 @@ class Survey:
 
     Attributes:
         culprits: As from ``find_culprits``.
+        nodes: For each culprit, its node.
         trails: For each culprit its steps from the root.
         repaired: Objects that travel because they are repaired.
         repaired_trails: For each of these its steps from the root.
@@ -56,6 +57,7 @@ class Survey:
     """
 
     culprits: list[Culprit] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     trails: list[list[Step]] = field(default_factory=list)
     repaired: list[Repaired] = field(default_factory=list)
     repaired_trails: list[list[Step]] = field(default_factory=list)
@@ -87,7 +89,7 @@ class _Recorder:
     def find_global(self, obj: Any, name: str | None) -> str | None:
         reason = self._semantics.find_global(obj, name)
         if reason is None:
-            if isinstance(obj, type):
+            if issubclass(type(obj), type):
                 module = statics.module_of(obj)
             else:
                 module = obj.__module__ if type(obj) is FunctionType else None
@@ -137,6 +139,7 @@ def survey(
     steps: dict[int, Any] = {}
     for node, error in found:
         made.culprits.append(culprit_of(node, error, steps))
+        made.nodes.append(node)
         made.trails.append(trail_to(node, steps))
     text = 0
     for node, repair in repaired:

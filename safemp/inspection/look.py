@@ -45,6 +45,9 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     semantics = pickling.Semantics()
     roots = [(name, obj)]
     seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
+    again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
+    load, sizes = load and again, sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):
@@ -65,7 +68,9 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
         sizes=_heaviest(roots, semantics) if sizes else (),
         size=size,
         more_repairs=seen.more,
-        by_name=bool(seen.modules) and isinstance(obj, (FunctionType, type)) and not semantics.by_value(obj),
+        by_name=bool(seen.modules)
+        and (type(obj) is FunctionType or issubclass(type(obj), type))
+        and not semantics.by_value(obj),
         complete=len(seen.culprits) < _MOST_CULPRITS,
         _trails=(tuple(map(tuple, seen.trails)), tuple(map(tuple, seen.repaired_trails))),
     )
@@ -106,7 +111,7 @@ def _finish(seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Sema
                 return size
     if load and (size is not None or seen.culprits[0].path != roots[0][0]):
         steps: dict[int, Any] = {}
-        nodes = unloadable_nodes(roots, semantics)  # kept: steps are by the nodes' ids
+        nodes = unloadable_nodes(roots, semantics, culprits=seen.nodes)  # kept: steps are by the nodes' ids
         for node, why in nodes:
             seen.culprits.append(load_culprit(node, why, steps))
             seen.trails.append(trail_to(node, steps))
