@@ -145,3 +145,28 @@ def test_a_worker_that_was_about_to_be_ended_is_dismissed_when_it_is_idle() -> N
     finish_when_stopped(engine)
 
     assert not engine.workers
+
+
+def test_tasks_that_are_moved_stay_in_order() -> None:
+    """Of those that a dead worker had not begun, an idle one gets the first one first."""
+    engine = FakeEngine(2)
+    engine.warm()
+    for _ in range(2):
+        engine.submit()
+    engine.dispatcher._pace.seconds = 1e-5
+    engine.order.clear()
+    for _ in range(16):
+        engine.submit()
+    other, full = sorted(engine.workers, key=lambda worker: len(worker.tasks))
+    assert len(full.tasks) > 2
+    for record in engine.records:
+        engine.cancel(record)  # what has not been sent
+    while other.tasks:
+        other.step()
+        engine.serve()
+    full.die(-11, "outside")
+    engine.drain()
+
+    ran = [number for number, _ in engine.order]
+    assert len(ran) > 2
+    assert ran == sorted(ran)
