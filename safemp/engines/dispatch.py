@@ -304,9 +304,9 @@ class Dispatcher:
         back = [task for task in worker.tasks if task.id in ids]
         if back:
             worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
-            self._queue.extendleft(reversed(back))
+            for task in reversed(back):
+                self._requeue(task, deliveries)
             self._feed_idle()
-            self._wake()  # for more workers
         if not worker.tasks and worker.state == BUSY:
             self._next(worker)
 

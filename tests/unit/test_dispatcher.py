@@ -170,3 +170,21 @@ def test_tasks_that_are_moved_stay_in_order() -> None:
     ran = [number for number, _ in engine.order]
     assert len(ran) > 2
     assert ran == sorted(ran)
+
+
+def test_what_is_taken_back_in_a_pool_that_was_ended_waits_for_no_worker() -> None:
+    """``kill`` of a call, from one thread, after the end of its pool, from another."""
+    engine = FakeEngine(1)
+    engine.warm()
+    engine.submit(limits=Limits(task_timeout=100), plan=[HANG])
+    engine.dispatcher._pace.seconds = 1e-5
+    for _ in range(16):
+        engine.submit()
+    assert len(engine.workers[0].tasks) > 2
+    engine.workers[0].ignores_term = True
+    engine.kill(signal.SIGTERM)
+    engine.end_task(engine.records[3])
+    engine.drain()
+
+    assert engine.over
+    assert not any(record.owed() for record in engine.records)
