@@ -146,20 +146,20 @@ def survey(
         if text > _MOST_TEXT:
             made.more += 1
             continue
-        made.repaired.append(repaired_of(node, repair, steps))
+        made.repaired.append(repaired_of(node, repair.kind, repair.why, steps, needs_safemp=repair.needs_safemp))
         made.repaired_trails.append(trail_to(node, steps))
         text += len(made.repaired[-1].path)
     return made
 
 
-def repaired_of(node: Node, repair: Repair, steps: dict[int, Any]) -> Repaired:
+def repaired_of(node: Node, kind: str, why: str, steps: dict[int, Any], needs_safemp: bool = False) -> Repaired:
     """Make the record of one repair."""
     return Repaired(
         path=expression(node, steps),
         type_name=statics.type_name(type(node[0])),
-        kind=repair.kind,
-        why=repair.why,
-        needs_safemp=repair.needs_safemp,
+        kind=kind,
+        why=why,
+        needs_safemp=needs_safemp,
         owner=owner_of(node),
         _obj=node[0],
     )
