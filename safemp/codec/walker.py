@@ -29,6 +29,7 @@ from safemp.codec.by_value import class_parts, function_parts
 from safemp.codec.fixes import fix_for
 from safemp.codec.inheritance import NotInheritedError
 from safemp.codec.paths import Edge, Node, expression, holders_of
+from safemp.codec.repairs import RefusedError
 from safemp.errors import Culprit
 
 __all__ = ["Semantics", "find_culprits"]
@@ -142,7 +143,7 @@ def _stands(error: BaseException, obj: Any, semantics: Semantics) -> bool:
 def _culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
     obj = node[0]
     raised = None if type(error) is _NotFoundError else error
-    known = error.fix if isinstance(error, NotInheritedError) else ""
+    known = error.fix if isinstance(error, (NotInheritedError, RefusedError)) else ""
     return Culprit(
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
@@ -167,7 +168,10 @@ def _reason(error: BaseException) -> str:
         text = str.__str__(str(error))
     except BaseException:  # a __str__ that raises, exits or recurses
         return name
-    ours = type(error) in (_NotFoundError, NotInheritedError) or name in ("TypeError", "_pickle.PicklingError")
+    ours = type(error) in (_NotFoundError, NotInheritedError, RefusedError) or name in (
+        "TypeError",
+        "_pickle.PicklingError",
+    )
     if ours and text.startswith("Can't pickle ") and ": " in text:
         text = text.rpartition(": ")[2]  # the rest is the object's repr
     text = " ".join(text[: 4 * _LONGEST_REASON].split())

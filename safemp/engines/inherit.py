@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.codec.inheritance import NotInheritedError, given, heirloom, in_shared_memory
+from safemp.codec.repairs import ALL, Policy
 
 __all__ = ["NOTHING", "Inheritance", "Share", "encode_start", "receive", "take"]
 
@@ -209,7 +210,7 @@ def _spawning(popen: Any) -> Iterator[None]:
 
 
 def encode_start(
-    fn: Callable[..., Any], args: tuple[Any, ...], *, method: str | None, by_name: bool
+    fn: Callable[..., Any], args: tuple[Any, ...], *, method: str | None, by_name: bool, policy: Policy = ALL
 ) -> tuple[Frames, Inheritance]:
     """Encode the call of an initializer, and collect what workers must be given for it.
 
@@ -218,13 +219,14 @@ def encode_start(
         args: Its arguments.
         method: As for ``Inheritance``.
         by_name: As for ``encode_call``.
+        policy: As for ``encode_call``.
 
     Raises:
         PreflightError: It cannot be pickled.
         OSError: There are no descriptors to be had.
     """
     inherited = Inheritance(method)
-    frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited)
+    frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited, policy=policy)
     inherited.seal((fn, args))
     return frames, inherited
 
