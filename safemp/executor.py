@@ -19,6 +19,7 @@ from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
+from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
@@ -71,7 +72,11 @@ def check_callable(fn: Any) -> None:
 
 
 def make_engine(
-    engine: str | Engine, context: Any, start: tuple[Callable[..., Any], tuple[Any, ...]] | None, **settings: Any
+    engine: str | Engine,
+    context: Any,
+    start: tuple[Callable[..., Any], tuple[Any, ...]] | None,
+    repairs: Spec = "all",
+    **settings: Any,
 ) -> Engine:
     """Make the engine that a front end was asked for.
 
@@ -79,6 +84,7 @@ def make_engine(
         engine: One, or its name.
         context: A ``multiprocessing`` context or the name of a start method.
         start: The initializer and its arguments.
+        repairs: See ``policy_of``.
         settings: For ``Settings``.
 
     Raises:
@@ -87,28 +93,35 @@ def make_engine(
         PreflightError: The initializer cannot be pickled.
         RecursionError: Pools are nested too deep.
     """
+    policy = policy_of(repairs)
     if not isinstance(engine, str):
+        if policy is not ALL:
+            engine.policy = policy
         return engine
     by_name = engine == "inline" or not _is_loky(context)
     frames, inherited = None, None
     if start is not None:
         method = "inline" if engine == "inline" else _method_of(context)
-        frames, inherited = encode_start(*start, method=method, by_name=by_name)
+        frames, inherited = encode_start(*start, method=method, by_name=by_name, policy=policy)
         if inherited.wants_fork:
             context, by_name = "fork", True
-            frames, inherited = encode_start(*start, method="fork", by_name=True)
+            frames, inherited = encode_start(*start, method="fork", by_name=True, policy=policy)
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        return InlineEngine(frames, inherited)
+        made: Engine = InlineEngine(frames, inherited)
+        made.policy = policy
+        return made
     if engine != "local":
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
     nesting.check_depth()
-    return LocalEngine(
+    made = LocalEngine(
         Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
     )
+    made.policy = policy
+    return made
 
 
 def _method_of(context: Any) -> str | None:
@@ -191,16 +204,18 @@ class CallTask(Task):
         assert outcome is not None
         reason = calls.read_not_loaded(outcome)
         assert reason is not None
+        engine = self._future._engine
+        policy = engine.policy if engine is not None else ALL
         if self._careful:
             roots = [
                 ("fn", fn),
                 *((f"args[{i}]", a) for i, a in enumerate(args)),
                 *((f"kwargs[{k!r}]", v) for k, v in kwargs.items()),
             ]
-            return calls.blame_load(reason.text, roots)
+            return calls.blame_load(reason.text, roots, policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        frames = calls.encode_call(fn, args, kwargs, careful=True)
+        frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
         return Tasks([self.again(frames)])
 
     def again(self, frames: Frames) -> Task:
@@ -243,6 +258,10 @@ class SafeExecutor(Executor):
         forward_logging: Hand workers' log records and warnings to this process's.
         capture_output: Hand what calls print to this process's ``sys.stdout`` and
             ``sys.stderr``.
+        repairs: What is mended of what is sent, of what pickle cannot copy: ``"all"``,
+            ``"none"``, a collection of kinds (``"rebuild"``, ``"by name"``,
+            ``"reconstruct"``, ``"reopen"``) and types, or a mapping of types to
+            functions as for ``safemp.register``. Only ``"reopen"`` is not in ``"all"``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -270,6 +289,7 @@ class SafeExecutor(Executor):
         inner_max_num_threads: int | None = None,
         forward_logging: bool = True,
         capture_output: bool = False,
+        repairs: Spec = "all",
     ) -> None:
         if max_workers is None:
             max_workers = default_workers()
@@ -298,6 +318,7 @@ class SafeExecutor(Executor):
             inner_max_num_threads=inner_max_num_threads,
             forward_logging=forward_logging,
             capture_output=capture_output,
+            repairs=repairs,
         )
         self._max_workers = max_workers
         self._shut_down = False
@@ -327,7 +348,8 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
-        frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
+        engine = self._engine
+        frames = calls.encode_call(fn, args, kwargs, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future

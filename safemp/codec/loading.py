@@ -16,6 +16,7 @@ from typing import Any
 from safemp.codec import pickling, statics
 from safemp.codec.fixes import fix_for_load
 from safemp.codec.paths import Edge, Node, expression, owner_of
+from safemp.codec.repairs import ALL, Policy
 from safemp.codec.walker import ATOMS, Semantics, below, reason_of
 from safemp.errors import Culprit
 
@@ -29,13 +30,16 @@ _MOST_PICKLES = 1000
 would take long and tell little. Picked, too."""
 
 
-def find_unloadable(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = _MOST) -> list[Culprit]:
+def find_unloadable(
+    roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = _MOST, policy: Policy = ALL
+) -> list[Culprit]:
     """Name the smallest objects below *roots* that pickle and whose pickle does not load.
 
     Args:
         roots: As for ``find_culprits``.
         semantics: Answers for the pickler.
         limit: Stop after so many.
+        policy: Which repairs are made.
 
     Returns:
         Culprits whose problem is ``does not load``; none, if all that pickles loads.
@@ -44,7 +48,8 @@ def find_unloadable(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, l
         KeyboardInterrupt: The user's.
     """
     steps: dict[int, Any] = {}
-    return [load_culprit(node, error, steps) for node, error in unloadable_nodes(roots, semantics, limit)]
+    found = unloadable_nodes(roots, semantics, limit, policy=policy)
+    return [load_culprit(node, error, steps) for node, error in found]
 
 
 def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
@@ -62,7 +67,11 @@ def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Cul
 
 
 def unloadable_nodes(
-    roots: Sequence[tuple[str, Any]], semantics: Semantics, limit: int = _MOST, culprits: Sequence[Node] = ()
+    roots: Sequence[tuple[str, Any]],
+    semantics: Semantics,
+    limit: int = _MOST,
+    culprits: Sequence[Node] = (),
+    policy: Policy = ALL,
 ) -> list[tuple[Node, BaseException]]:
     """Do the work of ``find_unloadable``: see there.
 
@@ -71,6 +80,7 @@ def unloadable_nodes(
         semantics: As there.
         limit: As there.
         culprits: What is known not to pickle: what is on the way there is not tried.
+        policy: As there.
     """
     doomed: set[int] = set()
     for culprit in culprits:
@@ -81,7 +91,7 @@ def unloadable_nodes(
     found: list[tuple[Node, BaseException]] = []
     memo: dict[int, Any] = {}
     budget = [_MOST_PICKLES]
-    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget)[::-1]
+    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget, policy)[::-1]
     while stack and len(found) < limit:
         node, error = stack.pop()
         if id(node[0]) in memo:
@@ -93,7 +103,7 @@ def unloadable_nodes(
             raise
         except BaseException:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
             children = []
-        failing = _failing(children, doomed, budget)
+        failing = _failing(children, doomed, budget, policy)
         # What does not pickle is looked into, and is not to be named here.
         if any(why is not None for _, why in failing) or error is None:
             stack += failing[::-1]
@@ -102,7 +112,9 @@ def unloadable_nodes(
     return found
 
 
-def _failing(nodes: list[Node], doomed: set[int], budget: list[int]) -> list[tuple[Node, BaseException | None]]:
+def _failing(
+    nodes: list[Node], doomed: set[int], budget: list[int], policy: Policy
+) -> list[tuple[Node, BaseException | None]]:
     """Return those of *nodes* that do not load, by halves: few of many do not.
 
     Returns:
@@ -115,7 +127,7 @@ def _failing(nodes: list[Node], doomed: set[int], budget: list[int]) -> list[tup
         if not group:
             continue
         budget[0] -= 1
-        loads, error = _try([node[0] for node in group])
+        loads, error = _try([node[0] for node in group], policy)
         if loads:
             continue
         if len(group) == 1:
@@ -126,13 +138,13 @@ def _failing(nodes: list[Node], doomed: set[int], budget: list[int]) -> list[tup
     return found
 
 
-def _try(objects: list[Any]) -> tuple[bool, BaseException | None]:
+def _try(objects: list[Any], policy: Policy) -> tuple[bool, BaseException | None]:
     """Tell whether the pickle of *objects* loads, and what loading it raises; ``None``: it does not pickle."""
     whole = objects[0] if len(objects) == 1 else objects
     error = None
     for dump in (pickling.dumps, pickling.dumps_careful):  # what a pool tries, in its order
         try:
-            stream = dump(whole)
+            stream = dump(whole, policy=policy)
         except KeyboardInterrupt:
             raise
         except BaseException:  # user code, in __reduce__

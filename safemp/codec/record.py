@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safemp.codec.repairs import Policy
+    from safemp.codec.table import ByName
 
 __all__ = ["Made", "counted", "log_repairs"]
 
@@ -23,12 +27,19 @@ class Made:
     repairs = 0
 
 
-def counted(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return *reducer*, of a repair, such that it is counted."""
+def counted(reducer: Callable[[Any], Any], plain: Callable[[Any], bool] | None = None) -> Callable[[Any], Any]:
+    """Return *reducer*, of a repair, such that it is counted, but for what it leaves as it is.
+
+    Args:
+        reducer: The reducer.
+        plain: Tells of a reduce value whether plain pickle has the same.
+    """
 
     def reduce(obj: Any) -> Any:
-        Made.repairs += 1
-        return reducer(obj)
+        reduced = reducer(obj)
+        if plain is None or not plain(reduced):
+            Made.repairs += 1
+        return reduced
 
     return reduce
 
@@ -36,8 +47,13 @@ def counted(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _told: set[tuple[str, str, str, str]] = set()
 
 
-def log_repairs(roots: list[tuple[str, Any]]) -> None:
+def log_repairs(roots: list[tuple[str, Any]], policy: Policy, found: ByName | None = None) -> None:
     """Log each repair below *roots* that is at a place not logged before.
+
+    Args:
+        roots: What was sent.
+        policy: Which repairs were made.
+        found: Objects that were looked up by name: see ``Table.by_name``.
 
     Raises:
         KeyboardInterrupt: The user's.
@@ -49,8 +65,8 @@ def log_repairs(roots: list[tuple[str, Any]]) -> None:
     from safemp.codec.survey import survey
     from safemp.errors import shortened
 
-    found = survey(roots, pickling.Semantics())
-    for repaired, trail in zip(found.repaired, found.repaired_trails, strict=True):
+    seen = survey(roots, pickling.Semantics(policy=policy, found=found))
+    for repaired, trail in zip(seen.repaired, seen.repaired_trails, strict=True):
         attribute = next((step.text for step in reversed(trail) if not step.text[1:2].isdigit()), "")
         place = (repaired.owner, attribute, repaired.type_name, repaired.kind)
         if place not in _told:

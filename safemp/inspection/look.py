@@ -8,7 +8,9 @@ from typing import Any
 from safemp.codec import calls, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
+from safemp.codec.repairs import ALL
 from safemp.codec.survey import Survey, repaired_of, survey, trail_to
+from safemp.codec.table import ByName
 from safemp.errors import Culprit
 from safemp.inspection.modules import whereabouts
 from safemp.inspection.report import Report
@@ -40,22 +42,26 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     Raises:
         KeyboardInterrupt: The user's.
     """
-    semantics = pickling.Semantics()
+    semantics = pickling.Semantics(roots=[obj])
     roots = [(name, obj)]
     seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    found = calls.attributes_of_modules(seen.culprits, ALL) if seen.culprits else None
+    if found is not None:
+        semantics = pickling.Semantics(roots=[obj], found=found)
+        seen = survey(roots, semantics, limit=_MOST_CULPRITS)
     # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
     again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
     load, sizes = load and again, sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):
-            semantics = pickling.Semantics()
+            semantics = pickling.Semantics(roots=[obj], found=found)
             first = {module: seen.modules[module] for module in lost}
             seen = survey(roots, semantics, limit=_MOST_CULPRITS)
-            size = _finish(seen, roots, semantics, load)
+            seen, size = _finish(seen, roots, semantics, load, found)
         _note_by_value(seen, first)
     else:
-        size = _finish(seen, roots, semantics, load)
+        seen, size = _finish(seen, roots, semantics, load, found)
     for module, (reason, fix) in elsewhere.items():
         _add_named(seen, seen.modules.get(module), reason, fix)
     return Report(
@@ -93,27 +99,32 @@ def _doubtful(seen: Survey) -> tuple[list[str], dict[str, tuple[str, str]]]:
     return lost, elsewhere
 
 
-def _finish(seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Semantics, load: bool) -> int | None:
-    """Pickle the whole, and load it; return its size in bytes."""
+def _finish(
+    seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Semantics, load: bool, found: ByName | None
+) -> tuple[Survey, int | None]:
+    """Pickle the whole, and load it; return what is seen now, and its size in bytes."""
     frames: list[Any] = []
     size = None
     if not seen.culprits:
         try:
-            stream = pickling.dumps_careful(roots[0][1], frames)
+            stream = pickling.dumps_careful(roots[0][1], frames, found=found)
             size = len(stream) + sum(memoryview(frame).nbytes for frame in frames)
         except pickling.USER_ERRORS as error:  # each part pickles, the whole does not
-            seen.culprits.append(calls.whole(roots[0], error))
-            seen.trails.append([])
+            semantics = pickling.Semantics(roots=[roots[0][1]], error=error, found=found)
+            seen = survey(roots, semantics, limit=_MOST_CULPRITS)  # a weak reference to what does not travel, say
+            if not seen.culprits:
+                seen.culprits.append(calls.whole(roots[0], error))
+                seen.trails.append([])
         else:
             if not load or _loads(stream, frames):
-                return size
+                return seen, size
     if load and (size is not None or seen.culprits[0].path != roots[0][0]):
         steps: dict[int, Any] = {}
         nodes = unloadable_nodes(roots, semantics, culprits=seen.nodes)  # kept: steps are by the nodes' ids
         for node, why in nodes:
             seen.culprits.append(load_culprit(node, why, steps))
             seen.trails.append(trail_to(node, steps))
-    return size
+    return seen, size
 
 
 def _loads(stream: bytes, frames: list[Any]) -> bool:
