@@ -373,7 +373,7 @@ class SafeExecutor(Executor):
             for _ in range(-(-buffersize // chunksize)):
                 if not ordered.send_next(chunks):
                     break
-        return ordered.results(deadline, chunks if buffersize is not None else None)
+        return ordered.results(deadline, chunks if buffersize is not None else None, chunksize)
 
     def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
         """Return a view of this executor whose calls have other limits.
@@ -503,13 +503,14 @@ class _Ordered:
         self._sent += len(chunk)
         return True
 
-    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None) -> Iterator[Any]:
+    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None, chunksize: int) -> Iterator[Any]:
+        """Give the results; for each whole chunk of them that was taken, send one of *more*."""
         index = 0
         try:
             while index < self._sent:
                 outcome = self._wait(index, deadline)
                 index += 1
-                if more is not None:
+                if more is not None and not index % chunksize:
                     self.send_next(more)
                 yield unwrap(outcome)
         finally:

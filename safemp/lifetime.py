@@ -57,7 +57,7 @@ def forget(front: _Front) -> None:
 def abandon(engine: Engine) -> None:
     """Close *engine*, whose front nobody refers to any more; it finishes what it has taken."""
     _abandoned.add(engine)
-    engine.close(wait=False)
+    engine.abandon()
 
 
 def disown(engine: Engine) -> None:

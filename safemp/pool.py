@@ -526,5 +526,5 @@ def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None], feeds
     """Clean up behind a pool that nobody refers to any more."""
     for feed in feeds:
         feed.stop()
-    engine.kill(signal.SIGTERM)
+    engine.abandon(signal.SIGTERM)
     callbacks.put(None)

@@ -23,7 +23,7 @@ from safemp.codec import namespaces, pickling
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage
-from safemp.codec.record import log_repairs
+from safemp.codec.record import Made, log_repairs
 from safemp.codec.statics import type_name
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
@@ -92,13 +92,13 @@ def _encode(
 ) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
-    before = pickling.Made.repairs
+    before = Made.repairs
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
         payload = dump(obj, buffers, by_name=by_name, heritage=heritage)
     except pickling.USER_ERRORS as error:
         raise preflight(error, roots(), heritage) from error
-    if pickling.Made.repairs != before:
+    if Made.repairs != before:
         log_repairs(roots())
     return pack(kind, payload, buffers)
 
@@ -177,13 +177,13 @@ def encode_call(
     """
     if not careful:
         buffers: Frames = []
-        before = pickling.Made.repairs
+        before = Made.repairs
         try:
             payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
-            if pickling.Made.repairs != before:
+            if Made.repairs != before:
                 log_repairs(roots_of(fn, args, kwargs, root))
             return pack(Kind.CALL, payload, buffers)
 

@@ -117,7 +117,7 @@ def library_object(node: Node) -> type | None:
                 break
             package = inside
             found = found if function else type(parent)
-        elif function or isinstance(parent, type):
+        elif function or issubclass(type(parent), type):
             break
         node = node[1]
     return found

@@ -62,13 +62,26 @@ def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Cul
 
 
 def unloadable_nodes(
-    roots: Sequence[tuple[str, Any]], semantics: Semantics, limit: int = _MOST
+    roots: Sequence[tuple[str, Any]], semantics: Semantics, limit: int = _MOST, culprits: Sequence[Node] = ()
 ) -> list[tuple[Node, BaseException]]:
-    """Do the work of ``find_unloadable``: see there."""
+    """Do the work of ``find_unloadable``: see there.
+
+    Args:
+        roots: As there.
+        semantics: As there.
+        limit: As there.
+        culprits: What is known not to pickle: what is on the way there is not tried.
+    """
+    doomed: set[int] = set()
+    for culprit in culprits:
+        above: Node | None = culprit
+        while above is not None and id(above[0]) not in doomed:
+            doomed.add(id(above[0]))
+            above = above[1]
     found: list[tuple[Node, BaseException]] = []
     memo: dict[int, Any] = {}
     budget = [_MOST_PICKLES]
-    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], budget)[::-1]
+    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget)[::-1]
     while stack and len(found) < limit:
         node, error = stack.pop()
         if id(node[0]) in memo:
@@ -76,9 +89,11 @@ def unloadable_nodes(
         memo[id(node[0])] = node[0]
         try:
             children = below(node, semantics, {})
-        except Exception:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
             children = []
-        failing = _failing(children, budget)
+        failing = _failing(children, doomed, budget)
         # What does not pickle is looked into, and is not to be named here.
         if any(why is not None for _, why in failing) or error is None:
             stack += failing[::-1]
@@ -87,14 +102,14 @@ def unloadable_nodes(
     return found
 
 
-def _failing(nodes: list[Node], budget: list[int]) -> list[tuple[Node, BaseException | None]]:
+def _failing(nodes: list[Node], doomed: set[int], budget: list[int]) -> list[tuple[Node, BaseException | None]]:
     """Return those of *nodes* that do not load, by halves: few of many do not.
 
     Returns:
         Each with the error; ``None`` for one that does not even pickle.
     """
-    found: list[tuple[Node, BaseException | None]] = []
-    groups = [[node for node in nodes if type(node[0]) not in ATOMS]]
+    found: list[tuple[Node, BaseException | None]] = [(node, None) for node in nodes if id(node[0]) in doomed]
+    groups = [[node for node in nodes if type(node[0]) not in ATOMS and id(node[0]) not in doomed]]
     while groups and budget[0] > 0:
         group = groups.pop()
         if not group:
@@ -113,16 +128,21 @@ def _failing(nodes: list[Node], budget: list[int]) -> list[tuple[Node, BaseExcep
 
 def _try(objects: list[Any]) -> tuple[bool, BaseException | None]:
     """Tell whether the pickle of *objects* loads, and what loading it raises; ``None``: it does not pickle."""
-    try:
-        stream = pickling.dumps_careful(objects[0] if len(objects) == 1 else objects)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # user code, in __reduce__
-        return False, None
-    try:
-        pickling.loads(stream)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # user code, in __setstate__ or a constructor
-        return False, error
-    return True, None
+    whole = objects[0] if len(objects) == 1 else objects
+    error = None
+    for dump in (pickling.dumps, pickling.dumps_careful):  # what a pool tries, in its order
+        try:
+            stream = dump(whole)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # user code, in __reduce__
+            return False, None
+        try:
+            pickling.loads(stream)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as why:  # user code, in __setstate__ or a constructor
+            error = why
+        else:
+            return True, None
+    return False, error

@@ -138,7 +138,7 @@ def owner_of(node: Node) -> str:
         parent, _, edge, key = node[1][0], node[1], node[2], node[3]
         if edge in _STATES:
             return statics.type_name(_setter(type(parent), key))
-        if edge is Edge.TEXT and isinstance(parent, type):
+        if edge is Edge.TEXT and issubclass(type(parent), type):
             return statics.type_name(parent)
         if edge is Edge.TEXT and type(parent) is FunctionType:
             module = parent.__module__

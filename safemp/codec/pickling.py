@@ -40,11 +40,12 @@ from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
 from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
+from safemp.codec.record import counted
 from safemp.codec.repairs import REPAIRS, Repair, importable, repair_of
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["Made", "PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+__all__ = ["PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
@@ -113,22 +114,8 @@ def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
         return rebuild.make_context_var, (var.name, ())
 
 
-class Made:
-    """Counts the repairs of this process, so that a call without any is known at no cost."""
-
-    repairs = 0
-
-
-def _counted(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def reduce(obj: Any) -> Any:
-        Made.repairs += 1
-        return reducer(obj)
-
-    return reduce
-
-
 _REPAIRS = {**REPAIRS, ContextVar: _context_var}
-_FAST = {cls: reducer if cls is BuiltinFunctionType else _counted(reducer) for cls, reducer in _REPAIRS.items()}
+_FAST = {cls: reducer if cls is BuiltinFunctionType else counted(reducer) for cls, reducer in _REPAIRS.items()}
 _CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
 
 
@@ -609,6 +596,7 @@ class Semantics:
 
     def __init__(self, heritage: Heritage | None = None) -> None:
         self._heritage = heritage
+        self._of_class: dict[type, Callable[[Any], Any]] = {}
         self._needs = Needs()
         self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage)
 
@@ -649,11 +637,17 @@ class Semantics:
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
+        cls = type(obj)
+        reducer = self._of_class.get(cls)
+        if reducer is not None:
+            return reducer(obj)
         reduced = self._pickler.reducer_override(obj)
-        if reduced is NotImplemented:
-            reducer = self._pickler.dispatch_table[type(obj)]
-            reduced = reducer(obj)
-        return reduced
+        if reduced is not NotImplemented:
+            return reduced
+        reducer = self._pickler.dispatch_table[cls]
+        if cls is not FunctionType and not issubclass(cls, type):
+            self._of_class[cls] = reducer  # the override goes by the class alone, and has none for it
+        return reducer(obj)
 
     def find_global(self, obj: Any, name: str | None) -> str | None:
         """Return why *obj* is not found under its name; ``None`` if it is."""

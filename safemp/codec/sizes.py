@@ -101,7 +101,9 @@ def _weigh(roots: Sequence[tuple[str, Any]], semantics: Semantics) -> tuple[list
             continue
         try:
             children = below(node, semantics, {}, _NO_TYPES)
-        except Exception:  # a culprit, or what has no reduce value
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a culprit, or what has no reduce value
             continue
         for child in children:
             atom = _atom(child[0], memo)
@@ -111,7 +113,7 @@ def _weigh(roots: Sequence[tuple[str, Any]], semantics: Semantics) -> tuple[list
                 stack.append((child, at))
             else:
                 own[at] += atom
-        if not isinstance(obj, (FunctionType, type)):
+        if not (type(obj) is FunctionType or issubclass(type(obj), type)):
             own[at] += _names(obj, children)
         stack[before:] = stack[before:][::-1]
     return nodes, own, parents
@@ -175,7 +177,7 @@ def _itself(obj: Any, semantics: Semantics) -> int:
         return _text(obj)
     if cls in ATOMS:
         return _atom(obj, {}) or 0
-    if cls is FunctionType or isinstance(obj, type):
+    if cls is FunctionType or issubclass(type(obj), type):
         try:
             by_value = semantics.by_value(obj)
         except Exception:  # the metaclass's own doing

@@ -48,6 +48,7 @@ class Survey:
 
     Attributes:
         culprits: As from ``find_culprits``.
+        nodes: For each culprit, its node.
         trails: For each culprit its steps from the root.
         repaired: Objects that travel because they are repaired.
         repaired_trails: For each of these its steps from the root.
@@ -56,6 +57,7 @@ class Survey:
     """
 
     culprits: list[Culprit] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
     trails: list[list[Step]] = field(default_factory=list)
     repaired: list[Repaired] = field(default_factory=list)
     repaired_trails: list[list[Step]] = field(default_factory=list)
@@ -87,7 +89,7 @@ class _Recorder:
     def find_global(self, obj: Any, name: str | None) -> str | None:
         reason = self._semantics.find_global(obj, name)
         if reason is None:
-            if isinstance(obj, type):
+            if issubclass(type(obj), type):
                 module = statics.module_of(obj)
             else:
                 module = obj.__module__ if type(obj) is FunctionType else None
@@ -137,26 +139,27 @@ def survey(
     steps: dict[int, Any] = {}
     for node, error in found:
         made.culprits.append(culprit_of(node, error, steps))
+        made.nodes.append(node)
         made.trails.append(trail_to(node, steps))
     text = 0
     for node, repair in repaired:
         if text > _MOST_TEXT:
             made.more += 1
             continue
-        made.repaired.append(repaired_of(node, repair, steps))
+        made.repaired.append(repaired_of(node, repair.kind, repair.why, steps, needs_safemp=repair.needs_safemp))
         made.repaired_trails.append(trail_to(node, steps))
         text += len(made.repaired[-1].path)
     return made
 
 
-def repaired_of(node: Node, repair: Repair, steps: dict[int, Any]) -> Repaired:
+def repaired_of(node: Node, kind: str, why: str, steps: dict[int, Any], needs_safemp: bool = False) -> Repaired:
     """Make the record of one repair."""
     return Repaired(
         path=expression(node, steps),
         type_name=statics.type_name(type(node[0])),
-        kind=repair.kind,
-        why=repair.why,
-        needs_safemp=repair.needs_safemp,
+        kind=kind,
+        why=why,
+        needs_safemp=needs_safemp,
         owner=owner_of(node),
         _obj=node[0],
     )

@@ -44,6 +44,9 @@ _NEWOBJ: Any = copyreg.__newobj__  # type: ignore[attr-defined]
 _LONGEST_REASON = 300
 """Characters of an error that are shown. Picked, not measured."""
 
+_OTHERS = ATOMS | {list, tuple, dict, set, frozenset, FunctionType, ModuleType}
+"""Types whose objects are gone into otherwise than by their reduce value."""
+
 _traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 
 _Memo: TypeAlias = dict[int, Any]
@@ -114,14 +117,30 @@ def walk(
     stack: list[Node] = [(obj, None, _ROOT, name) for name, obj in roots]
     stack.reverse()
     found: list[tuple[Node, BaseException]] = []
+    atoms = ATOMS
+    reduced: set[type] = set()  # classes which ``below`` has found to have a reduce value
     while stack and len(found) < limit:
         node = stack.pop()
         obj = node[0]
         if id(obj) in memo:
             continue
         memo[id(obj)] = obj
+        cls = type(obj)
         try:
-            children = below(node, semantics, memo)
+            if cls in reduced:
+                children = _below_reduced(node, semantics, memo, atoms)
+            elif cls is list:
+                if not obj:
+                    continue
+                children = [
+                    (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
+                ]
+            elif cls is dict and atoms.issuperset(map(type, obj.values())) and atoms.issuperset(map(type, obj)):
+                continue
+            else:
+                children = below(node, semantics, memo)
+                if not (cls in _OTHERS or issubclass(cls, type)):
+                    reduced.add(cls)
         except BaseException as error:
             traceback = _users_part(_traceback_of(error))  # before the same error is raised again
             if _stands(error, obj, semantics):
@@ -129,8 +148,9 @@ def walk(
             continue
         if passed is not None:
             passed(node)
-        children.reverse()
-        stack += children
+        if children:
+            children.reverse()
+            stack += children
     # The errors' tracebacks hold this frame, and so would hold everything that was walked.
     memo.clear()
     stack.clear()
@@ -249,6 +269,34 @@ def _below_reduced(node: Node, semantics: Semantics, memo: _Memo, atoms: frozens
     """Go into the reduce value of ``node[0]`` as ``pickle.save_reduce`` does."""
     obj = node[0]
     reduced = semantics.reduce(obj)
+    if type(reduced) is tuple and len(reduced) == 5:  # nearly every instance is such a one
+        func, args, state, items, pairs = reduced
+        if (
+            func is _NEWOBJ
+            and items is None
+            and pairs is None
+            and type(state) is dict
+            and type(args) is tuple
+            and len(args) == 1
+            and args[0] is type(obj) is obj.__class__
+        ):
+            found: list[Node] = [(args[0], node, _REDUCE, "[1][0]")] if id(args[0]) not in memo else []
+            if id(state) not in memo:  # but for instances that share their __dict__
+                memo[id(state)] = state
+                for name, value in list(state.items()):
+                    if type(value) not in atoms and id(value) not in memo and type(name) is str:
+                        found.append((value, node, _STATE, name))
+                    elif type(name) is not str:
+                        _odd_name(state, name, value, node, "[2]", found)
+            return found
+    return _below_any_reduced(node, reduced, semantics, memo, atoms)
+
+
+def _below_any_reduced(
+    node: Node, reduced: Any, semantics: Semantics, memo: _Memo, atoms: frozenset[type]
+) -> list[Node]:
+    """Go into a reduce value of any form."""
+    obj = node[0]
     if not isinstance(reduced, tuple):
         if isinstance(reduced, str):
             _check_global(obj, reduced, semantics)
@@ -259,13 +307,8 @@ def _below_reduced(node: Node, semantics: Semantics, memo: _Memo, atoms: frozens
     if not 2 <= size <= 6:
         semantics.dump(obj)  # likewise
         return []
-    func, args = reduced[:2]
     found: list[Node] = []
-    if func is _NEWOBJ and type(args) is tuple and len(args) == 1 and args[0] is type(obj) is obj.__class__:
-        if id(args[0]) not in memo:  # nearly every instance takes this way
-            found.append((args[0], node, _REDUCE, "[1][0]"))
-    else:
-        _constructor(func, args, node, semantics, memo, found, atoms)
+    _constructor(reduced[0], reduced[1], node, semantics, memo, found, atoms)
     if size == 2:
         return found
     if size > 3 and reduced[3] is not None:
@@ -294,11 +337,15 @@ def _attributes(
     memo[id(state)] = state
     for name, value in list(state.items()):
         if type(name) is not str:
-            at = next(i for i, key in enumerate(state) if key is name)
-            found.append((name, node, _TEXT, ("list(", f".__reduce_ex__(5){where})[{at}]")))
-            found.append((value, node, _TEXT, ("list(", f".__reduce_ex__(5){where}.values())[{at}]")))
+            _odd_name(state, name, value, node, where, found)
         elif type(value) not in atoms and id(value) not in memo:
             found.append((value, node, edge, name))
+
+
+def _odd_name(state: dict[Any, Any], name: Any, value: Any, node: Node, where: str, found: list[Node]) -> None:
+    at = next(i for i, key in enumerate(state) if key is name)
+    found.append((name, node, _TEXT, ("list(", f".__reduce_ex__(5){where})[{at}]")))
+    found.append((value, node, _TEXT, ("list(", f".__reduce_ex__(5){where}.values())[{at}]")))
 
 
 def _constructor(

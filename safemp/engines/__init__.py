@@ -187,5 +187,11 @@ class Engine(Protocol):
             Whether it will; ``False``: it has finished, or this engine cannot.
         """
 
+    def abandon(self, signal: int | None = None) -> None:
+        """As ``close``, or with a *signal* as ``kill``; soon, and without taking a lock.
+
+        For finalizers: the garbage collector may call them in any thread, at any place.
+        """
+
     def kill(self, signal: int) -> None:
         """End now: queued tasks are aborted, running ones fail, workers get *signal*."""

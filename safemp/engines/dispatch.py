@@ -118,7 +118,7 @@ class Dispatcher:
         self._due: set[Worker] = set()  # those with a deadline
         self._pace = Pace()
         self._mending: set[Task] = set()
-        self._doomed: set[Task] = set()  # killed while being mended
+        self._doomed: set[Task] = set()  # those to be ended that are on a worker or being mended
         self._starting = 0
         self._leaving = 0
         self._in_vain = 0
@@ -192,19 +192,21 @@ class Dispatcher:
             return True
         worker = next((each for each in self.workers.values() if task in each.tasks), None)
         if worker is not None:
-            progress = worker.ledger.progress()
-            if progress.task == task.id:
-                if progress.state != NOTHING:
-                    self._condemn(worker, Verdict(TaskKilled, progress))
+            if worker.ledger.progress().task != task.id:
+                self._recall(worker, deliveries)
+            if task in worker.tasks:  # it has begun, or cannot be taken back
+                progress = worker.ledger.progress()
+                last = progress.task == task.id and progress.item == task.count - 1
+                if progress.task > task.id or (last and progress.state == NOTHING):
+                    return False  # it has finished; the outcome is on its way
+                self._doomed.add(task)
+                self._watch(worker)
                 return True
-            self._recall(worker, deliveries)
-            if task in worker.tasks:  # it has begun just now
-                return task.id == worker.ledger.progress().task and self._end_task(task, deliveries)
         if task in self._queue:
             self._queue.remove(task)
         elif not self._later.remove(task):
             return False
-        deliveries.settle(task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
+        deliveries.settle(task, _ended(task))
         return True
 
     # -- with the lock held: handing out work -----------------------------------------
@@ -286,7 +288,7 @@ class Dispatcher:
             self._top_up(worker)
         if worker.state == IDLE:
             self._idle.append(worker)
-            if self._idle_timeout is not None:
+            if self._idle_timeout is not None and worker.verdict is None:
                 self._at(worker, worker.heard + self._idle_timeout)
 
     def _feed_idle(self) -> None:
@@ -302,15 +304,18 @@ class Dispatcher:
         back = [task for task in worker.tasks if task.id in ids]
         if back:
             worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
-            self._queue.extendleft(reversed(back))
+            for task in reversed(back):
+                self._requeue(task, deliveries)
             self._feed_idle()
-            self._wake()  # for more workers
         if not worker.tasks and worker.state == BUSY:
             self._next(worker)
 
     def _dismiss(self, worker: Worker) -> None:
         worker.state = LEAVING
         self._leaving += 1
+        if worker.verdict is not None:
+            worker.verdict = None
+            worker.signal(system.CONTINUE)  # it may have been stopped
         self._at(worker, self._clock() + _GRACE)
         worker.send([Message(child.EXIT, 0, 0, 0, [])])
 
@@ -328,6 +333,8 @@ class Dispatcher:
 
     def _watch(self, worker: Worker) -> None:
         """Set the time at which the limits of what *worker* does are to be looked at."""
+        if worker.verdict is not None:  # then
+            return
         when = self._look(worker, self._clock())
         if when is not None and (not worker.deadline or when < worker.deadline):
             self._at(worker, when)
@@ -340,7 +347,7 @@ class Dispatcher:
         Returns:
             When to look again; ``None``: it has none, or is being ended.
         """
-        found = look(worker, now)
+        found = look(worker, now, self._doomed)
         if isinstance(found, Verdict):
             self._condemn(worker, found)
             return None
@@ -380,6 +387,8 @@ class Dispatcher:
                 worker.verdict = None
                 worker.signal(system.CONTINUE)
                 self._due.discard(worker)
+                if worker.state == IDLE and self._idle_timeout is not None:
+                    self._at(worker, worker.heard + self._idle_timeout)
                 self._watch(worker)
         elif worker.state == IDLE:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
@@ -412,6 +421,7 @@ class Dispatcher:
             now = self._clock()
             while (task := self._later.due(now)) is not None:
                 self._requeue(task, deliveries)
+            self._feed_idle()
             if self._later:
                 waits.append(self._later.when - now)
             if self._killed is None and self._broken is None:
@@ -522,6 +532,7 @@ class Dispatcher:
             else:
                 deliveries.add(task, index, outcome)
             if index + 1 == task.count:
+                self._doomed.discard(task)
                 tasks.popleft()
                 finished += 1
                 self._finished(worker, task)
@@ -562,7 +573,10 @@ class Dispatcher:
         with self.lock:
             self._take(worker, held, deliveries)
             self._remove(worker)
-            begun = worker.tasks.popleft() if worker.tasks and worker.tasks[0].id == progress.task else None
+            first = worker.tasks[0] if worker.tasks else None
+            begun = None
+            if first is not None and first.id == progress.task and first.done <= progress.item:  # not between two items
+                begun = worker.tasks.popleft()
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
@@ -574,6 +588,7 @@ class Dispatcher:
             worker.tasks.clear()
             if begun is not None:
                 self._blame(worker, begun, report, progress, deliveries)
+            self._feed_idle()
             self._wake()
         self._fail(lost)
         deliveries.hand_over()
@@ -596,14 +611,25 @@ class Dispatcher:
         """Fail the item that a dead worker was at; move the others."""
         verdict = worker.verdict
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
-        if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
+        doomed = task in self._doomed
+        if (
+            not doomed
+            and progress.state == LOADING
+            and task.count - task.done > 1
+            and self._killed is None
+            and not condemned
+        ):
             self._mending.add(task)
             self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
-        task.done += 1
         item = None if task.function is None else task.first + index
         report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
+        if doomed:
+            self._doomed.discard(task)
+            deliveries.settle(task, TaskKilled.of(report))
+            return
+        task.done += 1
         error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)
@@ -614,7 +640,7 @@ class Dispatcher:
 
     def _fail_item(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
         """Deliver a failure, or see to it that the item is tried again."""
-        if self._killed is None and self._broken is None:
+        if self._killed is None and self._broken is None and task not in self._doomed:
             if wants_decoding(task, outcome):
                 part = task.part(index)
                 self._mending.add(part)
@@ -630,10 +656,12 @@ class Dispatcher:
         self._wake()
 
     def _requeue(self, task: Task, deliveries: Deliveries) -> None:
-        """Put what is left of a task first in the queue."""
-        if self._killed is None and self._broken is None:
+        """Put what is left of a task first in the queue. The caller feeds the idle, when all are there."""
+        if task in self._doomed:
+            self._doomed.discard(task)
+            deliveries.settle(task, _ended(task))
+        elif self._killed is None and self._broken is None:
             self._queue.appendleft(task)
-            self._feed_idle()
             self._wake()
         else:
             deliveries.settle(task, task.last or not_run(task.name))
@@ -694,7 +722,7 @@ class Dispatcher:
             self._mending.discard(task)
             if task in self._doomed:
                 self._doomed.discard(task)
-                mended = TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")
+                mended = _ended(task)
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
@@ -718,7 +746,7 @@ class Dispatcher:
             if wanted and not doomed and self._killed is None and self._broken is None:
                 self._try_again(part, outcome)
             else:
-                deliveries.settle(part, outcome)
+                deliveries.settle(part, _ended(part) if wanted and doomed else outcome)
             self._wake()
         deliveries.hand_over()
 
@@ -736,3 +764,7 @@ class Dispatcher:
 
 def _failed(outcome: Outcome) -> bool:
     return isinstance(outcome, BaseException) or failed(outcome)
+
+
+def _ended(task: Task) -> TaskKilled:
+    return TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")

@@ -66,6 +66,10 @@ class InlineEngine:
         """Return ``False``: nothing is ever running."""
         return False
 
+    def abandon(self, signal: int | None = None) -> None:
+        """Take no more tasks: see ``Engine``."""
+        self._closed = True
+
     def kill(self, signal: int) -> None:
         """Take no more tasks: nothing is ever running."""
         self._closed = True

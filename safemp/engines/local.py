@@ -72,6 +72,7 @@ class LocalEngine:
         self._wake_w.setblocking(False)
         self._poller.add(self._wake_r.fileno())
         self._awake = False
+        self._abandoned: list[int | None] = []
         self._dispatcher = Dispatcher(
             settings.max_workers,
             eager=settings.eager,
@@ -83,7 +84,12 @@ class LocalEngine:
         )
         self.workers = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no thread left for us
+            self._listener.close()
+            self._close()
+            raise
 
     # -- called by front ends ---------------------------------------------------------
 
@@ -110,6 +116,12 @@ class LocalEngine:
         """End now: see ``Engine``."""
         if self._pid == os.getpid():
             self._dispatcher.kill(signal)
+
+    def abandon(self, signal: int | None = None) -> None:
+        """Close or kill, soon: see ``Engine``."""
+        if self._pid == os.getpid():
+            self._abandoned = [signal]
+            self._wake()
 
     def processes(self) -> dict[int, Any]:
         """Return the workers' processes by process id, those asked for included.
@@ -147,11 +159,14 @@ class LocalEngine:
             raise
         finally:
             self._listener.close()
-            self._poller.close()
-            self._wake_r.close()
-            self._wake_w.close()
+            self._close()
             if self._settings.inherited:
                 self._settings.inherited.release()
+
+    def _close(self) -> None:
+        self._poller.close()
+        self._wake_r.close()
+        self._wake_w.close()
 
     def _step(self) -> bool:
         """Serve one round of events.
@@ -160,6 +175,12 @@ class LocalEngine:
             Whether there will be another one.
         """
         dispatcher = self._dispatcher
+        if self._abandoned:
+            signal = self._abandoned.pop()
+            if signal is None:
+                dispatcher.close()
+            else:
+                dispatcher.kill(signal)
         with dispatcher.lock:
             short = dispatcher.short()
         if short:

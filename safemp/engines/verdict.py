@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from safemp.engines.crash import MemoryLimitExceeded, Report, TaskKilled, TaskTi
 from safemp.engines.ledger import IDLE, Progress
 
 if TYPE_CHECKING:
+    from safemp.engines import Task
     from safemp.engines.process import Worker
 
 __all__ = ["ASKED", "KILLED", "STOPPED", "Verdict", "look"]
@@ -19,7 +21,8 @@ _SOON = 0.001
 """Seconds between looks at a worker whose time is up, and which is being written to."""
 
 _LOOK = 0.05
-"""Seconds between looks at the memory of a worker that has a limit."""
+"""Seconds between looks at the memory of a worker that has a limit, and at one that has
+not begun yet what is to be ended."""
 
 
 @dataclass(slots=True)
@@ -59,8 +62,13 @@ class Verdict:
         return TaskKilled.of(report)
 
 
-def look(worker: Worker, now: float) -> Verdict | float | None:
+def look(worker: Worker, now: float, doomed: Collection[Task]) -> Verdict | float | None:
     """Compare what *worker* does with the limits of its tasks.
+
+    Args:
+        worker: It is not being ended yet.
+        now: The time.
+        doomed: Tasks that are to be ended as soon as they have begun.
 
     Returns:
         The verdict, when one is passed; else when to look again; ``None``: there are none.
@@ -77,8 +85,12 @@ def look(worker: Worker, now: float) -> Verdict | float | None:
         began = progress.began
     limits = task.limits
     waits: list[float] = []
+    if task in doomed:
+        if progress.task == task.id and progress.state != IDLE:
+            return Verdict(TaskKilled, progress)
+        waits.append(now + _LOOK)
     if limits is not None and limits.task_timeout is not None:
-        if now - began >= limits.task_timeout and not worker.outbox:
+        if now - began >= limits.task_timeout and (progress.task == task.id or not worker.outbox):
             return Verdict(TaskTimeout, progress, limits.task_timeout, now - began)
         waits.append(max(began + limits.task_timeout, now + _SOON))
     if limits is not None and limits.max_memory is not None:
@@ -86,6 +98,6 @@ def look(worker: Worker, now: float) -> Verdict | float | None:
         if progress.task == task.id and memory > limits.max_memory:
             return Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory)
         waits.append(now + _LOOK)
-    if not waits and any(each.limits is not None for each in worker.tasks):
+    if not waits and any(each.limits is not None or each in doomed for each in worker.tasks):
         waits.append(now + _LOOK)
     return min(waits, default=None)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
 from safemp.codec import calls, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
-from safemp.codec.repairs import Repair
 from safemp.codec.survey import Survey, repaired_of, survey, trail_to
 from safemp.errors import Culprit
 from safemp.inspection.modules import whereabouts
@@ -19,7 +17,7 @@ __all__ = ["inspect"]
 
 _MOST_CULPRITS = 100
 
-_BY_VALUE = Repair("by value", "no other process can import the module {!r}, so what it defines is sent along")
+_WHY_BY_VALUE = "no other process can import the module {!r}, so what it defines is sent along"
 
 
 def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "obj") -> Report:
@@ -45,6 +43,9 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     semantics = pickling.Semantics()
     roots = [(name, obj)]
     seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
+    again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
+    load, sizes = load and again, sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):
@@ -65,7 +66,9 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
         sizes=_heaviest(roots, semantics) if sizes else (),
         size=size,
         more_repairs=seen.more,
-        by_name=bool(seen.modules) and isinstance(obj, (FunctionType, type)) and not semantics.by_value(obj),
+        by_name=bool(seen.modules)
+        and (type(obj) is FunctionType or issubclass(type(obj), type))
+        and not semantics.by_value(obj),
         complete=len(seen.culprits) < _MOST_CULPRITS,
         _trails=(tuple(map(tuple, seen.trails)), tuple(map(tuple, seen.repaired_trails))),
     )
@@ -106,7 +109,7 @@ def _finish(seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Sema
                 return size
     if load and (size is not None or seen.culprits[0].path != roots[0][0]):
         steps: dict[int, Any] = {}
-        nodes = unloadable_nodes(roots, semantics)  # kept: steps are by the nodes' ids
+        nodes = unloadable_nodes(roots, semantics, culprits=seen.nodes)  # kept: steps are by the nodes' ids
         for node, why in nodes:
             seen.culprits.append(load_culprit(node, why, steps))
             seen.trails.append(trail_to(node, steps))
@@ -126,15 +129,14 @@ def _loads(stream: bytes, frames: list[Any]) -> bool:
 def _note_by_value(seen: Survey, first: dict[str, Node]) -> None:
     for module, node in first.items():
         steps: dict[int, Any] = {}
-        repair = replace(_BY_VALUE, why=_BY_VALUE.why.format(module))
-        seen.repaired.append(repaired_of(node, repair, steps))
+        seen.repaired.append(repaired_of(node, "by value", _WHY_BY_VALUE.format(module), steps))
         seen.repaired_trails.append(trail_to(node, steps))
 
 
 def _add_named(seen: Survey, node: Node | None, reason: str, fix: str) -> None:
     if node is not None:
         steps: dict[int, Any] = {}
-        made = repaired_of(node, _BY_VALUE, steps)
+        made = repaired_of(node, "", reason, steps)
         seen.culprits.append(
             Culprit(made.path, made.type_name, reason, fix, node[0], None, "does not load", made.owner)
         )

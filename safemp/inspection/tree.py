@@ -6,6 +6,7 @@ middle is left out: what is shown is for the eye, what is to be pasted is ``path
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ _LONGEST = 24
 _MOST_REPAIRS = 30
 """Repairs that the tree shows. All of them are in ``Report.repairs``."""
 
-_MOST_PLACES = 3
+_MOST_PLACES = 8
 
 
 @dataclass(slots=True)
@@ -114,11 +115,18 @@ def kinds(report: Report) -> list[Kind]:
 
 
 def where(kind: Kind) -> str:
-    """Say where repairs are that the tree does not show: those of modules, of which there are many."""
+    """Say which repairs the tree does not show: those of modules, by the names under which they were met."""
     if kind.repair.type_name != "module":
         return ""
-    more = f", and {len(kind.places) - _MOST_PLACES} more" if len(kind.places) > _MOST_PLACES else ""
-    return f": {', '.join(shortened(place, 80) for place in kind.places[:_MOST_PLACES])}{more}"
+    names = list(dict.fromkeys(_last(place) for place in kind.places))
+    more = f", and {len(names) - _MOST_PLACES} more" if len(names) > _MOST_PLACES else ""
+    return f": {', '.join(names[:_MOST_PLACES])}{more}"
+
+
+def _last(path: str) -> str:
+    """Return the last name in *path*: of a global, a variable, an attribute."""
+    found = re.search(r"\['([^']+)'\]$|\.(\w+)$", path)
+    return shortened(path, 80) if found is None else found[1] or found[2]
 
 
 def verdict(report: Report) -> str:

@@ -29,7 +29,8 @@ from hypothesis.stateful import (
 
 from safemp.engines import dispatch
 from safemp.engines.settings import RETRY_ON, Limits
-from tests.support.fake_engine import ERROR, HANG, LARGE, MEDIUM, VALUE, FakeEngine, Record
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_task import ERROR, HANG, LARGE, MEDIUM, VALUE
 from tests.support.fake_worker import FakeWorker
 
 EXAMPLES = int(os.environ.get("SAFEMP_EXAMPLES", "300"))
@@ -58,13 +59,16 @@ class Model(RuleBasedStateMachine):
         eager=st.booleans(),
         idle_timeout=st.sampled_from([None, None, 0.5]),
         max_tasks=st.sampled_from([None, None, 1, 3]),
+        warm=st.booleans(),
         short=st.booleans(),
     )
     def start(
-        self, max_workers: int, eager: bool, idle_timeout: float | None, max_tasks: int | None, short: bool
+        self, max_workers: int, eager: bool, idle_timeout: float | None, max_tasks: int | None, warm: bool, short: bool
     ) -> None:
         self.engine = FakeEngine(max_workers, eager, idle_timeout, max_tasks)
-        self.reordered = False
+        self.idle_timeout = idle_timeout
+        if warm:
+            self.engine.warm()
         if short:
             self.tasks_are_short()
 
@@ -74,9 +78,6 @@ class Model(RuleBasedStateMachine):
 
     def _worker(self, which: int) -> FakeWorker:
         return self.engine.workers[which % len(self.engine.workers)]
-
-    def _record(self, which: int) -> Record:
-        return self.engine.records[-1 - which % len(self.engine.records)]
 
     # -- what users do -----------------------------------------------------------------------
 
@@ -96,25 +97,25 @@ class Model(RuleBasedStateMachine):
             self.engine.submit(**how)
 
     @precondition(lambda self: self.engine.records)
-    @rule(which=WHICH)
-    def cancel(self, which: int) -> None:
-        self.engine.cancel(self._record(which))
+    @rule(which=WHICH, kill=st.booleans())
+    def cancel(self, which: int, kill: bool) -> None:
+        record = self.engine.records[-1 - which % len(self.engine.records)]
+        if kill and record.call:
+            self.engine.end_task(record)
+        else:
+            self.engine.cancel(record)
 
-    @precondition(lambda self: self.engine.records)
-    @rule(which=WHICH)
-    def end_a_call(self, which: int) -> None:
-        if self._record(which).call:
-            self.engine.end_task(self._record(which))
-
-    @rule(cancel=st.booleans(), sure=st.integers(0, 11))
-    def close(self, cancel: bool, sure: int) -> None:
-        if sure == 5:
-            self.engine.close(cancel)
-
-    @rule(number=st.sampled_from([signal.SIGTERM, signal.SIGKILL]), sure=st.integers(0, 11))
-    def kill(self, number: int, sure: int) -> None:
-        if sure == 5:
-            self.engine.kill(number)
+    @precondition(lambda self: not self.engine.killed and not self.engine.over)
+    @rule(how=st.sampled_from(["close", "cancel", "defect", signal.SIGTERM, signal.SIGKILL]), sure=WHICH)
+    def end_the_pool(self, how: Any, sure: int) -> None:
+        if sure != 5:
+            return
+        if how == "defect":
+            self.engine.collapse()
+        elif isinstance(how, str):
+            self.engine.close(how == "cancel")
+        else:
+            self.engine.kill(how)
 
     @rule(what=st.sampled_from(["submit", "close", "cancel", "end", "deferred", "raise"]), which=WHICH)
     def will_call_back(self, what: str, which: int) -> None:
@@ -127,7 +128,7 @@ class Model(RuleBasedStateMachine):
         elif what in ("close", "cancel") and not which:
             self.engine.close(what == "cancel")
         elif what == "end":
-            self.end_a_call(which)
+            self.cancel(which, True)
         elif what == "deferred":
             self.engine.run_deferred(which)
         elif what == "raise":
@@ -136,35 +137,30 @@ class Model(RuleBasedStateMachine):
     # -- what workers do ---------------------------------------------------------------------
 
     @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, steps=st.integers(1, 12))
-    def a_worker_goes_on(self, which: int, steps: int) -> None:
+    @rule(which=WHICH, steps=st.integers(0, 12), then=st.sampled_from(["", "", "die", "stop", "close"]))
+    def a_worker_goes_on(self, which: int, steps: int, then: str) -> None:
+        worker = self._worker(which)
         for _ in range(steps):
-            self._worker(which).step()
+            self.engine.step(worker)
+        if then == "die":
+            worker.die(-11, "outside")
+        elif then == "stop":
+            worker.stop()
+        elif then == "close":
+            worker.deafen()
 
     @rule(steps=st.sampled_from([5, 30, 200]))
     def all_workers_go_on(self, steps: int) -> None:
         for worker in self.engine.workers:
             for _ in range(steps):
-                if not worker.step():
+                if not self.engine.step(worker):
                     break
 
     @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, exitcode=st.sampled_from([-11, 3]))
-    def a_worker_dies(self, which: int, exitcode: int) -> None:
-        self._worker(which).die(exitcode, "outside")
-
-    @precondition(lambda self: self.engine.workers)
-    @rule(which=WHICH, how=st.sampled_from(["stop", "go on", "close", "ignore"]))
-    def a_worker_gets(self, which: int, how: str) -> None:
-        worker = self._worker(which)
-        if how == "stop":
-            worker.stop()
-        elif how == "go on":
-            worker.stopped_at = None
-        elif how == "close":
-            worker.deafen()
-        else:
-            worker.ignores_term = True
+    @rule(which=WHICH, ignores=st.booleans())
+    def a_stopped_one_goes_on(self, which: int, ignores: bool) -> None:
+        self._worker(which).stopped_at = None
+        self._worker(which).ignores_term = self._worker(which).slow_stack = ignores
 
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, used=st.sampled_from([BIG // 2, 2 * BIG]))
@@ -180,9 +176,16 @@ class Model(RuleBasedStateMachine):
         else:
             self.engine.bad_start = int(sure == 5)
 
-    @rule(chances=st.lists(st.sampled_from([0, 1, 2, 3, 5, 8, 13]), min_size=1, max_size=12))
+    @precondition(lambda self: len(self.engine.chances) < 20)
+    @rule(chances=st.lists(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3, 5, 8, 13]), min_size=1, max_size=30))
     def things_will_happen_meanwhile(self, chances: list[int]) -> None:
         self.engine.chances.extend(chances)
+
+    @precondition(lambda self: len(self.engine.chances) < 60)
+    @rule(steps=st.integers(0, 60), how=st.sampled_from([8, 13]))
+    def a_worker_will_fall(self, steps: int, how: int) -> None:
+        """It is stopped, or dies, after so many steps of all."""
+        self.engine.chances.extend([*[0] * steps, how])
 
     # -- what the engine does ------------------------------------------------------------------
 
@@ -219,9 +222,12 @@ class Model(RuleBasedStateMachine):
             return  # what has failed is not to be hidden by what that has left
         engine = self.engine
         try:
+            engine.drain(3.0)
+            engine.check_nothing_waits_for_another()
             engine.drain()
             assert not any(record.owed() for record in engine.records), "somebody waits for ever"
             if not engine.closed:
+                assert self.idle_timeout is None or not engine.workers, "it has nothing to do, and does not leave"
                 engine.close()
                 engine.drain()
             assert engine.over, "it does not end"
@@ -234,6 +240,7 @@ class Model(RuleBasedStateMachine):
                 worker.ledger.close()
 
 
+@pytest.mark.timeout(600)  # a failure is made small first
 def test_the_invariants_hold_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks, workers, deaths, limits, cancels and ends, mixed at random: invariants 1 to 5 hold."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # for callbacks that raise

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from safemp.codec.frames import Frames
 from safemp.engines import Task, child, wire
 from safemp.engines.ledger import _DATA, LOADING, RUNNING, SIZE, Ledger, Result, pack_result
-from safemp.engines.process import STARTING
+from safemp.engines.process import LEAVING, STARTING
 from safemp.engines.report import Report
 from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
@@ -73,11 +73,14 @@ class _Socket:
         self.tokens.extend(packed[i : i + 8] for i in range(0, len(packed), 8))
 
     def recv(self, n: int, flags: int = 0) -> bytes:
-        if flags:  # the caller; it may find the tokens one by one
+        if flags:  # the caller; the kernel lets one of them read at a time, as much as it wants
             self._pause()
             if not self.tokens:
                 raise BlockingIOError
-            return self.tokens.popleft()
+            found = b"".join(self.tokens)
+            self.tokens.clear()
+            assert len(found) <= n
+            return found
         if self.again:
             return self.again.pop(0)
         if not self.tokens:
@@ -204,6 +207,7 @@ class FakeWorker:
         self.closed = False  # its stream is; it does nothing any more
         self.stopped_at: float | None = None
         self.ignores_term = False
+        self.slow_stack = False
         self.why = ""  # what ended it: "outside", "signal" or "verdict"
         self.bytes = 0
         self.at: tuple[Runs, int, float] | None = None  # the item whose outcome would be lost
@@ -213,7 +217,7 @@ class FakeWorker:
         self._clock = clock
         self._find = tasks
         self._broken = broken
-        self._stepping = False
+        self._stepping = self._halted = False
         self._pausing = pause
         self._socket = _Socket(self._pause)
         self._tokens = _Tokens(self._socket)
@@ -249,7 +253,10 @@ class FakeWorker:
 
     def signal(self, number: int) -> None:
         self._pause()
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            self._halted = number == signal.SIGSTOP
         if number == signal.SIGKILL:
+            assert self.state != LEAVING or not self._halted, "it was told to leave, and kept from it"
             self.die(-number, "signal")
         elif number == signal.SIGSTOP:
             self.stop(STOP_DELAY)
@@ -261,8 +268,9 @@ class FakeWorker:
         else:
             raise AssertionError(number)
 
-    def ask_for_stack(self) -> None:
+    def ask_for_stack(self) -> bool:
         self._pause()
+        return self.slow_stack
 
     def kill_tree(self) -> None:
         assert self.stopped or self.exitcode is not None, "a process that runs can start another one meanwhile"
