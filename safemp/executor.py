@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -24,7 +23,7 @@ from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
-from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
+from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
@@ -389,7 +388,8 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
-        ordered = _Ordered(self._engine, fn, self._limits)
+        # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
+        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if buffersize is None else self)
         if buffersize is None:
             ordered.send_all(chunks)
         else:
@@ -410,9 +410,9 @@ class SafeExecutor(Executor):
 
         Raises:
             ValueError: A number is out of range.
-            TypeError: A value has the wrong type.
+            TypeError: A value has the wrong type, or there is no such limit.
         """
-        return _View(self, replace(self._limits, **limits))
+        return _View(self, limits_of("options", limits, self._limits))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.
@@ -492,9 +492,17 @@ ProcessPoolExecutor = SafeExecutor
 
 
 class _Ordered:
-    """The results of a map in the order of its items."""
+    """The results of a map in the order of its items.
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits) -> None:
+    Args:
+        engine: Where the items go.
+        fn: The function.
+        limits: What each call may use.
+        keeps: An object that must not be collected while results are taken.
+    """
+
+    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object) -> None:
+        self._keeps = keeps
         take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
 
         def sink(first: int, outcomes: list[Outcome]) -> None:
