@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from safemp.codec.repairs import register
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
-    from safemp.errors import Culprit, FrameError, PreflightError, ResultError, SafempError
+    from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
+    from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.pool import AsyncResult, Pool
 
@@ -32,6 +33,8 @@ __all__ = [
     "Pool",
     "PreflightError",
     "ProcessPoolExecutor",
+    "Repaired",
+    "Report",
     "ResultError",
     "SafeExecutor",
     "SafeFuture",
@@ -43,6 +46,7 @@ __all__ = [
     "dumps",
     "imap",
     "imap_unordered",
+    "inspect",
     "load",
     "loads",
     "map",
@@ -61,6 +65,8 @@ _HOMES = {
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
     "ProcessPoolExecutor": "safemp.executor",
+    "Repaired": "safemp.errors",
+    "Report": "safemp.inspection",
     "ResultError": "safemp.errors",
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
@@ -72,6 +78,7 @@ _HOMES = {
     "dumps": "safemp.dumping",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",
+    "inspect": "safemp.inspection",
     "load": "safemp.dumping",
     "loads": "safemp.dumping",
     "map": "safemp.maps",

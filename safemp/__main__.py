@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 
 import safemp
+from safemp import doctor
+from safemp.inspection import command
 
 __all__ = ["main"]
 
@@ -38,20 +40,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how long multiprocessing.Pool may take (default: %(default)g)",
     )
     demo.add_argument("--builtin", action="store_true", help="use the built-in client even where openai is installed")
+    command.add_to(commands)
+    doctor.add_to(commands)
     options = parser.parse_args(argv)
     if options.command is None:
         parser.print_help()
         return 0
-    from safemp.demo.show import run
-
     try:
-        return run(deadline=options.deadline, builtin=options.builtin)
+        return _run(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader has had enough, as with "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "inspect":
+        return command.run(options)
+    if options.command == "doctor":
+        return doctor.run(options)
+    from safemp.demo.show import run
+
+    return run(deadline=options.deadline, builtin=options.builtin)
 
 
 def _seconds(text: str) -> float:

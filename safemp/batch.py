@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from safemp import lifetime
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
@@ -61,6 +62,8 @@ class Batch:
         star: bool = False,
         limits: Limits | None = None,
     ) -> None:
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         self.cancelled = False
         self._engine = engine
         self._fn = fn
@@ -146,6 +149,8 @@ class _ChunkTask(Task):
         self.deliver_same(CancelledError())
 
     def describe(self, index: int) -> str:
+        if index >= len(self._items):  # all have had their outcome
+            return ""
         item = self._items[index]
         return describe_call(item if self._batch._star else (item,), {})
 

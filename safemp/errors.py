@@ -13,15 +13,19 @@ one too, so that code which caught it still does.
 
 from __future__ import annotations
 
+import re
 from _pickle import PicklingError  # what pickle re-exports, without importing pickle in this layer
 from dataclasses import dataclass, field
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # typeshed lacks it
 from typing import Any
 
-__all__ = ["Culprit", "FrameError", "PreflightError", "ResultError", "SafempError"]
+__all__ = ["Culprit", "FrameError", "PreflightError", "Repaired", "ResultError", "SafempError", "shortened"]
 
 _SHOWN = 5
 """Culprits that a message lists in full. Picked, not measured."""
+
+_LONGEST_PATH = 240
+"""Characters of a path that a message shows. Picked: two lines of a wide terminal."""
 
 
 class SafempError(Exception):
@@ -47,6 +51,8 @@ class Culprit:
         reason: What the pickler said of it, in one line.
         fix: What to type instead.
         problem: ``does not pickle``, or ``does not load``.
+        owner: The class, with its module, whose attribute leads here, or the function
+            whose variable does; empty for a root.
     """
 
     path: str
@@ -56,6 +62,7 @@ class Culprit:
     _obj: Any = field(default=None, repr=False, compare=False)
     _error: BaseException | None = field(default=None, repr=False, compare=False)
     problem: str = "does not pickle"
+    owner: str = ""
 
     def get(self) -> Any:
         """Return the object itself.
@@ -66,20 +73,62 @@ class Culprit:
         return self._obj
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Culprit, (self.path, self.type_name, self.reason, self.fix, None, None, self.problem)
+        return Culprit, (self.path, self.type_name, self.reason, self.fix, None, None, self.problem, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """One object that travels because it is repaired.
+
+    Attributes:
+        path: As of a ``Culprit``.
+        type_name: The object's type, with its module unless that is ``builtins``.
+        kind: ``rebuild``, ``by name``, ``by value``, ``reconstruct`` or ``reopen``.
+        why: Why the repair is honest, in one sentence.
+        needs_safemp: Only a process that has safemp can load it.
+        owner: As of a ``Culprit``.
+    """
+
+    path: str
+    type_name: str
+    kind: str
+    why: str
+    needs_safemp: bool = False
+    owner: str = ""
+    _obj: Any = field(default=None, repr=False, compare=False)
+
+    def get(self) -> Any:
+        """Return the object itself, as it is here."""
+        return self._obj
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Repaired, (self.path, self.type_name, self.kind, self.why, self.needs_safemp, self.owner)
+
+
+def shortened(path: str, most: int = _LONGEST_PATH) -> str:
+    """Leave the middle out of a *path* of more than about *most* characters.
+
+    What is left out is whole steps, and their number is said. ``Culprit.path`` itself is never cut.
+    """
+    if len(path) <= most:
+        return path
+    steps = [m.start() for m in re.finditer(r"(?<!^)[.\[)]", path)]
+    head = max((at for at in steps if at <= most // 2), default=most // 2)
+    tail = min((at for at in steps if at >= len(path) - most // 2), default=len(path) - most // 2)
+    return f"{path[:head]} …({len(path) - head - (len(path) - tail)} characters)… {path[tail:]}"
 
 
 def _text(verb: str, culprits: tuple[Culprit, ...]) -> str:
     """Lay out *culprits* as one message; the first line stands alone."""
     first = culprits[0]
     lines = [
-        f"cannot {verb} {first.path}: {first.type_name} {first.problem}",
+        f"cannot {verb} {shortened(first.path)}: {first.type_name} {first.problem}",
         f"  reason: {first.reason}",
         f"  fix:    {first.fix}",
     ]
     rest = culprits[1:]
     if rest:
-        shown = ", ".join(f"{c.path} ({c.type_name})" for c in rest[:_SHOWN])
+        shown = ", ".join(f"{shortened(c.path, _LONGEST_PATH // 2)} ({c.type_name})" for c in rest[:_SHOWN])
         more = f", and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
         lines.append(f"(+ {len(rest)} more: {shown}{more})")
     return "\n".join(lines)

@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,8 +22,8 @@ from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
-from safemp.engines.inherit import encode_start
-from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
+from safemp.engines.handover import encode_start
+from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
@@ -195,7 +194,8 @@ class CallTask(Task):
 
     def describe(self, index: int) -> str:
         """Return the call's arguments in short."""
-        return describe_call(self._call[1], self._call[2])
+        call = getattr(self, "_call", None)  # gone once the future is settled
+        return "" if call is None else describe_call(call[1], call[2])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         """Encode the call carefully, once; then say what does not load."""
@@ -233,12 +233,16 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
-        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging.
+        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
+            it has no limits.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -317,7 +321,7 @@ class SafeExecutor(Executor):
         self._max_workers = max_workers
         self._shut_down = False
         lifetime.track(self)
-        self._finalizer = weakref.finalize(self, self._engine.close, wait=False)
+        self._finalizer = weakref.finalize(self, lifetime.abandon, self._engine)
         self._finalizer.atexit = False
 
     @property
@@ -340,6 +344,8 @@ class SafeExecutor(Executor):
         check_callable(fn)
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if lifetime.waiting.broken_off:
+            lifetime.waiting.goes_on()
         engine = self._engine
         frames = calls.encode_call(fn, args, kwargs, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[T] = SafeFuture(self._engine)
@@ -388,7 +394,7 @@ class SafeExecutor(Executor):
             for _ in range(-(-buffersize // chunksize)):
                 if not ordered.send_next(chunks):
                     break
-        return ordered.results(deadline, chunks if buffersize is not None else None)
+        return ordered.results(deadline, chunks if buffersize is not None else None, chunksize)
 
     def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
         """Return a view of this executor whose calls have other limits.
@@ -402,9 +408,9 @@ class SafeExecutor(Executor):
 
         Raises:
             ValueError: A number is out of range.
-            TypeError: A value has the wrong type.
+            TypeError: A value has the wrong type, or there is no such limit.
         """
-        return _View(self, replace(self._limits, **limits))
+        return _View(self, limits_of("options", limits, self._limits))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.
@@ -414,7 +420,8 @@ class SafeExecutor(Executor):
             cancel_futures: Cancel the calls that have not begun.
         """
         self._shut_down = True
-        self._engine.close(wait=wait, cancel=cancel_futures)
+        with lifetime.waiting:
+            self._engine.close(wait=wait, cancel=cancel_futures)
         if wait:  # if not, the interpreter's end still waits for what is under way
             self._forget()
 
@@ -426,9 +433,9 @@ class SafeExecutor(Executor):
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
         self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
 
-    def _at_exit(self) -> None:
-        """Finish what was submitted, as the standard library does, then end the workers."""
-        if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+    def _at_exit(self, now: bool) -> None:
+        """Finish what was submitted, as the standard library does, then end the workers; or *now*."""
+        if now:
             self.terminate_workers()
         self.shutdown(wait=True)
 
@@ -517,13 +524,14 @@ class _Ordered:
         self._sent += len(chunk)
         return True
 
-    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None) -> Iterator[Any]:
+    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None, chunksize: int) -> Iterator[Any]:
+        """Give the results; for each whole chunk of them that was taken, send one of *more*."""
         index = 0
         try:
             while index < self._sent:
                 outcome = self._wait(index, deadline)
                 index += 1
-                if more is not None:
+                if more is not None and not index % chunksize:
                     self.send_next(more)
                 yield unwrap(outcome)
         finally:
@@ -535,5 +543,6 @@ class _Ordered:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             return self._outcomes.pop(index)

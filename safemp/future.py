@@ -8,8 +8,10 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
+from safemp import lifetime
 from safemp.codec.calls import decode_outcome, failed
 from safemp.engines import Engine, Outcome, Task
+from safemp.engines.listener import settle
 from safemp.errors import SafempError
 
 __all__ = ["SafeFuture"]
@@ -106,8 +108,11 @@ class SafeFuture(Future[T]):
         """
         try:
             if self._state != FINISHED:
-                super().exception(timeout)  # waits; raises if it was cancelled
+                with lifetime.waiting:
+                    super().exception(timeout)  # waits; raises if it was cancelled
+                settle()
             if self._outcome is not None:
+                settle()
                 self._decode()
             if self._exception is not None:
                 raise self._exception
@@ -125,7 +130,8 @@ class SafeFuture(Future[T]):
             TimeoutError: The wait was too short.
             CancelledError: The future was cancelled.
         """
-        error = super().exception(timeout)
+        with lifetime.waiting:
+            error = super().exception(timeout)
         if self._outcome is not None:
             self._decode()
             error = self._exception

@@ -166,11 +166,15 @@ class Pool:
             part of them.
         initializer: Called in each worker when it starts. When it raises, every call
             fails with ``InitializerError``, whose cause is what it raised.
-        initargs: Its arguments.
+        initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
+            may be among them, or inside them.
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main.
-        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging.
+            default: loky's, a clean interpreter which does not import the caller's main;
+            or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
+            context, since only forked workers can have it.
+        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
+            no limits.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -407,15 +411,23 @@ class Pool:
         """Have *result* call back, in the pool's thread for that."""
         with self._callback_lock:
             if self._callback_thread is None:
-                self._callback_thread = threading.Thread(
+                thread = threading.Thread(
                     target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
                 )
-                self._callback_thread.start()
-        self._callbacks.put(result)
+                try:
+                    thread.start()
+                    self._callback_thread = thread
+                except RuntimeError:  # the system has no thread left for us
+                    pass
+            called_there = self._callback_thread is not None
+        if called_there:
+            self._callbacks.put(result)
+        else:
+            result._run_callback()
 
     # -- the end ----------------------------------------------------------------------
 
-    def _at_exit(self) -> None:
+    def _at_exit(self, now: bool) -> None:
         """End with the interpreter: the workers are daemons, as in the standard library."""
         self.terminate()
 
@@ -519,5 +531,5 @@ def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None], feeds
     """Clean up behind a pool that nobody refers to any more."""
     for feed in feeds:
         feed.stop()
-    engine.kill(signal.SIGTERM)
+    engine.abandon(signal.SIGTERM)
     callbacks.put(None)

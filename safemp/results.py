@@ -12,12 +12,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
+from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome
 from safemp.engines.crash import not_run
+from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.worker import name_of
 
@@ -26,6 +29,7 @@ __all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
 
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
+    settle()
     if isinstance(outcome, BaseException):
         raise outcome
     good, value = calls.decode_outcome(outcome)
@@ -184,7 +188,7 @@ class Feed:
         self._exhausted = False
         self._stopped = False
         self._thread = threading.Thread(
-            target=self._feed, args=(iter(items), chunksize), name="safemp-feeder", daemon=True
+            target=copy_context().run, args=(self._feed, iter(items), chunksize), name="safemp-feeder", daemon=True
         )
         self._thread.start()
 
@@ -274,7 +278,8 @@ class Feed:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._timeout_error
-                self._condition.wait(left)
+                with lifetime.waiting:
+                    self._condition.wait(left)
             outcome = self._outcomes.pop(index)
             self._next += 1
             self._condition.notify_all()

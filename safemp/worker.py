@@ -22,7 +22,7 @@ from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 
-__all__ = ["load_chunk", "load_function", "name_of", "run", "run_item"]
+__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_item"]
 
 
 def run(frames: Frames) -> Frames:
@@ -37,7 +37,7 @@ def run(frames: Frames) -> Frames:
     try:
         call = calls.decode_call(frames)
     except BaseException as error:  # user code, in __setstate__ or a constructor
-        return _not_loaded(error)
+        return not_loaded(error)
     try:
         value = call.fn(*call.args, **call.kwargs)
     except BaseException as error:  # Rule 1
@@ -54,7 +54,7 @@ def load_function(frames: Frames) -> Callable[..., Any] | Frames:
     try:
         return calls.decode_function(frames)
     except BaseException as error:  # user code, as above
-        return _not_loaded(error)
+        return not_loaded(error)
 
 
 def load_chunk(frames: Frames) -> Chunk | Frames:
@@ -66,7 +66,7 @@ def load_chunk(frames: Frames) -> Chunk | Frames:
     try:
         return calls.decode_chunk(frames)
     except BaseException as error:  # user code, as above
-        return _not_loaded(error)
+        return not_loaded(error)
 
 
 def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
@@ -91,7 +91,8 @@ def _failed(error: BaseException, fn: Callable[..., Any], index: int | None) -> 
     return calls.encode_failure(error, Where(name_of(fn), index, os.getpid(), node()))
 
 
-def _not_loaded(error: BaseException) -> Frames:
+def not_loaded(error: BaseException) -> Frames:
+    """Make the outcome of a task that *error* has kept from being loaded."""
     if isinstance(error, FrameError):
         return calls.encode_failure(error, Where("", None, os.getpid(), node()))
     return calls.encode_not_loaded(error)

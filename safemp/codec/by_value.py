@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from safemp.codec import statics
 from safemp.codec.paths import key_text
 
-__all__ = ["Put", "class_parts", "function_parts"]
+__all__ = ["Put", "class_parts", "dot", "function_parts"]
 
 _ENUM_OWN = frozenset(
     {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"}
@@ -46,7 +46,7 @@ def function_parts(function: FunctionType, global_values: Mapping[str, Any], put
         for name, value in (getattr(function, attribute) or {}).items():
             put((value, "", f".{attribute}[{name!r}]"))
     for name, value in function.__dict__.items():
-        put((value, "", _dot(name)))
+        put((value, "", dot(name)))
     for attribute in ("__module__", "__doc__"):
         put((getattr(function, attribute), "", f".{attribute}"))
     for name, value in global_values.items():
@@ -86,7 +86,7 @@ def class_parts(cls: type, put: Put) -> None:
         inherited.update(statics.class_dict(base))
     for name, value in space.items():
         if name not in left_out and not (name in inherited and inherited[name] is value):
-            put((value, "", _dot(name) if _reads_as_itself(value) else f".__dict__[{name!r}]"))
+            put((value, "", dot(name) if _reads_as_itself(value) else f".__dict__[{name!r}]"))
 
 
 def _reads_as_itself(value: Any) -> bool:
@@ -97,5 +97,6 @@ def _reads_as_itself(value: Any) -> bool:
     return kind in (FunctionType, staticmethod, property) or statics.lookup(kind, "__get__") is None
 
 
-def _dot(name: str) -> str:
+def dot(name: str) -> str:
+    """Spell the attribute *name*, whatever characters it is made of."""
     return f".{name}" if name.isidentifier() else f".__dict__[{key_text(name) or ascii(name)}]"

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from safemp.codec import named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
-from safemp.codec.inheritance import Heritage
-from safemp.codec.repairs import ALL, BY_NAME, Policy, is_refused
+from safemp.codec.inheritance import Heritage, bound_kind
+from safemp.codec.record import Made, log_repairs
+from safemp.codec.repairs import ALL, BY_NAME, REFUSED, Policy
 from safemp.codec.statics import type_name
 from safemp.codec.table import ByName
 from safemp.codec.walker import find_culprits
@@ -94,6 +95,7 @@ def _encode(
 ) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
+    before = Made.repairs
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
         payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy)
@@ -114,6 +116,8 @@ def _encode(
                 raise failure from error
         finally:
             del failure  # its traceback holds this frame: no cycle is left behind
+    if Made.repairs != before:
+        log_repairs(roots())
     return pack(kind, payload, buffers)
 
 
@@ -124,7 +128,7 @@ def _attributes_of_modules(failure: PreflightError, policy: Policy) -> ByName | 
     found: ByName = {}
     for culprit in failure.culprits:
         obj = culprit._obj
-        place = None if obj is None or is_refused(type(obj)) else named.find(obj)
+        place = None if obj is None or bound_kind(type(obj)) in REFUSED else named.find(obj)
         if place is None:
             return None
         args = (place[0].__name__, place[1], type_name(type(obj)))
@@ -147,7 +151,7 @@ def preflight(
         if len(culprits) >= MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
-        culprits = [_whole(next((root for root in roots if _fails(root[1], heritage, policy)), roots[0]), error)]
+        culprits = [whole(next((root for root in roots if _fails(root[1], heritage, policy)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
 
 
@@ -159,7 +163,7 @@ def _fails(obj: Any, heritage: Heritage | None, policy: Policy) -> bool:
     return False
 
 
-def _whole(root: tuple[str, Any], error: BaseException) -> Culprit:
+def whole(root: tuple[str, Any], error: BaseException) -> Culprit:
     path, obj = root
     if isinstance(error.__cause__, RecursionError) or isinstance(error, RecursionError):
         fix = "flatten it: pickle goes one level of recursion deeper for each level of nesting"
@@ -210,11 +214,14 @@ def encode_call(
     """
     if not careful:
         buffers: Frames = []
+        before = Made.repairs
         try:
             payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
+            if Made.repairs != before:
+                log_repairs(roots_of(fn, args, kwargs, root))
             return pack(Kind.CALL, payload, buffers)
 
     if heritage is not None:
@@ -318,9 +325,8 @@ def encode_outcome(value: Any) -> Frames:
 
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
-        culprits = find_culprits([("result", value)], pickling.Semantics(error=error)) or [
-            _whole(("result", value), error)
-        ]
+        semantics = pickling.Semantics(error=error)
+        culprits = find_culprits([("result", value)], semantics) or [whole(("result", value), error)]
     except BaseException as second:  # as above
         culprits = [
             Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")
@@ -406,15 +412,14 @@ def blame_load(text: str, roots: list[tuple[str, Any]]) -> PreflightError:
 
     Args:
         text: What the worker said.
-        roots: The parts of the call; the first that does not load here is named, or,
-            where all of them do (a module is missing in the worker), the call.
+        roots: The parts of the call; the smallest objects in it that do not load here
+            are named, or, where all of them do (a module is missing in the worker), the call.
     """
-    for path, obj in roots:
-        try:
-            pickling.loads(pickling.dumps_careful(obj))
-        except BaseException as error:  # user code, in __setstate__ or a constructor
-            blamed = Culprit(path, type_name(type(obj)), text_of(error), _LOAD_FIX, obj, error, "does not load")
-            made = PreflightError((blamed,))
-            made.__cause__ = error
-            return made
+    from safemp.codec.loading import find_unloadable  # no worker needs it
+
+    culprits = find_unloadable(roots, pickling.Semantics())
+    if culprits:
+        made = PreflightError(tuple(culprits))
+        made.__cause__ = culprits[0]._error
+        return made
     return _not_loadable("the call", text)

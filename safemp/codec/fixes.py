@@ -6,14 +6,17 @@ about theirs. A module that is not loaded has no instances, so none is imported 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 from safemp.codec import statics
 from safemp.codec.inheritance import INHERIT, KINDS
+from safemp.codec.paths import Edge, Node
 
-__all__ = ["fix_for"]
+__all__ = ["fix_for", "fix_for_load", "is_of_library", "library_object"]
 
 _LIST = "send list(...) of it"
 _FILE = "send the path, and open the file in the task"
@@ -91,13 +94,55 @@ _ADVICE |= dict.fromkeys(KINDS, INHERIT)
 _ADVICE |= {kind: f"{INHERIT}; or {_QUEUE.format(name)}" for kind, name in _MANAGED.items()}
 
 
-def fix_for(obj: Any, holders: Sequence[type], raised: bool) -> str:
+def library_object(node: Node) -> type | None:
+    """Return the class of the object of a library that keeps the culprit at *node* to itself.
+
+    Nobody can change ``__getstate__`` of a class of a library, nor make anew what is
+    deep in its objects. What people have in hand is an ``OpenAI``; it is the last above
+    the culprit that is reached by private attributes, or within one package.
+
+    Returns:
+        ``None``: the culprit is not inside an object of a library.
+    """
+    found: type | None = None
+    package = ""
+    while node[1] is not None:
+        parent, edge, key = node[1][0], node[2], node[3]
+        function = type(parent) is FunctionType
+        home = parent.__module__ if function else statics.module_of(type(parent))
+        if isinstance(home, str) and home.partition(".")[0] not in sys.stdlib_module_names:
+            inside = home.partition(".")[0]
+            private = edge is Edge.REDUCE or (isinstance(key, str) and key.startswith("_"))
+            if not is_of_library(home) or not (package in ("", inside) or private):
+                break
+            package = inside
+            found = found if function else type(parent)
+        elif function or issubclass(type(parent), type):
+            break
+        node = node[1]
+    return found
+
+
+def is_of_library(module: str) -> bool:
+    """Tell whether *module* was installed: it is in ``site-packages``."""
+    for name in (module, module.partition(".")[0]):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(file, str):
+            return _INSTALLED.search(file) is not None
+    return False
+
+
+_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
+
+
+def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None = None) -> str:
     """Advise what to do about culprit *obj*.
 
     Args:
         obj: The culprit.
         holders: Types of the objects whose state leads to it, nearest first.
         raised: Pickling it ended in an error; ``False``: it was not found under its name.
+        inside: See ``library_object``.
 
     Returns:
         One line. Runs no code of the user's classes.
@@ -110,19 +155,57 @@ def fix_for(obj: Any, holders: Sequence[type], raised: bool) -> str:
             return f"{of_holder} (the {statics.type_name(holder)})"
         if _is_the_users(holder):
             break
-    owner = next((holder for holder in holders if _is_the_users(holder)), None)
+    owner = next((h for h in holders if _is_the_users(h) and not is_of_library(statics.module_of(h) or "")), None)
     drop = "" if owner is None else f"drop it in __getstate__ of {statics.type_name(owner)}"
+    if inside is not None:
+        whole = f"make the {statics.type_name(inside)} in the task or in an initializer"
+        return f"{whole}; or {drop}" if drop else whole
     if advice is not None:
         return f"{advice}; or {drop}" if drop else advice
     for base in statics.mro(cls) if raised else ():
         for method in ("__reduce_ex__", "__reduce__", "__getstate__"):
-            if method in statics.class_dict(base) and statics.is_heap_type(base):
+            if method in statics.class_dict(base) and _is_mendable(base):
                 return f"mend {method} of {statics.type_name(base)}: it raised"
     if not raised:
         return "define it at the top level of an importable module, under its own name"
     if drop:
         return f"{drop}, or make it in the worker"
     return "send what it is made from, and make it in the task or in an initializer"
+
+
+def fix_for_load(obj: Any, error: BaseException, inside: type | None = None) -> str:
+    """Advise what to do about *obj*, which pickles, and whose pickle does not load because of *error*.
+
+    Args:
+        obj: The culprit.
+        error: What loading it raised.
+        inside: See ``library_object``.
+
+    Returns:
+        One line. Runs no code of the user's classes.
+    """
+    cls = type(obj)
+    name = statics.type_name(cls)
+    if isinstance(error, ModuleNotFoundError):
+        return f"install {error.name} where the workers run, or cloudpickle.register_pickle_by_value() the module"
+    if is_of_library(statics.module_of(cls) or ""):
+        return f"make the {statics.type_name(inside or cls)} in the task or in an initializer"
+    getter = next((b for b in statics.mro(cls) if "__getattr__" in statics.class_dict(b)), None)
+    if getter is not None and isinstance(error, (RecursionError, AttributeError, KeyError)):
+        return (
+            f"let __getattr__ of {statics.type_name(getter)} raise AttributeError for names that begin with '__', "
+            "and for what it is made from: it is asked before the copy has any attribute"
+        )
+    for base in statics.mro(cls):
+        if "__setstate__" in statics.class_dict(base) and _is_mendable(base):
+            return f"mend __setstate__ of {statics.type_name(base)}, or what __getstate__ gives it"
+    reducer = next((b for b in statics.mro(cls)[:-1] if statics.class_dict(b).keys() & _REDUCERS), None)
+    if reducer is not None:
+        return f"give {name} a __reduce__ whose call can be made again: {statics.type_name(reducer)}'s cannot"
+    return f"give {name} a __reduce__ whose call can be made again, and keep it importable on both sides"
+
+
+_REDUCERS = {"__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__"}
 
 
 def _known_advice(cls: type) -> str | None:
@@ -139,6 +222,10 @@ def _known_advice(cls: type) -> str | None:
 def _type_at(module: str, name: str) -> Any:
     space = getattr(sys.modules.get(module), "__dict__", None)
     return space.get(name) if type(space) is dict else None
+
+
+def _is_mendable(cls: type) -> bool:
+    return statics.is_heap_type(cls) and not is_of_library(statics.module_of(cls) or "")
 
 
 def _is_the_users(cls: type) -> bool:

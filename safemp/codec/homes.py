@@ -8,7 +8,8 @@ is found by its name on the other side.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from safemp.codec import namespaces
@@ -25,6 +26,7 @@ __all__ = [
     "resolve",
     "resolve_name",
     "send_by_value",
+    "supposing",
 ]
 
 registered: set[str] = set()
@@ -37,6 +39,21 @@ _refused: set[str] = set()
 def send_by_value(module: str) -> None:
     """Remember that workers cannot import *module*."""
     _refused.add(module)
+
+
+@contextmanager
+def supposing(modules: Iterable[str]) -> Iterator[None]:
+    """Within, let *modules* go by value, as if a worker had said that it cannot import them.
+
+    For a look at what would happen. Calls of other threads are encoded so meanwhile,
+    which is right, only not necessary.
+    """
+    new = set(modules) - _refused
+    _refused.update(new)
+    try:
+        yield
+    finally:
+        _refused.difference_update(new)
 
 
 class _InMemory:

@@ -4,26 +4,31 @@ Of these there is one, and every process has a way to it: a semaphore's name, a
 descriptor, a piece of shared memory. Such ways are handed over at a process's start
 (the standard library calls it inheritance), so they can be in ``initargs``, and not in
 a call to a worker that runs. ``Heritage`` is who hands them over.
-
-A class is recognised by identity, through ``sys.modules``, never by its name alone.
 """
 
 from __future__ import annotations
 
-import sys
+import copyreg
 from collections.abc import Callable
 from operator import methodcaller
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from safemp.codec.known_classes import KnownClasses, Name
+from safemp.codec.repairs import REFUSED, refuse
 
 __all__ = [
     "INHERIT",
     "KINDS",
+    "PROXY",
+    "Given",
     "Heritage",
     "NotInheritedError",
+    "bound_kind",
     "given",
     "heirloom",
     "in_shared_memory",
-    "reducer_outside",
+    "reducer_for",
+    "usual",
 ]
 
 KINDS = {
@@ -48,15 +53,29 @@ KINDS = {
 _IN_MEMORY = {("_ctypes", name) for name in ("_SimpleCData", "Array", "Structure", "Union")}
 """Classes of objects some of which are in shared memory: ``RawValue``, ``RawArray``."""
 
-_PROXY = ("multiprocessing.managers", "BaseProxy")
+_known = KnownClasses([*KINDS, *_IN_MEMORY, *REFUSED])
+
+PROXY = ("multiprocessing.managers", "BaseProxy")
+"""A kind whose objects travel by themselves, too."""
 
 INHERIT = "hand it over with the pool: initializer=keep, initargs=(it,), where def keep(it): global shared; shared = it"
 """What to type instead of giving such a thing to a call."""
 
 _default = methodcaller("__reduce_ex__", 5)
 
-given: dict[int, tuple[Any, Any]] = {}
-"""What open pools have handed over, by ``id``: the object, and its reduce value there.
+
+class Given(NamedTuple):
+    """One thing that open pools have handed over."""
+
+    obj: Any
+    reduced: Any
+    """Its reduce value there."""
+    pools: set[int]
+    """Those that have it."""
+
+
+given: dict[int, Given] = {}
+"""By ``id`` of the object, which is kept alive meanwhile.
 
 A script's own global may be one of these: ``def init(it): global lock; lock = it`` in a
 script whose lock is called ``lock``, too."""
@@ -84,46 +103,59 @@ class Heritage(Protocol):
         """Return the reducer for the heirlooms of class *cls*."""
 
 
-def heirloom(cls: type) -> tuple[str, str] | None:
+def bound_kind(cls: type) -> Name | None:
+    """Tell what binds objects of *cls* to this process: a kind of heirloom, or of ``REFUSED``."""
+    return _known.name_of(cls)
+
+
+def heirloom(cls: type) -> Name | None:
     """Tell which kind of thing to inherit *cls* may be; ``None``: none.
 
-    Objects of ctypes are of such a kind by class, and only those in shared memory are
-    by ``in_shared_memory``.
+    Of the objects of ctypes those are meant that are ``in_shared_memory``.
     """
-    for base in cls.__mro__:
-        kind = (base.__module__, base.__qualname__)
-        if (kind in KINDS or kind in _IN_MEMORY) and getattr(sys.modules.get(kind[0]), kind[1], None) is base:
-            return kind
-    return None
+    kind = _known.name_of(cls)
+    return None if kind in REFUSED else kind
 
 
 def in_shared_memory(obj: Any) -> bool:
     """Tell whether *obj*, of ctypes, is a ``RawValue`` or a ``RawArray``."""
-    return "_wrapper" in getattr(obj, "__dict__", ())
+    wrapper = (getattr(obj, "__dict__", None) or {}).get("_wrapper")
+    return wrapper is not None and heirloom(type(wrapper)) == ("multiprocessing.heap", "BufferWrapper")
 
 
-def reducer_outside(kind: tuple[str, str], of_global: bool) -> Callable[[Any], Any] | None:
-    """Return the reducer for heirlooms of *kind* in an ordinary call; ``None``: the usual.
+def reducer_for(cls: type, kind: Name, heritage: Heritage | None, of_global: bool) -> Callable[[Any], Any] | None:
+    """Return the reducer for objects of *cls*; ``None``: the usual one.
 
     Args:
-        kind: See ``heirloom``.
-        of_global: For the globals of a script, which goes by value.
+        cls: The class.
+        kind: Its ``bound_kind``.
+        heritage: Who takes what is to be inherited, if anybody does.
+        of_global: For the globals of a script that goes by value.
     """
-    if kind == _PROXY:
-        return None  # a handle, which travels by itself
+    if kind in REFUSED:
+        return refuse
+    if heritage is not None:
+        return heritage.reducer_for(cls)
+    if kind == PROXY:
+        return None
     if of_global:
         return _of_global
     return _not_in_shared_memory if kind in _IN_MEMORY else _refuse
 
 
+def usual(obj: Any) -> Any:
+    """Reduce *obj* as if it were not of any kind to inherit."""
+    return copyreg.dispatch_table.get(type(obj), _default)(obj)
+
+
 def _not_in_shared_memory(obj: Any) -> Any:
-    return _refuse(obj, INHERIT) if in_shared_memory(obj) else _default(obj)
+    return _refuse(obj, INHERIT) if in_shared_memory(obj) else usual(obj)
 
 
 def _of_global(obj: Any) -> Any:
-    known, reduced = given.get(id(obj), (None, None))
-    if known is obj:
-        return reduced
+    known = given.get(id(obj))
+    if known is not None:
+        return known.reduced
     kind = heirloom(type(obj))
     return _not_in_shared_memory(obj) if kind in _IN_MEMORY else _refuse(obj)
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from enum import IntEnum
 from keyword import iskeyword
-from types import MappingProxyType
+from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
 from typing import Any, TypeAlias
 
 from safemp.codec import statics
 
-__all__ = ["Edge", "Node", "expression", "holders_of", "key_text"]
+__all__ = ["Edge", "Node", "expression", "holders_of", "key_text", "owner_of", "steps_to"]
 
 
 class Edge(IntEnum):
@@ -87,9 +87,23 @@ def expression(node: Node, steps: dict[int, _Step | None]) -> str:
     Returns:
         A Python expression, except where it leads through ``__closure__['name']``.
     """
-    chain = _chain(node)
     before: list[str] = []
-    after: list[str] = [chain[0][3]]
+    after: list[str] = []
+    for in_front, behind, _ in steps_to(node, steps):
+        before.append(in_front)
+        after.append(behind)
+    return "".join(reversed(before)) + "".join(after)
+
+
+def steps_to(node: Node, steps: dict[int, _Step | None]) -> list[tuple[str, str, Any]]:
+    """List the steps from the root to *node*: what each puts in front and behind, and where it leads.
+
+    Args:
+        node: The last node of the chain.
+        steps: As for ``expression``.
+    """
+    chain = _chain(node)
+    found = [("", chain[0][3], chain[0][0])]
     at = 0
     while at + 1 < len(chain):
         child = chain[at + 1]
@@ -98,10 +112,9 @@ def expression(node: Node, steps: dict[int, _Step | None]) -> str:
         step, arrived = steps[id(child)], at + 1
         if step is None:
             step, arrived = _searched(chain, at)
-        before.append(step[0])
-        after.append(step[1])
         at = arrived
-    return "".join(reversed(before)) + "".join(after)
+        found.append((*step, chain[at][0]))
+    return found
 
 
 def holders_of(node: Node) -> list[type]:
@@ -113,6 +126,52 @@ def holders_of(node: Node) -> list[type]:
             found.append(type(above[0]))
         node, above = above, above[1]
     return found
+
+
+def owner_of(node: Node) -> str:
+    """Name the class whose attribute leads to *node*, or the function whose variable does; empty for a root.
+
+    Of an instance's classes it is the one that has the slot, or whose methods set the
+    attribute; containers on the way are passed over.
+    """
+    while node[1] is not None:
+        parent, _, edge, key = node[1][0], node[1], node[2], node[3]
+        if edge in _STATES:
+            return statics.type_name(_setter(type(parent), key))
+        if edge is Edge.TEXT and issubclass(type(parent), type):
+            return statics.type_name(parent)
+        if edge is Edge.TEXT and type(parent) is FunctionType:
+            module = parent.__module__
+            return f"{module}.{parent.__qualname__}" if type(module) is str else parent.__qualname__
+        if edge is Edge.TEXT and type(parent) is ModuleType:
+            return str(parent.__dict__.get("__name__"))
+        if edge in (Edge.REDUCE, Edge.TEXT):
+            return statics.type_name(type(parent))
+        node = node[1]
+    return ""
+
+
+def _setter(cls: type, name: Any) -> type:
+    """Return the class among those of *cls* that *name* comes from; *cls* if that cannot be told."""
+    for base in statics.mro(cls):
+        space = statics.class_dict(base)
+        if type(space.get(name)) is MemberDescriptorType:
+            return base
+        for value in space.values():
+            if type(value) is FunctionType and name in value.__code__.co_names and _stores(value.__code__, name):
+                return base
+    return cls
+
+
+def _stores(code: CodeType, name: str) -> bool:
+    """Tell whether *code* sets an attribute *name* of anything."""
+    from opcode import opmap  # a millisecond that no worker need pay
+
+    at, store = code.co_names.index(name), opmap["STORE_ATTR"]
+    return any(
+        op == store and (arg & 0xFF) == (at & 0xFF)
+        for op, arg in zip(code.co_code[::2], code.co_code[1::2], strict=True)
+    )
 
 
 def _chain(node: Node | None) -> list[Node]:

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import copyreg
 import operator
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, singledispatch
 from io import BytesIO, TextIOWrapper
@@ -27,7 +29,6 @@ from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import dumps as _dumps
 from pickle import load as _load
 from pickle import loads as _loads
-from threading import Lock
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, NewType, TypeVar
 
@@ -44,7 +45,7 @@ from safemp.codec.table import ByName, Table, portable_exception
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+__all__ = ["PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
@@ -676,7 +677,7 @@ _COPIES = (
 class _Mending:
     """What ``mend_cloudpickle`` has changed. Rule: changed and read under the lock."""
 
-    lock = Lock()
+    lock = threading.Lock()
     policies: list[tuple[object, Policy]] = []  # noqa: RUF012 - of the blocks that are open
     undo: list[Callable[[], None]] = []  # noqa: RUF012
 
@@ -734,6 +735,15 @@ def _mend(pickler: Any) -> None:
     _Mending.undo.append(undo)
 
 
+def watched(obj: Any) -> BaseException | None:
+    """Return what is wrong with the whole of *obj*, though each part may pickle."""
+    try:
+        dumps_careful(obj)
+    except USER_ERRORS as error:
+        return error
+    return None
+
+
 # -- the walker's view ----------------------------------------------------------------
 
 
@@ -758,6 +768,7 @@ class Semantics:
 
         self._heritage = heritage
         self._policy = policy
+        self._of_class: dict[type, Callable[[Any], Any]] = {}
         self._needs = Needs()
         self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage, policy=policy)
         self._refusals = watch.exposed(roots, policy.find)
@@ -768,10 +779,6 @@ class Semantics:
         refused, why = self._refusals.get(id(obj), (None, None))
         if why is not None and refused is obj:
             raise why
-
-    def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
-        """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
-        return repair_of(obj, reduced, self._policy)
 
     def by_value(self, obj: Any) -> bool:
         """Tell whether function or class *obj* travels by value."""
@@ -791,16 +798,38 @@ class Semantics:
             return {}
         names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
         values = {name: space[name] for name in names if name in space}
-        return {name: value for name, value in values.items() if given.get(id(value), (None,))[0] is not value}
+        return {name: value for name, value in values.items() if id(value) not in given}
+
+    def globals_of_module(self, module: ModuleType) -> Mapping[str, Any] | None:
+        """Return the globals that travel with by-value *module*; ``None``: it has a reduce value."""
+        space = module.__dict__
+        home, _ = self._pickler._place(space)
+        if not isinstance(home, Home):
+            return None
+        if namespaces.is_main(module.__name__):
+            return {}  # its functions bring along what they need
+        names = space if home.names is None else home.names
+        return {n: space[n] for n in names if n in space and not (n.startswith("__") and n.endswith("__"))}
+
+    def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
+        """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
+        return repair_of(obj, reduced, self._policy)
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
-        self._check(obj)
+        if self._refusals:
+            self._check(obj)
+        cls = type(obj)
+        reducer = self._of_class.get(cls)
+        if reducer is not None:
+            return reducer(obj)
         reduced = self._pickler.reducer_override(obj)
-        if reduced is NotImplemented:
-            reducer = self._pickler.dispatch_table[type(obj)]
-            reduced = reducer(obj)
-        return reduced
+        if reduced is not NotImplemented:
+            return reduced
+        reducer = self._pickler.dispatch_table[cls]
+        if cls is not FunctionType and not issubclass(cls, type):
+            self._of_class[cls] = reducer  # the override goes by the class alone, and has none for it
+        return reducer(obj)
 
     def find_global(self, obj: Any, name: str | None) -> str | None:
         """Return why *obj* is not found under its name; ``None`` if it is."""
@@ -816,3 +845,12 @@ class Semantics:
         needs = Needs()
         _CarefulPickler(BytesIO(), needs, heritage=self._heritage, policy=self._policy).dump(obj)
         _prefix(needs, self._heritage, self._policy)
+
+
+def _after_fork() -> None:
+    """Free cloudpickle's lock: a thread that is not in this child may have held it."""
+    _cp._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

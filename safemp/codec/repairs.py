@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from importlib import import_module
-from types import BuiltinFunctionType, FunctionType
+from io import TextIOWrapper
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 from safemp.codec import rebuild
@@ -32,13 +34,13 @@ __all__ = [
     "NONE",
     "REBUILD",
     "RECONSTRUCT",
+    "REFUSED",
     "REOPEN",
     "Policy",
     "RefusedError",
     "Repair",
     "Spec",
     "importable",
-    "is_refused",
     "policy_of",
     "refuse",
     "register",
@@ -71,6 +73,7 @@ class Repair:
             over the thing itself.
         weak: It refers to others which must travel on their own.
         note: Says more of one object (that a lock is held, say), in one sentence.
+        as_pickle: Most objects of the type travel as with plain pickle.
     """
 
     kind: str
@@ -82,6 +85,7 @@ class Repair:
     talks: bool = False
     weak: bool = False
     note: Callable[[Any], str | None] | None = None
+    as_pickle: bool = False
 
 
 class RefusedError(TypeError):
@@ -174,12 +178,16 @@ def repair_of(obj: Any, reduced: Any, policy: Policy | None = None) -> Repair | 
     """
     repair = repair_for(type(obj), policy)
     if repair is None:
-        return None
-    if type(obj) is BuiltinFunctionType and reduced is not None and isinstance(reduced, str):
-        return None  # as plain pickle has it
+        return _STREAM if type(obj) is TextIOWrapper and isinstance(reduced, tuple) else None
     note = repair.note(obj) if repair.note is not None else None
-    if repair.named and reduced[0] in (getattr, rebuild.look_up):
+    if not isinstance(reduced, tuple):
+        return None
+    if repair.named and reduced[0] in (getattr, rebuild.look_up_or_make):
         return replace(repair, kind=BY_NAME, why="it is an attribute of a module, whose own the other process has")
+    if repair.as_pickle and not (reduced[0] is getattr and isinstance(reduced[1][0], ModuleType)):
+        return None
+    if type(obj) is ContextVar and reduced[0] is not getattr:
+        return replace(repair, kind=REBUILD, why="no module has it, so it is made again, with its default")
     return repair if note is None else replace(repair, why=f"{note}; {repair.why}")
 
 
@@ -321,20 +329,11 @@ def importable(name: str) -> bool:
 # -- what is refused ------------------------------------------------------------------
 
 
-_REFUSED = {
+REFUSED = {
     ("subprocess", "Popen"),
     ("threading", "Thread"),
 }
-"""Classes whose objects would pickle, but are bound to this process."""
-
-
-def is_refused(cls: type) -> bool:
-    """Tell whether objects of *cls* are refused, though they can be pickled."""
-    return any(
-        (base.__module__, base.__qualname__) in _REFUSED
-        and getattr(sys.modules.get(base.__module__), base.__qualname__, None) is base
-        for base in cls.__mro__
-    )
+"""``(module, name)`` of classes whose objects would pickle, but are bound to this process."""
 
 
 def refuse(obj: Any) -> Any:
@@ -356,3 +355,7 @@ def standard_stream(file: Any) -> Any:
         if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)
     raise TypeError("cannot pickle '_io.TextIOWrapper' object")
+
+
+_STREAM = Repair(BY_NAME, "it is a standard stream; the other side uses its own", standard_stream)
+"""For the text files that travel though nothing may be opened again."""

@@ -17,6 +17,7 @@ __all__ = [
     "is_heap_type",
     "lookup",
     "members",
+    "module_of",
     "mro",
     "type_name",
 ]
@@ -102,13 +103,17 @@ def members(obj: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def type_name(cls: type) -> str:
-    """Return ``module.qualname`` of *cls*, without the module if that is ``builtins``."""
-    qualname = str.__str__(_qualname_of(cls))
+def module_of(cls: type) -> str | None:
+    """Return the name of the module of *cls*; ``None`` if it has none, or something else for it."""
     try:
         module = _module_of(cls)
     except Exception:  # deleted from the class
-        return qualname
-    if not isinstance(module, str) or module == "builtins":
-        return qualname
-    return f"{str.__str__(module)}.{qualname}"
+        return None
+    return str.__str__(module) if isinstance(module, str) else None
+
+
+def type_name(cls: type) -> str:
+    """Return ``module.qualname`` of *cls*, without the module if that is ``builtins``."""
+    qualname = str.__str__(_qualname_of(cls))
+    module = module_of(cls)
+    return qualname if module is None or module == "builtins" else f"{module}.{qualname}"

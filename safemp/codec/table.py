@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 from safemp.codec import named, rebuild
 from safemp.codec.exceptions import reduce_exception
-from safemp.codec.inheritance import Heritage, heirloom, reducer_outside
-from safemp.codec.repairs import ALL, Policy, Repair, is_refused, refuse, standard_stream
+from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
+from safemp.codec.record import counted
+from safemp.codec.repairs import ALL, Policy, Repair, standard_stream
 
 __all__ = ["ByName", "Table", "portable_exception"]
 
@@ -74,19 +75,13 @@ class Table(dict[type, Callable[[Any], Any]]):
         own = self._policy.given(cls)
         if own is not None:
             return own.reduce
-        kind = heirloom(cls)
+        kind = bound_kind(cls)
         if kind is not None:
-            reducer = (
-                self._heritage.reducer_for(cls)
-                if self._heritage is not None
-                else reducer_outside(kind, self._of_globals)
-            )
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
             if reducer is not None:
                 return reducer
         if issubclass(cls, BaseException):
             return portable_exception if self._portable else reduce_exception
-        if is_refused(cls):
-            return refuse
         if cls in copyreg.dispatch_table:
             return copyreg.dispatch_table[cls]
         repair = self._policy.find(cls)
@@ -99,7 +94,7 @@ class Table(dict[type, Callable[[Any], Any]]):
         return _reduce_class if issubclass(cls, type) else _reduce_default
 
     def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
-        reduce = repair.reduce
+        reduce = repair.reduce if repair.as_pickle else counted(repair.reduce)
         if repair.named:
             return self._named(reduce)
         if not repair.talks and not repair.weak:

@@ -13,30 +13,30 @@ Rule 2: an ``id`` is in the memo only while the memo keeps its object alive. Man
 objects exist only in a reduce value, and ids of the dead are used again.
 Rule 3: parents, not paths. What a path needs is one tuple per object; ``paths`` spells
 it for culprits only.
-Rule 4: what may run user code stands in ``_below``, whose errors are caught. Of these
+Rule 4: what may run user code stands in ``below``, whose errors are caught. Of these
 a ``KeyboardInterrupt`` counts only when it can be had again: otherwise it is the user's.
 """
 
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterable, Mapping, Sequence
-from types import FunctionType, TracebackType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from safemp.codec import statics
-from safemp.codec.by_value import class_parts, function_parts
-from safemp.codec.fixes import fix_for
+from safemp.codec.by_value import class_parts, dot, function_parts
+from safemp.codec.fixes import fix_for, library_object
 from safemp.codec.inheritance import NotInheritedError
-from safemp.codec.paths import Edge, Node, expression, holders_of
+from safemp.codec.paths import Edge, Node, expression, holders_of, owner_of
 from safemp.codec.repairs import RefusedError
 from safemp.errors import Culprit
 
-__all__ = ["Semantics", "find_culprits"]
+__all__ = ["ATOMS", "Semantics", "below", "culprit_of", "find_culprits", "reason_of", "walk"]
 
 _ROOT, _TEXT, _INDEX, _NTH, _VALUE, _STATE, _STATE_DICT, _STATE_SLOT, _REDUCE = Edge  # global names cost half of Edge.X
 
-_ATOMS = frozenset(
+ATOMS = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, range, type(Ellipsis), type(NotImplemented)}
 )
 """Types whose exact instances always pickle and hold nothing."""
@@ -44,6 +44,9 @@ _ATOMS = frozenset(
 _NEWOBJ: Any = copyreg.__newobj__  # type: ignore[attr-defined]
 _LONGEST_REASON = 300
 """Characters of an error that are shown. Picked, not measured."""
+
+_OTHERS = ATOMS | {list, tuple, dict, set, frozenset, FunctionType, ModuleType}
+"""Types whose objects are gone into otherwise than by their reduce value."""
 
 _traceback_of: Any = BaseException.__dict__["__traceback__"].__get__
 
@@ -64,6 +67,9 @@ class Semantics(Protocol):
 
     def globals_of(self, function: FunctionType, /) -> Mapping[str, Any]:
         """Return the globals that travel with a by-value function."""
+
+    def globals_of_module(self, module: ModuleType, /) -> Mapping[str, Any] | None:
+        """Return the globals that travel with a by-value module; ``None``: it has a reduce value."""
 
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
@@ -87,30 +93,69 @@ def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, lim
     Raises:
         KeyboardInterrupt: The user's.
     """
+    steps: dict[int, Any] = {}
+    return [culprit_of(node, error, steps) for node, error in walk(roots, semantics, limit)]
+
+
+def walk(
+    roots: Sequence[tuple[str, Any]],
+    semantics: Semantics,
+    limit: int,
+    passed: Callable[[Node], object] | None = None,
+) -> list[tuple[Node, BaseException]]:
+    """Do the work of ``find_culprits``: see there.
+
+    Args:
+        roots: As there.
+        semantics: As there.
+        limit: As there.
+        passed: Told of each node that is no culprit, when what is below it is known.
+
+    Returns:
+        The culprits' nodes, and why each is one.
+    """
     memo: _Memo = {}
     stack: list[Node] = [(obj, None, _ROOT, name) for name, obj in roots]
     stack.reverse()
     found: list[tuple[Node, BaseException]] = []
+    atoms = ATOMS
+    reduced: set[type] = set()  # classes which ``below`` has found to have a reduce value
     while stack and len(found) < limit:
         node = stack.pop()
         obj = node[0]
         if id(obj) in memo:
             continue
         memo[id(obj)] = obj
+        cls = type(obj)
         try:
-            below = _below(node, semantics, memo)
+            if cls in reduced:
+                children = _below_reduced(node, semantics, memo, atoms)
+            elif cls is list:
+                if not obj:
+                    continue
+                children = [
+                    (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
+                ]
+            elif cls is dict and atoms.issuperset(map(type, obj.values())) and atoms.issuperset(map(type, obj)):
+                continue
+            else:
+                children = below(node, semantics, memo)
+                if not (cls in _OTHERS or issubclass(cls, type)):
+                    reduced.add(cls)
         except BaseException as error:
             traceback = _users_part(_traceback_of(error))  # before the same error is raised again
             if _stands(error, obj, semantics):
                 found.append((node, BaseException.with_traceback(error, traceback)))
             continue
-        below.reverse()
-        stack += below
+        if passed is not None:
+            passed(node)
+        if children:
+            children.reverse()
+            stack += children
     # The errors' tracebacks hold this frame, and so would hold everything that was walked.
     memo.clear()
     stack.clear()
-    steps: dict[int, Any] = {}
-    return [_culprit(node, error, steps) for node, error in found]
+    return found
 
 
 class _NotFoundError(Exception):
@@ -140,17 +185,19 @@ def _stands(error: BaseException, obj: Any, semantics: Semantics) -> bool:
     return False
 
 
-def _culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
+def culprit_of(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
+    """Make the culprit of one node that ``walk`` has found."""
     obj = node[0]
     raised = None if type(error) is _NotFoundError else error
     known = error.fix if isinstance(error, (NotInheritedError, RefusedError)) else ""
     return Culprit(
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
-        reason=_reason(error),
-        fix=known or fix_for(obj, holders_of(node), raised is not None),
+        reason=reason_of(error),
+        fix=known or fix_for(obj, holders_of(node), raised is not None, library_object(node)),
         _obj=obj,
         _error=raised,
+        owner=owner_of(node),
     )
 
 
@@ -161,7 +208,7 @@ def _users_part(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Say in one bounded line what *error* says; its ``__str__`` may be the user's."""
     name = statics.type_name(type(error))
     try:
@@ -185,37 +232,75 @@ def _reason(error: BaseException) -> str:
 # -- one object ------------------------------------------------------------------------
 
 
-def _below(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+def below(node: Node, semantics: Semantics, memo: _Memo, atoms: frozenset[type] = ATOMS) -> list[Node]:
     """List what the pickler saves directly under *node*, in its order, without atoms and known objects."""
     obj = node[0]
     cls = type(obj)
     if cls is list or cls is tuple:
-        return [(x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in _ATOMS and id(x) not in memo]
+        return [(x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo]
     if cls is dict:
-        below: list[Node] = []
-        _pairs(obj.items(), node, memo, below)
-        return below
-    if cls in _ATOMS:
+        found: list[Node] = []
+        _pairs(obj.items(), node, memo, found, atoms)
+        return found
+    if cls in atoms:
         return []
     if cls is set or cls is frozenset:
-        return [(x, node, _NTH, i) for i, x in enumerate(obj) if type(x) not in _ATOMS and id(x) not in memo]
+        return [(x, node, _NTH, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo]
     if cls is FunctionType or issubclass(cls, type):
-        return _below_global(node, semantics, memo)
-    return _below_reduced(node, semantics, memo)
+        return _below_global(node, semantics, memo, atoms)
+    if cls is ModuleType:
+        space = semantics.globals_of_module(obj)
+        if space is not None:
+            return [
+                (value, node, _TEXT, ("", dot(name)))
+                for name, value in space.items()
+                if type(value) not in atoms and id(value) not in memo
+            ]
+    return _below_reduced(node, semantics, memo, atoms)
 
 
-def _pairs(pairs: Iterable[tuple[Any, Any]], node: Node, memo: _Memo, below: list[Node]) -> None:
+def _pairs(
+    pairs: Iterable[tuple[Any, Any]], node: Node, memo: _Memo, found: list[Node], atoms: frozenset[type]
+) -> None:
     for i, (key, value) in enumerate(list(pairs)):
-        if type(key) not in _ATOMS and id(key) not in memo:
-            below.append((key, node, _NTH, i))
-        if type(value) not in _ATOMS and id(value) not in memo:
-            below.append((value, node, _VALUE, (i, key)))
+        if type(key) not in atoms and id(key) not in memo:
+            found.append((key, node, _NTH, i))
+        if type(value) not in atoms and id(value) not in memo:
+            found.append((value, node, _VALUE, (i, key)))
 
 
-def _below_reduced(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+def _below_reduced(node: Node, semantics: Semantics, memo: _Memo, atoms: frozenset[type]) -> list[Node]:
     """Go into the reduce value of ``node[0]`` as ``pickle.save_reduce`` does."""
     obj = node[0]
     reduced = semantics.reduce(obj)
+    if type(reduced) is tuple and len(reduced) == 5:  # nearly every instance is such a one
+        func, args, state, items, pairs = reduced
+        if (
+            func is _NEWOBJ
+            and items is None
+            and pairs is None
+            and type(state) is dict
+            and type(args) is tuple
+            and len(args) == 1
+            and args[0] is type(obj) is obj.__class__
+        ):
+            found: list[Node] = [(args[0], node, _REDUCE, "[1][0]")] if id(args[0]) not in memo else []
+            if id(state) not in memo:  # but for instances that share their __dict__
+                memo[id(state)] = state
+                for name, value in list(state.items()):
+                    if type(value) not in atoms and id(value) not in memo and type(name) is str:
+                        found.append((value, node, _STATE, name))
+                    elif type(name) is not str:
+                        _odd_name(state, name, value, node, "[2]", found)
+            return found
+    return _below_any_reduced(node, reduced, semantics, memo, atoms)
+
+
+def _below_any_reduced(
+    node: Node, reduced: Any, semantics: Semantics, memo: _Memo, atoms: frozenset[type]
+) -> list[Node]:
+    """Go into a reduce value of any form."""
+    obj = node[0]
     if not isinstance(reduced, tuple):
         if isinstance(reduced, str):
             _check_global(obj, reduced, semantics)
@@ -226,47 +311,50 @@ def _below_reduced(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
     if not 2 <= size <= 6:
         semantics.dump(obj)  # likewise
         return []
-    func, args = reduced[:2]
-    below: list[Node] = []
-    if func is _NEWOBJ and type(args) is tuple and len(args) == 1 and args[0] is type(obj) is obj.__class__:
-        if id(args[0]) not in memo:  # nearly every instance takes this way
-            below.append((args[0], node, _REDUCE, "[1][0]"))
-    else:
-        _constructor(func, args, node, semantics, memo, below)
+    found: list[Node] = []
+    _constructor(reduced[0], reduced[1], node, semantics, memo, found, atoms)
     if size == 2:
-        return below
+        return found
     if size > 3 and reduced[3] is not None:
-        below += [(x, node, _INDEX, i) for i, x in enumerate(reduced[3]) if type(x) not in _ATOMS and id(x) not in memo]
+        found += [(x, node, _INDEX, i) for i, x in enumerate(reduced[3]) if type(x) not in atoms and id(x) not in memo]
     if size > 4 and reduced[4] is not None:
-        _pairs(reduced[4], node, memo, below)
+        _pairs(reduced[4], node, memo, found, atoms)
     if size > 5 and reduced[5] is not None and id(reduced[5]) not in memo:
-        below.append((reduced[5], node, _REDUCE, "[5]"))
+        found.append((reduced[5], node, _REDUCE, "[5]"))
     state = reduced[2]
     if type(state) is dict:
-        _attributes(state, node, _STATE, "[2]", memo, below)
+        _attributes(state, node, _STATE, "[2]", memo, found, atoms)
     elif type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
         for edge, where, part in ((_STATE_DICT, "[2][0]", state[0]), (_STATE_SLOT, "[2][1]", state[1])):
             if part:
-                _attributes(part, node, edge, where, memo, below)
-    elif type(state) not in _ATOMS and id(state) not in memo:
-        below.append((state, node, _REDUCE, "[2]"))
-    return below
+                _attributes(part, node, edge, where, memo, found, atoms)
+    elif type(state) not in atoms and id(state) not in memo:
+        found.append((state, node, _REDUCE, "[2]"))
+    return found
 
 
-def _attributes(state: dict[Any, Any], node: Node, edge: Edge, where: str, memo: _Memo, below: list[Node]) -> None:
+def _attributes(
+    state: dict[Any, Any], node: Node, edge: Edge, where: str, memo: _Memo, found: list[Node], atoms: frozenset[type]
+) -> None:
     if id(state) in memo:  # instances that share their __dict__
         return
     memo[id(state)] = state
     for name, value in list(state.items()):
         if type(name) is not str:
-            at = next(i for i, key in enumerate(state) if key is name)
-            below.append((name, node, _TEXT, ("list(", f".__reduce_ex__(5){where})[{at}]")))
-            below.append((value, node, _TEXT, ("list(", f".__reduce_ex__(5){where}.values())[{at}]")))
-        elif type(value) not in _ATOMS and id(value) not in memo:
-            below.append((value, node, edge, name))
+            _odd_name(state, name, value, node, where, found)
+        elif type(value) not in atoms and id(value) not in memo:
+            found.append((value, node, edge, name))
 
 
-def _constructor(func: Any, args: Any, node: Node, semantics: Semantics, memo: _Memo, below: list[Node]) -> None:
+def _odd_name(state: dict[Any, Any], name: Any, value: Any, node: Node, where: str, found: list[Node]) -> None:
+    at = next(i for i, key in enumerate(state) if key is name)
+    found.append((name, node, _TEXT, ("list(", f".__reduce_ex__(5){where})[{at}]")))
+    found.append((value, node, _TEXT, ("list(", f".__reduce_ex__(5){where}.values())[{at}]")))
+
+
+def _constructor(
+    func: Any, args: Any, node: Node, semantics: Semantics, memo: _Memo, found: list[Node], atoms: frozenset[type]
+) -> None:
     """Go into the function of a reduce value and its arguments."""
     obj = node[0]
     if type(args) is not tuple or not callable(func):
@@ -280,13 +368,13 @@ def _constructor(func: Any, args: Any, node: Node, semantics: Semantics, memo: _
         if not args or args[0] is not obj.__class__:
             semantics.dump(obj)
         if args and id(args[0]) not in memo:
-            below.append((args[0], node, _REDUCE, "[1][0]"))
+            found.append((args[0], node, _REDUCE, "[1][0]"))
     elif id(func) not in memo:
-        below.append((func, node, _REDUCE, "[0]"))
+        found.append((func, node, _REDUCE, "[0]"))
     for i in range(first, len(args)):
         arg = args[i]
-        if type(arg) not in _ATOMS and id(arg) not in memo:
-            below.append((arg, node, _REDUCE, f"[1][{i}]"))
+        if type(arg) not in atoms and id(arg) not in memo:
+            found.append((arg, node, _REDUCE, f"[1][{i}]"))
 
 
 # -- functions and classes -------------------------------------------------------------
@@ -298,7 +386,7 @@ def _check_global(obj: Any, name: str | None, semantics: Semantics) -> None:
         raise _NotFoundError(reason)
 
 
-def _below_global(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
+def _below_global(node: Node, semantics: Semantics, memo: _Memo, atoms: frozenset[type]) -> list[Node]:
     """Go into a by-value function or class; look another one up under its name."""
     obj = node[0]
     if not semantics.by_value(obj):
@@ -314,5 +402,5 @@ def _below_global(node: Node, semantics: Semantics, memo: _Memo) -> list[Node]:
     return [
         (part, node, _TEXT, (before, after))
         for part, before, after in parts
-        if type(part) not in _ATOMS and id(part) not in memo
+        if type(part) not in atoms and id(part) not in memo
     ]

@@ -13,6 +13,7 @@ What an engine promises, whatever it is made of:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -62,12 +63,27 @@ class Task:
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
         limits: What each of its items may use; ``None``: what there is.
+        context: That of who has made the task; what it logs and prints is handled in it.
+            So a notebook knows to which cell it belongs, and a log to which request.
         tries: How often it has been tried again.
         killed: How often it has ended its worker.
         last: The failure after which it is tried again.
     """
 
-    __slots__ = ("count", "done", "first", "frames", "function", "id", "killed", "last", "limits", "name", "tries")
+    __slots__ = (
+        "context",
+        "count",
+        "done",
+        "first",
+        "frames",
+        "function",
+        "id",
+        "killed",
+        "last",
+        "limits",
+        "name",
+        "tries",
+    )
 
     def __init__(
         self,
@@ -86,6 +102,7 @@ class Task:
         self.done = 0
         self.first = first
         self.limits = limits
+        self.context: Context = copy_context()
         self.tries = 0
         self.killed = 0
         self.last: Outcome | None = None
@@ -171,6 +188,12 @@ class Engine(Protocol):
 
         Returns:
             Whether it will; ``False``: it has finished, or this engine cannot.
+        """
+
+    def abandon(self, signal: int | None = None) -> None:
+        """As ``close``, or with a *signal* as ``kill``; soon, and without taking a lock.
+
+        For finalizers: the garbage collector may call them in any thread, at any place.
         """
 
     def kill(self, signal: int) -> None:

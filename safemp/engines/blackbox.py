@@ -2,7 +2,7 @@
 
 A file without a name that the worker writes and the caller reads:
 
-    begun, done | ring: the last 4 KiB of stderr   one page, mapped by the worker
+    begun, done | ring: the last 4 KiB of stderr   a page, mapped by the worker
     Python stacks, one after the other             written by faulthandler
 
 Rule 1: the worker writes as things happen, so that it may be killed in any
@@ -32,7 +32,7 @@ from typing import Any
 
 from safemp.engines import system
 
-__all__ = ["DUMP_SIGNAL", "FATAL", "Box", "install", "note"]
+__all__ = ["DUMP_SIGNAL", "FATAL", "Box", "hear", "install", "note"]
 
 FATAL = frozenset(
     -number
@@ -49,7 +49,9 @@ DUMP_SIGNAL: int = (
 A real-time signal, which no library of note has a use for. It interrupts no system call.
 """
 
-_PAGE = mmap.PAGESIZE
+_PAGE = 4096
+"""Bytes before the stacks. The ring is in them, whatever the size of a page is here."""
+
 _RING_AT = 64
 _RING = _PAGE - _RING_AT
 _COUNTS = struct.Struct("QQ")
@@ -99,7 +101,7 @@ class _Ring:
 
 _ring: _Ring | None = None
 _fd = -1
-_teed: Any = None
+_heard: list[Any] = []
 _was_enabled = False
 _watches_forks = False
 
@@ -124,7 +126,7 @@ def install(fd: int) -> None:
             faulthandler.register(DUMP_SIGNAL, fd, all_threads=True, chain=False)
     except (OSError, ValueError, RuntimeError):
         pass  # a worker without a black box does its work all the same
-    _tee(sys.stderr)
+    hear(sys.stderr)
     if not _watches_forks and hasattr(os, "register_at_fork"):
         _watches_forks = True
         os.register_at_fork(after_in_child=_forked)
@@ -145,10 +147,9 @@ def note(text: Any) -> None:
         pass  # a signal handler's exception is the task's and goes on
 
 
-def _tee(stream: Any) -> None:
-    """Have *stream* keep what is written to it."""
-    global _teed
-    if stream is None or stream is _teed:
+def hear(stream: Any) -> None:
+    """Have *stream*, which is or becomes ``sys.stderr``, keep what is written to it."""
+    if stream is None or any(stream is each for each in _heard):
         return
     try:
         write = stream.write
@@ -160,7 +161,7 @@ def _tee(stream: Any) -> None:
         stream.write = tee
     except Exception:  # an object of the user's that forbids it
         return
-    _teed = stream
+    _heard.append(stream)
 
 
 def _forked() -> None:
@@ -194,7 +195,7 @@ class Box:
 
     def __init__(self) -> None:
         self.fd = system.nameless_file("safemp-blackbox", _PAGE)
-        self._asked_at = 0
+        self._asked_at: int | None = None
         self._seen = 0
 
     def stderr(self) -> str:
@@ -243,11 +244,13 @@ class Box:
         it goes on.
         """
         size, self._seen = self._seen, self._size()
-        return size == self._seen > self._asked_at
+        return self._asked_at is not None and size == self._seen > self._asked_at
 
     def dump(self) -> str:
         """Return the stack that was asked for; none yet: nothing."""
-        return self._stacks(self._asked_at).partition(_FATAL_ERROR)[0].strip("\n") if self._asked_at else ""
+        if self._asked_at is None:
+            return ""
+        return self._stacks(self._asked_at).partition(_FATAL_ERROR)[0].strip("\n")
 
     def close(self) -> None:
         """Give the file back."""

@@ -26,14 +26,30 @@ from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of, split
 from safemp.engines import blackbox, inherit, system, wire
+from safemp.engines.board import Notice
+from safemp.engines.forward import LOG, Forwarding
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
+from safemp.engines.speaker import Speaker
 from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
 
-__all__ = ["BROKEN", "CALL", "CHUNK", "EXIT", "NOT_LOADED", "READY", "RESULT", "RESULTS", "START", "TEACH", "main"]
+__all__ = [
+    "BROKEN",
+    "CALL",
+    "CHUNK",
+    "EXIT",
+    "LOG",
+    "NOT_LOADED",
+    "READY",
+    "RESULT",
+    "RESULTS",
+    "START",
+    "TEACH",
+    "main",
+]
 
 # To the worker.
-START = 1  # frames: the initializer's call, or none
+START = 1  # frames: the initializer's call, or none; ref: what to forward; items: the slot on the board
 CALL = 2
 CHUNK = 3  # items, stop: which of its items; ref: the function's number
 TEACH = 4  # the same; behind the chunk's frames come the function's
@@ -44,6 +60,7 @@ BROKEN = 17  # the initializer raised; frames: the outcome
 NOT_LOADED = 18  # of a call, or of all that is left of a chunk; frames: the outcome
 RESULT = 19  # one outcome; items: its index
 RESULTS = 20  # any outcomes, one record each
+# LOG = 21: see ``forward``
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
@@ -66,7 +83,7 @@ def main(
 
     Args:
         stream: Where messages come in and answers go out. The first things on it are the
-            files of the ledger and the black box.
+            files of the ledger, the black box and the board, if there is one.
         tokens: Where the tokens come in of what was written ahead.
         caller: The caller's process id.
         direct: Whether the caller is our parent.
@@ -81,7 +98,7 @@ def main(
         namespaces.adopt()
     else:
         namespaces.share_main()
-    _, fds, _, _ = socket.recv_fds(stream, 1, 2)
+    _, fds, _, _ = socket.recv_fds(stream, 1, 3)
     if not fds:  # the caller is gone already
         return
     ledger = Ledger(fds[0])
@@ -89,7 +106,7 @@ def main(
     blackbox.install(fds[1])
     with contextlib.suppress(EOFError, ConnectionError):
         inherit.receive(stream, share)
-        _Child(stream, tokens, ledger).loop()
+        _Child(stream, tokens, ledger, fds[2:]).loop()
 
 
 def _ignore(*_: object) -> None:
@@ -97,8 +114,11 @@ def _ignore(*_: object) -> None:
 
 
 class _Child:
-    def __init__(self, stream: socket.socket, tokens: socket.socket, ledger: Ledger) -> None:
+    def __init__(self, stream: socket.socket, tokens: socket.socket, ledger: Ledger, boards: list[int]) -> None:
         self._stream = stream
+        self._speaker = Speaker(stream)
+        self._boards = boards
+        self._forwarding: Forwarding | None = None
         self._tokens = tokens
         self._ledger = ledger
         self._pid = os.getpid()
@@ -122,19 +142,28 @@ class _Child:
                 if not may:
                     continue
             kind = message.kind
+            if message.lost:
+                self._no_memory(message)
+                continue
+            if self._forwarding is not None:
+                self._forwarding.refresh()
             if kind == CALL:
                 self._call(message)
             elif kind in (CHUNK, TEACH):
                 self._chunk(message)
             elif kind == START:
-                if not self._start(message.frames):
+                if not self._start(message):
                     return
             else:
                 self._flush()
                 return
             del message
 
-    def _start(self, frames: Frames) -> bool:
+    def _start(self, message: Message) -> bool:
+        if self._boards:
+            notice = Notice(self._boards.pop(), message.items)
+            self._forwarding = Forwarding(message.ref, self._speaker, self._ledger, notice)
+        frames = message.frames
         if frames:
             outcome = worker.run(frames)
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
@@ -208,6 +237,11 @@ class _Child:
             self._flush()
         return now
 
+    def _no_memory(self, message: Message) -> None:
+        """Say that a task is larger than the memory that is to be had here."""
+        self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
+        self._not_loaded(message.task, worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes")))
+
     def _not_loaded(self, task: int, outcome: Frames) -> None:
         self._flush()
         self._ledger.rest()
@@ -232,7 +266,9 @@ class _Child:
         if self._finished:
             pace = min(max(1, int(self._busy * 1e6 / self._finished)), 0xFFFFFFFF)
             self._finished, self._busy = 0, 0.0
+        if self._forwarding is not None:
+            self._forwarding.flush()
         try:
-            wire.send_all(self._stream, Message(kind, items, pace, task, frames))
+            self._speaker.say(Message(kind, items, pace, task, frames))
         except (BrokenPipeError, ConnectionResetError):  # nobody is left to answer
             sys.exit(0)

@@ -72,14 +72,17 @@ class _TaskEnded(SafempError):
         self.stderr = report.stderr
         self.peak_memory = report.peak_memory
         self.out_of_memory = report.out_of_memory
+        self.tries = report.tries
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), str(self.args[0]) if self.args else ""), dict(self.__dict__)
+        return _remade, (type(self), self.report, self.args), self.__dict__
 
 
-def _remade(cls: type[_TaskEnded], text: str) -> _TaskEnded:
-    """Make the error without its constructor; what it says follows as its state."""
-    return cls.__new__(cls, text)
+def _remade(cls: type[_TaskEnded], report: Report, args: tuple[Any, ...]) -> _TaskEnded:
+    """Make the error anew; notes and the like follow as its state."""
+    error = cls("", report=report)
+    error.args = args
+    return error
 
 
 class WorkerCrashed(_TaskEnded, BrokenProcessPool):
@@ -102,6 +105,7 @@ class WorkerCrashed(_TaskEnded, BrokenProcessPool):
         stderr: The last that the process wrote to ``sys.stderr``, at most 4 KiB.
         peak_memory: The most bytes that it had resident; ``None`` if not known.
         out_of_memory: Whether it was probably killed for want of memory.
+        tries: How often the call has run, this time included.
         report: All of this in one object.
     """
 

@@ -14,25 +14,21 @@ All state is guarded by ``lock``; outcomes are delivered outside it.
 
 from __future__ import annotations
 
-import heapq
 import os
-import signal
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
 from safemp.codec.calls import failed
 from safemp.codec.frames import Frames
-from safemp.engines import Outcome, Task, Tasks, child
+from safemp.engines import Outcome, Task, Tasks, child, system
+from safemp.engines.ahead import BUNDLE, PATIENCE, Pace, choose
 from safemp.engines.crash import (
     FORKED,
-    MemoryLimitExceeded,
     Report,
     TaskKilled,
-    TaskTimeout,
     WorkerCrashed,
     again,
     ended_in_vain,
@@ -40,12 +36,13 @@ from safemp.engines.crash import (
     no_worker,
     not_run,
 )
+from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.ledger import IDLE as NOTHING
-from safemp.engines.ledger import LOADING, Progress, Result
+from safemp.engines.ledger import LOADING, Progress
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
-from safemp.engines.retry import backoff, may_retry, wants_decoding
-from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict
-from safemp.engines.wire import SMALL, Message
+from safemp.engines.retry import Later, may_retry, wants_decoding
+from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
+from safemp.engines.wire import Message
 from safemp.errors import SafempError
 
 __all__ = ["Dispatcher"]
@@ -63,37 +60,17 @@ _RETRY_START = 1.0
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
-_STACK_GRACE = 0.05
-"""Seconds that a worker gets to write its stack down before it is stopped."""
+_STACK_LOOK = 0.02
+"""Seconds between looks at whether a worker has written its stack down."""
+
+_STACK_GRACE = 1.0
+"""Seconds that it gets for that at most, before it is stopped."""
 
 _STOP_GRACE = 0.002
 """Seconds after which a stopped process has stopped on every processor."""
 
-_AHEAD = 0.002
-"""Seconds of work that may be written ahead to a busy worker."""
-
-_MOST_AHEAD = 64
-"""Tasks written ahead to one worker."""
-
-_FEW = 4
-"""Tasks that a worker has left at which one more is worth a message of its own."""
-
-_BUNDLE = 16
-"""Tasks queued at which the submitting thread writes them ahead, not the dispatcher."""
-
-_PATIENCE = 0.005
-"""Seconds without an answer after which what was written ahead is taken back."""
-
-_LONG = 0.05
-"""The pace, in seconds a task, that we go on with after that."""
-
-_SOON = 0.001
-"""Seconds between looks at a worker whose time is up, and which is being written to."""
-
-_LOOK = 0.05
-"""Seconds between looks at the memory of a worker that has a limit."""
-
-Deliveries = list[tuple[Task, int, list[Outcome]]]
+_Result = tuple[int, int, Outcome]
+"""As ``ledger.Result``; what could not be taken is an error of ours."""
 
 
 class Dispatcher:
@@ -133,15 +110,15 @@ class Dispatcher:
         self._pid = os.getpid()
         self._ids = count(1)
         self._queue: deque[Task] = deque()
-        self._later: list[tuple[float, int, Task]] = []  # to be tried again; a heap
+        self._later = Later()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
         self._stacked: set[Worker] = set()  # those with more than one task
         self._used: set[Worker] = set()  # those that have finished one
         self._due: set[Worker] = set()  # those with a deadline
-        self._pace = _LONG  # seconds a task, as of late
+        self._pace = Pace()
         self._mending: set[Task] = set()
-        self._doomed: set[Task] = set()  # killed while being mended
+        self._doomed: set[Task] = set()  # those to be ended that are on a worker or being mended
         self._starting = 0
         self._leaving = 0
         self._in_vain = 0
@@ -168,7 +145,7 @@ class Dispatcher:
                 self._feed_idle()
             elif len(self.workers) - self._leaving < self.max_workers:
                 self._wake()
-            elif not len(queue) % _BUNDLE and self._busy:
+            elif not len(queue) % BUNDLE and self._busy:
                 self._busy.rotate(-1)
                 self._top_up(self._busy[0])
 
@@ -188,7 +165,10 @@ class Dispatcher:
                 aborted = self._drop_queued()
             self._wake()
         for task in aborted:
-            task.abort()
+            try:
+                task.abort()
+            except BaseException:  # out of a callback
+                show_error()
 
     def kill(self, number: int) -> None:
         """End now: see ``Engine``."""
@@ -200,10 +180,10 @@ class Dispatcher:
 
     def end_task(self, task: Task) -> bool:
         """End *task* wherever it is: see ``Engine``."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             found = self._end_task(task, deliveries)
-        _hand_over(deliveries)
+        deliveries.hand_over()
         return found
 
     def _end_task(self, task: Task, deliveries: Deliveries) -> bool:
@@ -212,22 +192,21 @@ class Dispatcher:
             return True
         worker = next((each for each in self.workers.values() if task in each.tasks), None)
         if worker is not None:
-            progress = worker.ledger.progress()
-            if progress.task == task.id:
-                if progress.state != NOTHING:
-                    self._condemn(worker, Verdict(TaskKilled, progress))
+            if worker.ledger.progress().task != task.id:
+                self._recall(worker, deliveries)
+            if task in worker.tasks:  # it has begun, or cannot be taken back
+                progress = worker.ledger.progress()
+                last = progress.task == task.id and progress.item == task.count - 1
+                if progress.task > task.id or (last and progress.state == NOTHING):
+                    return False  # it has finished; the outcome is on its way
+                self._doomed.add(task)
+                self._watch(worker)
                 return True
-            self._recall(worker, deliveries)
-            if task in worker.tasks:  # it has begun just now
-                return task.id == worker.ledger.progress().task and self._end_task(task, deliveries)
         if task in self._queue:
             self._queue.remove(task)
-        elif any(task is each for _, _, each in self._later):
-            self._later = [entry for entry in self._later if entry[2] is not task]
-            heapq.heapify(self._later)
-        else:
+        elif not self._later.remove(task):
             return False
-        _settle(deliveries, task, TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran"))
+        deliveries.settle(task, _ended(task))
         return True
 
     # -- with the lock held: handing out work -----------------------------------------
@@ -274,40 +253,12 @@ class Dispatcher:
         It can be told from waiting by nobody: what does not begin soon is taken back.
         """
         queue = self._queue
-        have = len(worker.tasks)
-        room = min(_MOST_AHEAD, int(_AHEAD / self._pace)) + (not have) - have
-        if have:
-            if room <= (have if have > _FEW else 0) or not worker.takes_ahead or worker.verdict is not None:
-                return
-            room = min(room, len(queue) // len(self.workers) + 1)
-        else:
-            if self._has_kept_too_much(worker, queue[0]):
-                self._dismiss(worker)
-                self._wake()
-                return
-            room = max(1, min(room, len(queue) // len(self.workers)))
-        if worker.tasks_left is not None:
-            room = min(room, worker.tasks_left - have)
-        tasks: list[Task] = []
-        size = 0
-        while queue and len(tasks) < room:
-            task = queue[0]
-            if have or tasks:
-                # Its function must be there: what brings it could be taken back, and what
-                # needs it could not, when the worker has just taken its token.
-                size += sum(map(len, task.frames))
-                first = tasks[0].function if tasks else None
-                function = task.function
-                if size > SMALL or not (
-                    function is None or function.number in worker.functions or (not have and function is first)
-                ):
-                    break
-                if task.limits is not None and task.limits.max_memory is not None:
-                    break  # the worker may be replaced before it
-            queue.popleft()
-            if task.begin():
-                tasks.append(task)
-        if tasks:
+        if not worker.tasks and self._has_kept_too_much(worker, queue[0]):
+            self._dismiss(worker)
+            self._wake()
+            return
+        room = self._pace.room(worker, len(queue), len(self.workers))
+        if room > 0 and (tasks := choose(worker, queue, room)):
             self._assign(worker, tasks)
 
     def _has_kept_too_much(self, worker: Worker, task: Task) -> bool:
@@ -337,7 +288,7 @@ class Dispatcher:
             self._top_up(worker)
         if worker.state == IDLE:
             self._idle.append(worker)
-            if self._idle_timeout is not None:
+            if self._idle_timeout is not None and worker.verdict is None:
                 self._at(worker, worker.heard + self._idle_timeout)
 
     def _feed_idle(self) -> None:
@@ -346,22 +297,25 @@ class Dispatcher:
 
     def _recall(self, worker: Worker, deliveries: Deliveries) -> None:
         """Take back what was written ahead to *worker*, which is at a long task, and what it holds."""
-        self._pace = max(self._pace, _LONG)
+        self._pace.was_wrong()
         self._stacked.discard(worker)
         ids = worker.recall()
         self._take(worker, worker.ledger.held(), deliveries)
         back = [task for task in worker.tasks if task.id in ids]
         if back:
             worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
-            self._queue.extendleft(reversed(back))
+            for task in reversed(back):
+                self._requeue(task, deliveries)
             self._feed_idle()
-            self._wake()  # for more workers
         if not worker.tasks and worker.state == BUSY:
             self._next(worker)
 
     def _dismiss(self, worker: Worker) -> None:
         worker.state = LEAVING
         self._leaving += 1
+        if worker.verdict is not None:
+            worker.verdict = None
+            worker.signal(system.CONTINUE)  # it may have been stopped
         self._at(worker, self._clock() + _GRACE)
         worker.send([Message(child.EXIT, 0, 0, 0, [])])
 
@@ -374,11 +328,13 @@ class Dispatcher:
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
-        if number != signal.SIGKILL:
+        if number != system.KILL:
             self._at(worker, self._clock() + _TERM_GRACE)
 
     def _watch(self, worker: Worker) -> None:
         """Set the time at which the limits of what *worker* does are to be looked at."""
+        if worker.verdict is not None:  # then
+            return
         when = self._look(worker, self._clock())
         if when is not None and (not worker.deadline or when < worker.deadline):
             self._at(worker, when)
@@ -391,32 +347,11 @@ class Dispatcher:
         Returns:
             When to look again; ``None``: it has none, or is being ended.
         """
-        if not worker.tasks:
+        found = look(worker, now, self._doomed)
+        if isinstance(found, Verdict):
+            self._condemn(worker, found)
             return None
-        progress = worker.ledger.progress()
-        task = next((each for each in worker.tasks if each.id == progress.task), None)
-        if task is None or progress.state == NOTHING:
-            # It is about to begin something; or it cannot, being stopped: then it is
-            # ended, and the task, which is not to blame, is moved.
-            task, began = worker.tasks[0], max(worker.heard, progress.began)
-        else:
-            began = progress.began
-        limits = task.limits
-        waits: list[float] = []
-        if limits is not None and limits.task_timeout is not None:
-            if now - began >= limits.task_timeout and not worker.outbox:
-                self._condemn(worker, Verdict(TaskTimeout, progress, limits.task_timeout, now - began))
-                return None
-            waits.append(max(began + limits.task_timeout, now + _SOON))
-        if limits is not None and limits.max_memory is not None:
-            memory = worker.memory()
-            if progress.task == task.id and memory > limits.max_memory:
-                self._condemn(worker, Verdict(MemoryLimitExceeded, progress, limits.max_memory, memory))
-                return None
-            waits.append(now + _LOOK)
-        if not waits and any(each.limits is not None for each in worker.tasks):
-            waits.append(now + _LOOK)
-        return min(waits, default=None)
+        return found
 
     def _condemn(self, worker: Worker, verdict: Verdict) -> None:
         """End *worker* because of what it is at: see ``Verdict``."""
@@ -424,7 +359,9 @@ class Dispatcher:
             return
         worker.verdict = verdict
         worker.ask_for_stack()
-        self._at(worker, self._clock() + _STACK_GRACE)
+        now = self._clock()
+        verdict.until = now + _STACK_GRACE
+        self._at(worker, now + _STACK_LOOK)
         self._wake()
 
     def _due_now(self, worker: Worker, now: float, deliveries: Deliveries) -> None:
@@ -433,12 +370,14 @@ class Dispatcher:
         verdict = worker.verdict
         if self._killed is not None or worker.state == LEAVING or worker.deaf:
             self._at(worker, now + _GRACE)
-            worker.signal(signal.SIGKILL)
+            worker.signal(system.KILL)
         elif verdict is not None:
-            if verdict.step == ASKED:
+            if verdict.step == ASKED and now < verdict.until and worker.ask_for_stack():
+                self._at(worker, now + _STACK_LOOK)
+            elif verdict.step == ASKED:
                 self._recall(worker, deliveries)
                 verdict.step = STOPPED
-                worker.signal(signal.SIGSTOP)
+                worker.signal(system.STOP)
                 self._at(worker, now + _STOP_GRACE)
             elif verdict.step == KILLED or verdict.fits(worker.ledger.progress()):
                 verdict.step = KILLED
@@ -446,13 +385,16 @@ class Dispatcher:
                 self._at(worker, now + _GRACE)
             else:
                 worker.verdict = None
-                worker.signal(signal.SIGCONT)
+                worker.signal(system.CONTINUE)
                 self._due.discard(worker)
+                if worker.state == IDLE and self._idle_timeout is not None:
+                    self._at(worker, worker.heard + self._idle_timeout)
                 self._watch(worker)
         elif worker.state == IDLE:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
                 self._due.discard(worker)
+                self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
                 self._due.discard(worker)
@@ -473,17 +415,18 @@ class Dispatcher:
         Returns:
             Seconds until something will be; ``None``: until something happens.
         """
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         waits: list[float] = []
         with self.lock:
             now = self._clock()
-            while self._later and self._later[0][0] <= now:
-                self._requeue(heapq.heappop(self._later)[2], deliveries)
+            while (task := self._later.due(now)) is not None:
+                self._requeue(task, deliveries)
+            self._feed_idle()
             if self._later:
-                waits.append(self._later[0][0] - now)
+                waits.append(self._later.when - now)
             if self._killed is None and self._broken is None:
                 for worker in list(self._stacked):
-                    left = worker.heard + _PATIENCE - now
+                    left = worker.heard + PATIENCE - now
                     if left <= 0:
                         self._recall(worker, deliveries)
                     else:
@@ -503,7 +446,7 @@ class Dispatcher:
                 waits.append(0.0)
             wait = max(0.0, min(waits)) if waits else None
             self._asleep_until = float("inf") if wait is None else now + wait
-        _hand_over(deliveries)
+        deliveries.hand_over()
         return wait
 
     def over(self) -> bool:
@@ -531,12 +474,15 @@ class Dispatcher:
 
     def unable(self, error: Exception) -> None:
         """Take notice that a worker could not be started."""
-        lost: list[Task] = []
+        deliveries = Deliveries()
         with self.lock:
             self._retry_at = self._clock() + _RETRY_START
-            if not self.workers:
-                lost = self._break(no_worker(error))
-        self._fail(lost)
+            if not self.workers:  # nobody is left to do it
+                reason = no_worker(error)
+                for task in self._drop_queued():
+                    if task.begin():  # it tells those that wait for a cancelled one, too
+                        deliveries.settle(task, again(reason))
+        deliveries.hand_over()
 
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
@@ -558,17 +504,17 @@ class Dispatcher:
             lost = self._break(error)
         self._fail(lost)
 
-    def results(self, worker: Worker, results: list[Result], microseconds: int) -> None:
+    def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             if self._take(worker, results, deliveries):
                 if microseconds:
-                    self._pace += 0.2 * (1e-6 * microseconds - self._pace)
+                    self._pace.took(1e-6 * microseconds)
                 self._next(worker)
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
-    def _take(self, worker: Worker, results: list[Result], deliveries: Deliveries) -> int:
+    def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
         """Match *results* with their tasks.
 
         Returns:
@@ -581,13 +527,12 @@ class Dispatcher:
                 continue  # seen before, when it was held
             task = tasks[0]
             task.done = index + 1
-            if task.limits is not None and task.limits.retries and failed(outcome):
+            if task.limits is not None and task.limits.retries and _failed(outcome):
                 self._fail_item(task, index, outcome, deliveries)
-            elif deliveries and deliveries[-1][0] is task and deliveries[-1][1] + len(deliveries[-1][2]) == index:
-                deliveries[-1][2].append(outcome)
             else:
-                deliveries.append((task, index, [outcome]))
+                deliveries.add(task, index, outcome)
             if index + 1 == task.count:
+                self._doomed.discard(task)
                 tasks.popleft()
                 finished += 1
                 self._finished(worker, task)
@@ -618,17 +563,20 @@ class Dispatcher:
             self._finished(worker, task)
             self._next(worker)
             self._mending.add(task)
-        self._defer(lambda: self._mend(task, outcome))
+        self._defer_or(lambda: self._mend(task, outcome), task)
 
     def ended(self, worker: Worker, exitcode: int | None) -> None:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
         lost: list[Task] = []
         with self.lock:
             self._take(worker, held, deliveries)
             self._remove(worker)
-            begun = worker.tasks.popleft() if worker.tasks and worker.tasks[0].id == progress.task else None
+            first = worker.tasks[0] if worker.tasks else None
+            begun = None
+            if first is not None and first.id == progress.task and first.done <= progress.item:  # not between two items
+                begun = worker.tasks.popleft()
             if not progress.task and worker.state != LEAVING:
                 self._in_vain += 1
                 if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
@@ -640,9 +588,10 @@ class Dispatcher:
             worker.tasks.clear()
             if begun is not None:
                 self._blame(worker, begun, report, progress, deliveries)
+            self._feed_idle()
             self._wake()
         self._fail(lost)
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def _remove(self, worker: Worker) -> None:
         del self.workers[worker.pid]
@@ -662,14 +611,25 @@ class Dispatcher:
         """Fail the item that a dead worker was at; move the others."""
         verdict = worker.verdict
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
-        if progress.state == LOADING and task.count - task.done > 1 and self._killed is None and not condemned:
+        doomed = task in self._doomed
+        if (
+            not doomed
+            and progress.state == LOADING
+            and task.count - task.done > 1
+            and self._killed is None
+            and not condemned
+        ):
             self._mending.add(task)
-            self._defer(lambda: self._mend(task, None))
+            self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
-        task.done += 1
         item = None if task.function is None else task.first + index
-        report = replace(report, call=task.name, item=item, arguments=task.describe(index))
+        report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
+        if doomed:
+            self._doomed.discard(task)
+            deliveries.settle(task, TaskKilled.of(report))
+            return
+        task.done += 1
         error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)
@@ -680,35 +640,34 @@ class Dispatcher:
 
     def _fail_item(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
         """Deliver a failure, or see to it that the item is tried again."""
-        if self._killed is None and self._broken is None:
+        if self._killed is None and self._broken is None and task not in self._doomed:
             if wants_decoding(task, outcome):
                 part = task.part(index)
                 self._mending.add(part)
-                self._defer(lambda: self._judge(part, outcome))
+                self._defer_or(lambda: self._judge(part, outcome), part, deliveries, outcome)
                 return
             if may_retry(task, outcome):
                 self._try_again(task.part(index), outcome)
                 return
-        deliveries.append((task, index, [outcome]))
+        deliveries.add(task, index, outcome)
 
     def _try_again(self, part: Task, outcome: Outcome) -> None:
-        part.tries += 1
-        part.killed += isinstance(outcome, BaseException)
-        part.last = outcome
-        heapq.heappush(self._later, (self._clock() + backoff(part.tries), next(self._ids), part))
+        self._later.add(part, outcome, self._clock())
         self._wake()
 
     def _requeue(self, task: Task, deliveries: Deliveries) -> None:
-        """Put what is left of a task first in the queue."""
-        if self._killed is None and self._broken is None:
+        """Put what is left of a task first in the queue. The caller feeds the idle, when all are there."""
+        if task in self._doomed:
+            self._doomed.discard(task)
+            deliveries.settle(task, _ended(task))
+        elif self._killed is None and self._broken is None:
             self._queue.appendleft(task)
-            self._feed_idle()
             self._wake()
         else:
-            _settle(deliveries, task, task.last or not_run(task.name))
+            deliveries.settle(task, task.last or not_run(task.name))
 
     def _drop_queued(self) -> list[Task]:
-        dropped = [*self._queue, *(task for _, _, task in sorted(self._later, key=lambda entry: entry[1]))]
+        dropped = [*self._queue, *self._later]
         self._queue.clear()
         self._later.clear()
         return dropped
@@ -723,42 +682,63 @@ class Dispatcher:
         self._closing = True
         return self._drop_queued()
 
+    def _defer_or(
+        self,
+        function: Callable[[], None],
+        task: Task,
+        deliveries: Deliveries | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Have *function* called; where there is no thread for that, *task* fails."""
+        try:
+            self._defer(function)
+        except RuntimeError as error:  # the system has no thread left for us
+            self._mending.discard(task)
+            text = f"{task.name} was not run: it was to be pickled again, and {error}"
+            made = deliveries or Deliveries()
+            made.settle(task, outcome or WorkerCrashed(task.name, None, None, None, text))
+            if deliveries is None:
+                made.hand_over()
+
     # -- without the lock -------------------------------------------------------------
 
     def _fail(self, lost: list[Task]) -> None:
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         for task in lost:
             assert self._broken is not None
-            _settle(deliveries, task, again(self._broken))
-        _hand_over(deliveries)
+            if task.begin():  # it tells those that wait for a cancelled one, too
+                deliveries.settle(task, again(self._broken))
+        deliveries.hand_over()
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
         """Have *task* encoded again. In a thread of its own, since that runs user code."""
         mended: Tasks | Outcome
         try:
-            mended = task.mend(outcome)
+            mended = task.context.copy().run(task.mend, outcome)  # so that what it makes has that, too
         except BaseException as error:  # user code, in __reduce__
             mended = error
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             self._mending.discard(task)
             if task in self._doomed:
                 self._doomed.discard(task)
-                mended = TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")
+                mended = _ended(task)
             elif isinstance(mended, Tasks) and (self._killed is not None or self._broken is not None):
                 mended = not_run(task.name)
             if isinstance(mended, Tasks):
+                for each in mended.tasks:
+                    each.tries, each.killed, each.last = task.tries, task.killed, task.last
                 self._queue.extendleft(reversed(mended.tasks))
                 self._feed_idle()
             else:
-                _settle(deliveries, task, mended)
+                deliveries.settle(task, mended)
             self._wake()
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def _judge(self, part: Task, outcome: Outcome) -> None:
         """Find out whether a failure is one to try again after. In a thread of its own, as above."""
         wanted = may_retry(part, outcome, decode=True)
-        deliveries: Deliveries = []
+        deliveries = Deliveries()
         with self.lock:
             self._mending.discard(part)
             doomed = part in self._doomed
@@ -766,9 +746,9 @@ class Dispatcher:
             if wanted and not doomed and self._killed is None and self._broken is None:
                 self._try_again(part, outcome)
             else:
-                _settle(deliveries, part, outcome)
+                deliveries.settle(part, _ended(part) if wanted and doomed else outcome)
             self._wake()
-        _hand_over(deliveries)
+        deliveries.hand_over()
 
     def collapse(self, error: BaseException) -> None:
         """End with a defect of our own: nobody may be left waiting."""
@@ -777,22 +757,14 @@ class Dispatcher:
         with self.lock:
             left = self._break(broken)
             for worker in self.workers.values():
-                worker.signal(signal.SIGKILL)
+                worker.signal(system.KILL)
                 left.extend(worker.tasks)
         self._fail(left)
 
 
-def _settle(deliveries: Deliveries, task: Task, outcome: Outcome) -> None:
-    """Have one outcome delivered for all items of *task* that have had none."""
-    first, task.done = task.done, task.count
-    if first < task.count:
-        deliveries.append((task, first, [outcome] * (task.count - first)))
+def _failed(outcome: Outcome) -> bool:
+    return isinstance(outcome, BaseException) or failed(outcome)
 
 
-def _hand_over(deliveries: Deliveries) -> None:
-    """Deliver; a callback that raises (``SystemExit``, say) ends nothing but itself."""
-    for task, first, outcomes in deliveries:
-        try:
-            task.deliver(first, outcomes)
-        except BaseException:
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+def _ended(task: Task) -> TaskKilled:
+    return TaskKilled(task.name, None, None, None, f"{task.name} was ended before it ran")

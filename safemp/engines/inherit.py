@@ -1,40 +1,14 @@
-"""What workers are given when they start: the things in ``initargs`` of which there is only one.
-
-A process can have a lock, a queue or a shared value of multiprocessing in two ways.
-
-* *By memory*: a forked worker has what its caller had; the objects are arguments of the
-  process.
-* *By name*: any other worker opens a semaphore by its name, and is sent descriptors of
-  pipes and of shared memory. The objects are pickled as for a process that is being
-  spawned, with a stand-in for that process which collects the descriptors.
-
-Either way the initializer's call says by a number which object is meant (``take``). A
-semaphore made in a ``fork`` context has no name, so it goes by memory only.
-
-Rule 1: all is pickled once, at the caller's line. So user code runs only there, and a
-worker that comes later gets what the first one got.
-Rule 2: what was handed over lives as long as a worker may still be started; no
-descriptor of ours lives longer.
-"""
+"""What this process was given when it started; see ``handover`` for who gives it."""
 
 from __future__ import annotations
 
-import io
-import os
 import socket
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
-from operator import methodcaller
 from typing import Any, NamedTuple
 
-from safemp.codec import calls, pickling
-from safemp.codec.frames import Frames
-from safemp.codec.inheritance import NotInheritedError, given, heirloom, in_shared_memory
-from safemp.codec.repairs import ALL, Policy
+from safemp.codec import pickling
+from safemp.codec.inheritance import NotInheritedError
 
-__all__ = ["NOTHING", "Inheritance", "Share", "encode_start", "receive", "take"]
+__all__ = ["AT_ONCE", "NOTHING", "Descriptor", "Received", "Share", "receive", "take"]
 
 
 class Share(NamedTuple):
@@ -53,220 +27,11 @@ class Share(NamedTuple):
 
 NOTHING = Share((), {}, b"")
 
-_AT_ONCE = 128
+AT_ONCE = 128
 """Descriptors in one message. Linux takes 253 (``SCM_MAX_FD``)."""
 
-_BY_MEMORY = ("fork", "inline")
 
-_numbers = count(1)
-
-_default = methodcaller("__reduce_ex__", 5)
-
-
-# -- the caller's side ----------------------------------------------------------------
-
-
-class Inheritance:
-    """What the workers of one pool are given.
-
-    It is the ``codec.inheritance.Heritage`` of the initializer's call, in which each
-    object becomes its number.
-
-    Args:
-        method: How the workers start; ``"inline"``: the caller is the worker; ``None``:
-            that is open, so what needs a fork is taken for the time being.
-
-    Attributes:
-        wants_fork: Something goes to forked workers only.
-    """
-
-    def __init__(self, method: str | None) -> None:
-        self._method = method
-        self.wants_fork = False
-        self._objects: dict[int, Any] = {}
-        self._number_of: dict[int, int] = {}
-        self._fds: dict[int, int] = {}
-        self._pickled = b""
-        self._start: Any = None
-
-    def begin(self) -> None:
-        """Forget what was collected: see ``Heritage``."""
-        self._objects.clear()
-        self._number_of.clear()
-
-    def reducer_for(self, cls: type) -> Callable[[Any], Any]:
-        """Return the reducer for objects of *cls*: see ``Heritage``."""
-        return _only_in_shared_memory(self._numbered) if _is_of_ctypes(cls) else self._numbered
-
-    def _numbered(self, obj: Any) -> Any:
-        if self._method not in _BY_MEMORY and _is_nameless(obj):
-            if self._method is not None:
-                raise NotInheritedError(*_needs_fork(obj, self._method))
-            self.wants_fork = True
-        number = self._number_of.get(id(obj))
-        if number is None:
-            number = self._number_of[id(obj)] = next(_numbers)
-            self._objects[number] = obj
-        return take, (number,)
-
-    def seal(self, start: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
-        """Pickle what goes by name, and keep alive what workers will need.
-
-        Args:
-            start: The initializer and its arguments.
-
-        Raises:
-            PreflightError: One of the objects cannot be pickled.
-            OSError: There are no descriptors to be had.
-        """
-        if not self._objects or self.wants_fork:
-            return
-        self._start = start
-        given.update({id(obj): (obj, (take, (number,))) for number, obj in self._objects.items()})
-        if self._method in _BY_MEMORY:
-            return
-        contents = _Contents()
-        try:
-            with _spawning(contents):
-                self._pickled = pickling.dumps_careful(self._objects, heritage=contents)
-        except pickling.USER_ERRORS as error:
-            with _spawning(contents):
-                raise calls.preflight(error, calls.roots_of(*start, {}, "init"), contents) from error
-        for number, fd in contents.fds.items():
-            self._fds[number] = os.dup(fd)
-
-    def share(self) -> Share:
-        """Return what to give to a process as an argument."""
-        if self._method in _BY_MEMORY:
-            return Share((), self._objects, b"")
-        return Share(tuple(self._fds), {}, self._pickled)
-
-    def send(self, sock: socket.socket) -> None:
-        """Send the descriptors. *sock* blocks."""
-        fds = list(self._fds.values())
-        for i in range(0, len(fds), _AT_ONCE):
-            socket.send_fds(sock, [b"F"], fds[i : i + _AT_ONCE])
-
-    @contextmanager
-    def here(self) -> Iterator[None]:
-        """Let this process be the worker."""
-        _Given.objects.update(self._objects)
-        try:
-            yield
-        finally:
-            for number in self._objects:
-                _Given.objects.pop(number, None)
-
-    def release(self) -> None:
-        """Give everything back: no worker will be started any more."""
-        fds, self._fds = self._fds, {}
-        objects, self._objects = self._objects, {}
-        self._start = None
-        for number, obj in objects.items():
-            if given.get(id(obj), (None, None))[1] == (take, (number,)):
-                del given[id(obj)]
-        for fd in fds.values():
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.release()
-
-
-class _Contents:
-    """The ``Heritage`` of the objects themselves; a ``Popen`` as far as pickling asks for one."""
-
-    def __init__(self) -> None:
-        self.fds: dict[int, int] = {}
-
-    def begin(self) -> None:
-        self.fds.clear()
-
-    def reducer_for(self, cls: type) -> Callable[[Any], Any]:
-        from multiprocessing.reduction import ForkingPickler
-
-        registered: Callable[[Any], Any] = ForkingPickler(io.BytesIO()).dispatch_table.get(cls, _default)
-        return _only_in_shared_memory(registered) if _is_of_ctypes(cls) else registered
-
-    def duplicate_for_child(self, fd: int) -> int:
-        number = next(_numbers)
-        self.fds[number] = fd
-        return number
-
-    def DupFd(self, number: int) -> Descriptor:
-        return Descriptor(number)
-
-
-@contextmanager
-def _spawning(popen: Any) -> Iterator[None]:
-    """Let multiprocessing take this for the start of a process, in this thread."""
-    from multiprocessing.context import get_spawning_popen, set_spawning_popen
-
-    outer = get_spawning_popen()
-    set_spawning_popen(popen)
-    try:
-        yield
-    finally:
-        set_spawning_popen(outer)
-
-
-def encode_start(
-    fn: Callable[..., Any], args: tuple[Any, ...], *, method: str | None, by_name: bool, policy: Policy = ALL
-) -> tuple[Frames, Inheritance]:
-    """Encode the call of an initializer, and collect what workers must be given for it.
-
-    Args:
-        fn: The initializer.
-        args: Its arguments.
-        method: As for ``Inheritance``.
-        by_name: As for ``encode_call``.
-        policy: As for ``encode_call``.
-
-    Raises:
-        PreflightError: It cannot be pickled.
-        OSError: There are no descriptors to be had.
-    """
-    inherited = Inheritance(method)
-    frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited, policy=policy)
-    inherited.seal((fn, args))
-    return frames, inherited
-
-
-def _is_of_ctypes(cls: type) -> bool:
-    kind = heirloom(cls)
-    return kind is not None and kind[0] == "_ctypes"
-
-
-def _only_in_shared_memory(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda obj: reducer(obj) if in_shared_memory(obj) else _default(obj)
-
-
-def _is_nameless(obj: Any) -> bool:
-    """Tell whether *obj* is, or is made of, semaphores that no other process can open."""
-    space = getattr(obj, "__dict__", {})
-    if "_semlock" in space:
-        return sys.platform != "win32" and space["_semlock"].name is None
-    return any(_is_nameless(part) for part in space.values() if heirloom(type(part)) is not None)
-
-
-_FACTORIES = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
-
-
-def _needs_fork(obj: Any, method: str) -> tuple[str, str]:
-    """Say that *obj* cannot go to workers started by *method*, and what to type."""
-    name = next(base.__name__ for base in type(obj).__mro__ if base.__module__.startswith("multiprocessing."))
-    factory = _FACTORIES.get(name, name)
-    context = method if method in ("spawn", "forkserver") else "spawn"
-    return (
-        f"it was made in a fork context, so only forked processes can have it, and these workers start by {method!r}",
-        f'make it with multiprocessing.get_context("{context}").{factory}(...), '
-        'or have the workers forked: mp_context="fork" (context="fork" of a Pool)',
-    )
-
-
-# -- the worker's side ----------------------------------------------------------------
-
-
-class _Given:
+class Received:
     """What this process was given."""
 
     objects: dict[int, Any] = {}  # noqa: RUF012 - one for the process
@@ -282,7 +47,7 @@ class Descriptor:
 
     def detach(self) -> int:
         """Return the descriptor, which then belongs to who asked."""
-        return _Given.fds.pop(self._number)
+        return Received.fds.pop(self._number)
 
 
 def receive(sock: socket.socket, share: Share) -> None:
@@ -297,13 +62,13 @@ def receive(sock: socket.socket, share: Share) -> None:
     """
     fds: list[int] = []
     while len(fds) < len(share.fds):
-        _, some, _, _ = socket.recv_fds(sock, 1, _AT_ONCE)
+        _, some, _, _ = socket.recv_fds(sock, 1, AT_ONCE)
         if not some:
             raise EOFError
         fds += some
-    _Given.objects = dict(share.objects)
-    _Given.fds = dict(zip(share.fds, fds, strict=True))
-    _Given.pickled = share.pickled
+    Received.objects = dict(share.objects)
+    Received.fds = dict(zip(share.fds, fds, strict=True))
+    Received.pickled = share.pickled
 
 
 def take(number: int) -> Any:
@@ -312,11 +77,11 @@ def take(number: int) -> Any:
     Raises:
         NotInheritedError: This process was not given it.
     """
-    pickled, _Given.pickled = _Given.pickled, b""
+    pickled, Received.pickled = Received.pickled, b""
     if pickled:
-        _Given.objects.update(pickling.loads(pickled))
+        Received.objects.update(pickling.loads(pickled))
     try:
-        return _Given.objects[number]
+        return Received.objects[number]
     except KeyError:
         raise NotInheritedError(
             "it was handed to the workers of another pool, in initargs, and not to those of this one"

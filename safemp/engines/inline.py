@@ -14,7 +14,7 @@ from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Outcome, Task, Tasks
 from safemp.engines.crash import initializer_failed
-from safemp.engines.inherit import Inheritance
+from safemp.engines.handover import Inheritance
 
 __all__ = ["InlineEngine"]
 
@@ -67,6 +67,10 @@ class InlineEngine:
     def end_task(self, task: Task) -> bool:
         """Return ``False``: nothing is ever running."""
         return False
+
+    def abandon(self, signal: int | None = None) -> None:
+        """Take no more tasks: see ``Engine``."""
+        self._closed = True
 
     def kill(self, signal: int) -> None:
         """Take no more tasks: nothing is ever running."""

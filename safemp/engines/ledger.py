@@ -136,6 +136,11 @@ class Ledger:
             _NUMBER.pack_into(self._page, _HELD_AT, 0)
             _NUMBER.pack_into(self._page, _FLUSHES_AT, self._flushes)
 
+    def at(self) -> tuple[int, int]:
+        """Return which task is running and at which of its items; task 0: none is."""
+        progress = self.progress()
+        return (progress.task, progress.item) if progress.state != IDLE else (0, 0)
+
     # -- the caller's side ------------------------------------------------------------
 
     def progress(self) -> Progress:

@@ -34,9 +34,11 @@ from itertools import count
 from typing import Any
 
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Task, child, process, system, wire
+from safemp.engines import Outcome, Task, child, process, system, wire
+from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
+from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
 from safemp.engines.settings import Settings
 from safemp.engines.wire import Message
@@ -66,12 +68,14 @@ class LocalEngine:
         self._pid = os.getpid()
         self._numbers = count(1)
         self._by_fd: dict[int, Worker] = {}
+        self._listener = Listener(settings.forward_logging, settings.capture_output, settings.name)
         self._poller = system.Poller()
         self._wake_r, self._wake_w = wire.streams()
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
         self._poller.add(self._wake_r.fileno())
         self._awake = False
+        self._abandoned: list[int | None] = []
         self._dispatcher = Dispatcher(
             settings.max_workers,
             eager=settings.eager,
@@ -83,12 +87,20 @@ class LocalEngine:
         )
         self.workers = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no thread left for us
+            self._listener.close()
+            self._close()
+            raise
 
     # -- called by front ends ---------------------------------------------------------
 
     def submit(self, task: Task) -> None:
         """Take a task: see ``Engine``."""
+        if self._pid != os.getpid():  # before any lock: who held one at the fork is not here
+            raise RuntimeError(FORKED)
+        self._listener.refresh()
         self._dispatcher.submit(task)
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
@@ -108,6 +120,12 @@ class LocalEngine:
         if self._pid == os.getpid():
             self._dispatcher.kill(signal)
 
+    def abandon(self, signal: int | None = None) -> None:
+        """Close or kill, soon: see ``Engine``."""
+        if self._pid == os.getpid():
+            self._abandoned = [signal]
+            self._wake()
+
     def processes(self) -> dict[int, Any]:
         """Return the workers' processes by process id, those asked for included.
 
@@ -115,6 +133,8 @@ class LocalEngine:
         library has started them in the calling thread.
         """
         dispatcher = self._dispatcher
+        if self._pid != os.getpid():
+            return {}
         with dispatcher.grown:
             if threading.current_thread() is not self._thread:
                 dispatcher.grown.wait_for(lambda: not dispatcher.short() or not self._thread.is_alive(), _START_GRACE)
@@ -141,11 +161,15 @@ class LocalEngine:
             self._dispatcher.collapse(error)
             raise
         finally:
-            self._poller.close()
-            self._wake_r.close()
-            self._wake_w.close()
+            self._listener.close()
+            self._close()
             if self._settings.inherited:
                 self._settings.inherited.release()
+
+    def _close(self) -> None:
+        self._poller.close()
+        self._wake_r.close()
+        self._wake_w.close()
 
     def _step(self) -> bool:
         """Serve one round of events.
@@ -154,6 +178,12 @@ class LocalEngine:
             Whether there will be another one.
         """
         dispatcher = self._dispatcher
+        if self._abandoned:
+            signal = self._abandoned.pop()
+            if signal is None:
+                dispatcher.close()
+            else:
+                dispatcher.kill(signal)
         with dispatcher.lock:
             short = dispatcher.short()
         if short:
@@ -184,7 +214,9 @@ class LocalEngine:
     def _grow(self) -> None:
         """Start one worker."""
         try:
-            worker = process.start(self._settings, f"{self._settings.name}-{next(self._numbers)}")
+            worker = process.start(
+                self._settings, f"{self._settings.name}-{next(self._numbers)}", self._listener.source()
+            )
         except Exception as error:  # no process, no descriptor, no memory to be had
             self._dispatcher.unable(error)
             return
@@ -228,11 +260,17 @@ class LocalEngine:
     def _take(self, worker: Worker, message: Message) -> None:
         kind, dispatcher = message.kind, self._dispatcher
         if kind == child.RESULT:
-            dispatcher.results(worker, [(message.task, message.items, message.frames)], message.ref)
+            outcome: Outcome = message.frames
+            if message.lost:
+                outcome = MemoryError(f"the result was not taken: no memory for {message.lost:,} bytes")
+            dispatcher.results(worker, [(message.task, message.items, outcome)], message.ref)
         elif kind == child.RESULTS:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
         elif kind == child.NOT_LOADED:
             dispatcher.not_loaded(worker, message.task, message.frames)
+        elif kind == child.LOG:
+            task = next((each for each in list(worker.tasks) if each.id == message.task), None)
+            self._listener.put(worker.source, message, task)
         elif kind == child.READY:
             dispatcher.ready(worker)
         else:

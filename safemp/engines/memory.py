@@ -170,16 +170,19 @@ class OomKills:
     """The kills of this kind, each of which explains one death.
 
     Else one that was long ago would explain whatever dies today. Safe to use from any thread.
+
+    Attributes:
+        root: Of the file system.
     """
 
     def __init__(self, root: str = "/") -> None:
-        self._root = root
+        self.root = root
         self._claimed = 0
         self._lock = threading.Lock()
 
     def count(self) -> int | None:
         """Return how many there have been."""
-        return oom_kills(self._root)
+        return oom_kills(self.root)
 
     def claim(self, since: int | None) -> bool:
         """Tell whether there was one after the count was *since* that explains no other death."""
@@ -207,6 +210,9 @@ def high_water(pid: int, root: str = "/") -> int | None:
 
 def own_peak() -> int:
     """Return the most bytes that this process has had resident; 0 where nobody knows."""
+    found = high_water(os.getpid())
+    if found is not None:  # without what the kernel has counted before our program began
+        return found
     try:
         import resource
     except ImportError:  # Windows

@@ -20,13 +20,17 @@ _SIGKILL = -int(getattr(signal, "SIGKILL", 9))
 class PostMortem:
     """The black box of one worker, and how things stood when it was started.
 
+    Args:
+        oom_kills: Where the kernel's kills are counted.
+
     Raises:
         OSError: There is no descriptor or memory to be had.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, oom_kills: memory.OomKills = _oom_kills) -> None:
         self.box = Box()
-        self._oom_kills = _oom_kills.count()
+        self._oom_kills = oom_kills
+        self._killed_before = oom_kills.count()
         self._floor = 0
         self._peak: int | None = None
 
@@ -34,9 +38,10 @@ class PostMortem:
         """Say that the process has been started, in this or that way.
 
         A process that replaces its program keeps the peak of the old one, and until then it
-        had our memory. So one that is not above ours says nothing.
+        had our memory. So one that is not above ours says nothing. (The kernel counts a
+        little inexactly.)
         """
-        self._floor = 0 if method == "fork" else memory.own_peak()
+        self._floor = 0 if method == "fork" else int(1.02 * memory.own_peak())
 
     def reap(self, process: Any) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""
@@ -70,9 +75,9 @@ class PostMortem:
 
     def _want_of_memory(self) -> str:
         """Return what speaks for it; nothing does: nothing."""
-        if _oom_kills.claim(self._oom_kills):
-            return "the kernel has meanwhile killed a process of this control group for want of memory"
-        most = memory.limit()
+        if self._oom_kills.claim(self._killed_before):
+            return "the kernel has killed a process of this control group for want of memory"
+        most = memory.limit(self._oom_kills.root)
         if self._peak is not None and most is not None and memory.is_near(self._peak, most):
             return f"it had {size(self._peak)}; the {most.of} has {size(most.bytes)} in all"
         return ""

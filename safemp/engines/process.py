@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from safemp.engines import Task, child, inherit, system, wire
 from safemp.engines.ledger import Ledger
+from safemp.engines.listener import Source
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
 from safemp.engines.settings import Settings
@@ -23,8 +23,6 @@ from safemp.engines.wire import Message
 __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
 
 STARTING, IDLE, BUSY, LEAVING = range(4)
-
-_HARMLESS = (getattr(signal, "SIGSTOP", 0), getattr(signal, "SIGCONT", 0))
 
 
 class Worker:
@@ -41,6 +39,7 @@ class Worker:
             is to be done.
         verdict: Why it is being ended, if it is.
         deaf: It has closed its stream, so it cannot answer any more.
+        source: Its log records and output, as they are received; ``None``: unwanted.
         fd: Becomes readable when the process ends.
         box: Its black box.
         killed: Whether we have sent it a signal to end it.
@@ -54,11 +53,13 @@ class Worker:
         ledger: Ledger,
         post_mortem: PostMortem,
         tasks_left: int | None,
+        source: Source | None = None,
     ) -> None:
         self.process = process
         self.pid: int = process.pid
         self.stream = stream
         self.ledger = ledger
+        self.source = source
         self.box = post_mortem.box
         self.killed = False
         self._post_mortem = post_mortem
@@ -71,6 +72,8 @@ class Worker:
         self.heard = 0.0
         self.deadline = 0.0
         self.verdict: Verdict | None = None
+        self._asked_for: Verdict | None = None
+        self._is_telling = False
         self.deaf = False
         self._tokens = tokens
         pidfd = system.open_pidfd(self.pid)
@@ -107,21 +110,32 @@ class Worker:
             return set()
 
     def signal(self, number: int) -> None:
-        """Send a signal. The process is not buried yet, so its pid is still its own."""
-        self.killed = self.killed or number not in _HARMLESS
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, number)
+        """Send a signal; 0: none. The process is not buried yet, so its pid is still its own."""
+        self.killed = self.killed or number not in (system.STOP, system.CONTINUE)
+        if number:
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, number)
 
-    def ask_for_stack(self) -> None:
-        """Have the process write down where it is, for the report."""
-        self.box.ask(self.pid)
+    def ask_for_stack(self) -> bool:
+        """Have the process write down where it is, once for each verdict.
+
+        Returns:
+            Whether it is still at it. Ask again a few milliseconds later, but not for ever:
+            a stopped process answers when it goes on.
+        """
+        if self._asked_for is not self.verdict:
+            self._asked_for = self.verdict
+            self._is_telling = self.box.ask(self.pid)
+        elif self._is_telling and self.box.answered():
+            self._is_telling = False
+        return self._is_telling
 
     def kill_tree(self) -> None:
         """Kill the process, which is stopped, and all that it has started."""
         for pid in system.descendants(self.pid):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self.signal(signal.SIGKILL)
+                os.kill(pid, system.KILL)
+        self.signal(system.KILL)
 
     def memory(self) -> int:
         """Return the bytes that the process has resident; 0 where that is not known."""
@@ -133,6 +147,8 @@ class Worker:
         self._tokens.close()
         self.ledger.close()
         self._post_mortem.close()
+        if self.source is not None:
+            self.source.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
         if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
@@ -164,12 +180,13 @@ def _daemons_may() -> Iterator[None]:
             config["daemon"] = daemon
 
 
-def start(settings: Settings, name: str) -> Worker:
+def start(settings: Settings, name: str, source: Source | None = None) -> Worker:
     """Start a worker process.
 
     Args:
         settings: How it is kept.
         name: Of the process.
+        source: What takes its log records and output; closed with it.
 
     Raises:
         OSError: There is no process, descriptor or memory to be had.
@@ -199,18 +216,22 @@ def start(settings: Settings, name: str) -> Worker:
         with _daemons_may():
             process.start()
         post_mortem.started(context.get_start_method())
-        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd])
+        board = source.fds if source is not None else []
+        socket.send_fds(ours, [b"L"], [ledger_fd, post_mortem.box.fd, *board])
         if settings.inherited:
             settings.inherited.send(ours)
-        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks)
+        worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks, source)
     except BaseException:
         ours.close()
         tokens.close()
+        if source is not None:
+            source.close()
         if post_mortem is not None:
             post_mortem.close()
         raise
     finally:
         theirs.close()
         os.close(ledger_fd)
-    worker.send([Message(child.START, 0, 0, 0, settings.start or [])])
+    slot, what = (source.slot, source.what) if source is not None else (0, 0)
+    worker.send([Message(child.START, slot, what, 0, settings.start or [])])
     return worker

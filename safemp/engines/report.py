@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from safemp.engines.memory import size
-from safemp.engines.stacks import frames_of_current
+from safemp.engines.stacks import told
 from safemp.engines.system import signal_name
 
 __all__ = ["Report", "how_it_ended"]
@@ -48,6 +48,7 @@ class Report:
         peak_memory: The most bytes that it had resident; ``None`` if not known.
         out_of_memory: Whether it was probably killed for want of memory.
         reason: What speaks for that, in words.
+        tries: How often the call has run, this time included.
     """
 
     call: str = ""
@@ -60,6 +61,7 @@ class Report:
     peak_memory: int | None = None
     out_of_memory: bool = False
     reason: str = ""
+    tries: int = 1
 
     @property
     def where(self) -> str:
@@ -76,15 +78,18 @@ class Report:
         lines = [first]
         if self.arguments:
             lines.append(f"  call:   {self.call}{self.arguments}")
+        if self.tries > 1:
+            lines.append(f"  tries:  {self.tries}, of which this was the last")
         if self.reason:
             lines.append(f"  reason: {self.reason}")
         if self.out_of_memory:
             lines.append("  fix:    use fewer workers at a time (max_workers), or give each call less to hold")
         if self.peak_memory is not None:
             lines.append(f"  memory: {size(self.peak_memory)} at its peak")
-        frames = _counted(frames_of_current(self.stack))
+        title, frames = told(self.stack)
+        frames = _counted(frames)
         if frames:
-            lines.append("  stack:  most recent call first")
+            lines.append(f"  stack:  {title}")
             lines += [f"    {frame}" for frame in frames[:_FRAMES]]
             if len(frames) > _FRAMES:
                 lines.append(f"    … {len(frames) - _FRAMES} more")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator
+from itertools import count
+
 from safemp.codec.calls import decode_outcome
 from safemp.engines import Outcome, Task
 from safemp.engines.crash import TaskKilled
 from safemp.engines.settings import RETRY_ON
 
-__all__ = ["backoff", "may_retry", "wants_decoding"]
+__all__ = ["Later", "may_retry", "wants_decoding"]
 
 _POISON = 3
 """Workers that one item may end; then it is not tried again, whatever ``retries`` says."""
@@ -16,9 +20,48 @@ _FIRST, _MOST = 0.1, 5.0
 """Seconds before the first try again; each further one waits twice as long, up to the most."""
 
 
-def backoff(tries: int) -> float:
-    """Return the seconds to wait before the *tries*-th try again (1, 2, …)."""
-    return float(min(_MOST, _FIRST * 2 ** min(tries - 1, 10)))
+class Later:
+    """Tasks that wait to be tried again."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Task]] = []
+        self._numbers = count()
+
+    def add(self, task: Task, outcome: Outcome, now: float) -> None:
+        """Take *task*, whose one item has failed with *outcome*."""
+        task.tries += 1
+        task.killed += isinstance(outcome, BaseException)
+        task.last = outcome
+        when = now + min(_MOST, _FIRST * 2 ** min(task.tries - 1, 10))
+        heapq.heappush(self._heap, (when, next(self._numbers), task))
+
+    @property
+    def when(self) -> float:
+        """The time at which the next one is due. There must be one."""
+        return self._heap[0][0]
+
+    def due(self, now: float) -> Task | None:
+        """Give up the next one that is due by *now*; ``None``: none is."""
+        return heapq.heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+
+    def remove(self, task: Task) -> bool:
+        """Give up *task*; tell whether it was here."""
+        rest = [entry for entry in self._heap if entry[2] is not task]
+        found = len(rest) < len(self._heap)
+        heapq.heapify(rest)
+        self._heap = rest
+        return found
+
+    def clear(self) -> None:
+        """Give up all."""
+        self._heap.clear()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over the tasks in the order in which they came."""
+        return iter([task for _, _, task in sorted(self._heap, key=lambda entry: entry[1])])
 
 
 def wants_decoding(task: Task, outcome: Outcome) -> bool:

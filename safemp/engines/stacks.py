@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "frames_of_current"]
+__all__ = ["clean", "told"]
 
 _HEADER = re.compile(r"(Current thread|Thread) 0x[0-9a-f]+.*\(most recent call first\):")
 _IMPORTING = '  File "<frozen importlib'
@@ -41,29 +41,37 @@ def clean(text: str) -> str:
 
 
 def _without_ours(frames: list[str]) -> list[str]:
-    """Cut off the worker's loop and what has started it, unless there is nothing else."""
+    """Cut off the worker's loop and what has started it, unless there is nothing else.
+
+    Of a task that is a function of C, which has no frame, what has called it is left.
+    """
     loop = next((i for i, line in enumerate(frames) if _is_in(line, "engines", "child.py")), None)
     if loop is None:
         return frames
-    while loop and _is_in(frames[loop - 1], "worker.py"):
-        loop -= 1
-    return frames[:loop] or frames
+    top = loop
+    while top and _is_in(frames[top - 1], "worker.py"):
+        top -= 1
+    return frames[:top] or frames[:loop] or frames
 
 
 def _is_in(frame: str, *path: str) -> bool:
     return any(f'{sep}{sep.join(("safemp", *path))}", line ' in frame for sep in ("/", "\\"))
 
 
-def frames_of_current(stack: str) -> list[str]:
-    """Return the frames of the thread that crashed, or was interrupted, for people.
+def told(stack: str) -> tuple[str, list[str]]:
+    """Return what to say of one thread's frames, and the frames, for people.
 
     Args:
         stack: What ``clean`` gave.
 
     Returns:
-        None if it is not known which thread that was.
+        Those of the thread that crashed, or was interrupted. Where it was none of Python's,
+        the main thread's, which faulthandler writes last. No thread: no frames.
     """
-    first = stack.partition("\n\n")[0].splitlines()
-    if not first or not first[0].startswith("Current"):
-        return []
-    return [line.strip() for line in first[1:] if not line.startswith(_IMPORTING)]
+    threads = [part.splitlines() for part in stack.split("\n\n") if _HEADER.match(part)]
+    if not threads:
+        return "", []
+    known = threads[0][0].startswith("Current")
+    frames = threads[0 if known else -1][1:]
+    title = "most recent call first" if known else "of the main thread; it was in one that Python does not know"
+    return title, [line.strip() for line in frames if not line.startswith(_IMPORTING)]

@@ -22,6 +22,11 @@ __all__ = ["Poller", "descendants", "die_with", "ledger_file", "nameless_file", 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 """Bytes in which ``/proc/<pid>/statm`` counts."""
 
+KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+STOP: int = getattr(signal, "SIGSTOP", 0)
+CONTINUE: int = getattr(signal, "SIGCONT", 0)
+"""Signals; 0 where there is no such thing (Windows)."""
+
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 

@@ -60,6 +60,8 @@ class Message(NamedTuple):
         frames: What it carries.
         stop: The index behind the last item it is about.
         ahead: Whether it may be begun only with its token.
+        lost: The bytes of the first frame for which there was no memory; then it has no
+            frames. 0: all is there.
     """
 
     kind: int
@@ -69,11 +71,12 @@ class Message(NamedTuple):
     frames: Frames
     stop: int = 0
     ahead: bool = False
+    lost: int = 0
 
 
 def _head(message: Message) -> bytes:
     """Return the fixed part of *message* and the sizes of its frames."""
-    kind, items, ref, task, frames, stop, ahead = message
+    kind, items, ref, task, frames, stop, ahead, _ = message
     n = len(frames)
     if n == 2:
         return _HEAD_2.pack(kind, ahead, 2, items, stop, ref, task, len(frames[0]), len(frames[1]))
@@ -184,7 +187,8 @@ class Reader:
     """Reads messages from a stream as they come, in pieces of any size.
 
     Large frames are read into place: a frame that does not fit the buffer gets memory
-    of its own, writable, and the kernel copies into that.
+    of its own, writable, and the kernel copies into that. Where there is none to be had,
+    the message is read over, and comes without its frames (``Message.lost``).
     """
 
     def __init__(self) -> None:
@@ -195,11 +199,15 @@ class Reader:
         self._sizes: deque[int] = deque()
         self._frame: memoryview | None = None
         self._filled = 0
+        self._lost = 0  # of the current message, as ``Message.lost``
+        self._over = 0  # bytes to be read over
 
     def target(self) -> memoryview:
         """Return the memory that the next bytes belong into; never empty."""
         if self._frame is not None:
             return self._frame[self._filled :]
+        if self._over:
+            return self._view[: min(self._over, len(self._buffer))]
         if self._end == len(self._buffer):  # a head with thousands of frames
             self._buffer = self._buffer + bytes(len(self._buffer))
             self._view = memoryview(self._buffer)
@@ -216,6 +224,10 @@ class Reader:
             if self._filled < len(self._frame):
                 return []
             self._frame = None
+        elif self._over:
+            self._over -= n
+            if self._over:
+                return []
         else:
             self._end += n
         done: list[Message] = []
@@ -252,19 +264,30 @@ class Reader:
         message = self._message
         if message is None:
             return at
-        while self._sizes and self._frame is None:
+        while self._sizes and self._frame is None and not self._over:
             size = self._sizes.popleft()
             have = self._end - at
-            if size <= have:
-                message.frames.append(bytearray(self._view[at : at + size]))
-                at += size
-            else:
+            try:
+                if size <= have:
+                    message.frames.append(bytearray(self._view[at : at + size]))
+                    at += size
+                    continue
                 frame = bytearray(size)
-                frame[:have] = self._view[at : self._end]
-                message.frames.append(frame)
-                self._frame, self._filled = memoryview(frame), have
-                at = self._end
-        if self._frame is None:
+            except MemoryError:
+                self._lost = self._lost or size
+                message.frames.clear()
+                self._over = max(0, size - have)
+                at = min(self._end, at + size)
+                continue
+            frame[:have] = self._view[at : self._end]
+            message.frames.append(frame)
+            self._frame, self._filled = memoryview(frame), have
+            at = self._end
+        if self._frame is None and not self._over:
+            if self._lost:
+                message.frames.clear()
+                message = message._replace(lost=self._lost)
+                self._lost = 0
             done.append(message)
             self._message = None
         return at

@@ -6,6 +6,7 @@ import concurrent.futures
 import gc
 import multiprocessing
 import os
+import subprocess
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import safemp
 from safemp import PreflightError, WorkerCrashed
 from tests.support import inherited as jobs
 from tests.support import jobs as plain
-from tests.support.child import quiet, run_script
+from tests.support.child import in_session, quiet, run_script, started, until
 
 multiprocessing.RawArray("b", 1 << 16)  # multiprocessing's heap, which lives as long as the process
 
@@ -186,11 +187,13 @@ def test_what_only_the_pool_holds_lives_as_long_as_the_pool(way: tuple[Any, Any]
         assert not any(decoy.value for decoy in decoys)
 
 
-def test_a_pipe_that_the_caller_has_closed_is_still_the_workers(way: tuple[Any, Any]) -> None:
-    """The caller may close its end once the pool is made; the pipe ends when the pool does."""
-    context, ctx = way
-    if ctx.Lock()._semlock.name is None:
-        pytest.skip("a forked worker inherits the end that is open when it starts, as in the standard library")
+@pytest.mark.parametrize("name", ["loky", "loky-loky", "spawn", "forkserver"])
+def test_a_pipe_that_the_caller_has_closed_is_still_the_workers(name: str) -> None:
+    """The caller may close its end once the pool is made; the pipe ends when the pool does.
+
+    (A forked worker has what is open when it starts, as with the standard library.)
+    """
+    context, ctx = WAYS[name]
     reader, writer = ctx.Pipe(duplex=False)
     executor = safemp.SafeExecutor(1, context, jobs.keep_all, ({"conn": writer},), max_tasks_per_child=1)
     writer.close()
@@ -284,7 +287,7 @@ def test_a_lock_for_forked_processes_is_refused_by_others_with_its_place(method:
         assert all(f"these workers start by '{method}'" in c.reason for c in caught.value.culprits)
 
 
-@pytest.mark.parametrize("name", sorted(set(jobs.one_of_each(LOKY)) - {"reader", "writer"}))
+@pytest.mark.parametrize("name", [name for name in jobs.KINDS if name not in ("reader", "writer")])
 def test_an_argument_of_a_call_is_refused_and_sent_to_initargs(name: str) -> None:
     """As with the standard library; the error names the whole thing, and says what to type."""
     things = jobs.one_of_each(multiprocessing.get_context("spawn"))
@@ -358,6 +361,33 @@ if __name__ == "__main__":
     assert quiet(run_script(tmp_path, script), out=f"{squares}\n{squares}\n18\n")
 
 
+def test_two_pools_can_be_given_the_same(tmp_path: Path) -> None:
+    """The end of one takes nothing from the other."""
+    script = """
+import multiprocessing, safemp
+
+def init(it, value):
+    global lock, counter
+    lock, counter = it, value
+
+def work(i):
+    with lock:
+        counter.value += 1
+
+if __name__ == "__main__":
+    lock = multiprocessing.get_context("spawn").Lock()
+    counter = multiprocessing.RawValue("i")
+    with safemp.Pool(1, init, (lock, counter)) as first:
+        first.map(work, range(10))
+        with safemp.SafeExecutor(1, initializer=init, initargs=(lock, counter)) as second:
+            first.map(work, range(10))
+            list(second.map(work, range(10)))
+        first.map(work, range(10))
+    print(counter.value)
+"""
+    assert quiet(run_script(tmp_path, script), out="40\n")
+
+
 def test_a_global_that_another_pool_was_given_is_named(tmp_path: Path) -> None:
     """A pool whose workers do not have the lock says that it was not handed over to them."""
     script = """
@@ -381,6 +411,37 @@ if __name__ == "__main__":
             print("not to those of this one" in str(error))
 """
     assert quiet(run_script(tmp_path, script), out="[1, 2]\nTrue\n")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_plain_multiprocessing_makes_goes_to_clean_interpreters_where_it_has_a_name(
+    tmp_path: Path, method: str
+) -> None:
+    """With another default than ``fork`` (Python 3.14's is ``forkserver``) nobody has to fork."""
+    script = f"""
+import multiprocessing, safemp
+
+def init(it, value):
+    global lock, counter
+    lock, counter = it, value
+
+def work(i):
+    with lock:
+        counter.value += i
+
+def forked(_):
+    import sys
+    return "parent" in vars(sys.modules["safemp"])
+
+if __name__ == "__main__":
+    safemp.parent = True
+    multiprocessing.set_start_method({method!r})
+    lock, counter = multiprocessing.Lock(), multiprocessing.RawValue("i")
+    with safemp.Pool(2, init, (lock, counter)) as pool:
+        pool.map(work, range(5))
+        print(counter.value, pool.map(forked, range(2)))
+"""
+    assert quiet(run_script(tmp_path, script), out="10 [False, False]\n")
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is made in a fork context here")
@@ -479,3 +540,29 @@ if __name__ == "__main__":
 
     assert quiet(ended), ended
     assert not {name for name in os.listdir("/dev/shm") if "mp-" in name} - before if before else True
+
+
+def test_a_killed_caller_leaves_no_semaphore(tmp_path: Path) -> None:
+    """Its workers end, and then the tracker of multiprocessing unlinks what it had made."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import multiprocessing, os, safemp, sys
+from tests.support import inherited as jobs
+
+if __name__ == "__main__":
+    things = jobs.one_of_each(multiprocessing.get_context("spawn"))
+    executor = safemp.SafeExecutor(2, initializer=jobs.keep_all, initargs=(things,))
+    executor.submit(jobs.use_each).result()
+    print("sem." + things["lock"]._semlock.name.lstrip("/"), flush=True)
+    sys.stdin.read()
+""")
+    with started(str(script), stdin=subprocess.PIPE) as (child, written):
+        assert until(lambda: written()[0].endswith("\n"), timeout=40), written()
+        entry = Path("/dev/shm", written()[0].strip())
+        existed = entry.exists()
+        child.kill()
+        child.wait()
+
+        assert until(lambda: not in_session(child.pid), timeout=15), in_session(child.pid)
+        assert existed is os.path.isdir("/dev/shm")
+        assert not entry.exists()

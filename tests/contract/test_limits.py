@@ -215,8 +215,9 @@ def test_wrong_limits_are_named(executor: safemp.SafeExecutor, options: dict[str
         partial(safemp.imap, jobs.square, [1]),
     ]
     for call in calls:
-        with pytest.raises(error, match=name):
+        with pytest.raises(error, match=name) as caught:
             call(**options)
+        assert "Limits" not in str(caught.value), "a class that the user has not met"
 
 
 # -- tries ---------------------------------------------------------------------------------
@@ -246,8 +247,11 @@ def test_tries_are_counted_for_each_call(executor: safemp.SafeExecutor, tmp_path
     """One more failure than retries is the failure."""
     path = tmp_path / "tries"
     future = executor.options(retries=1).submit(limit_jobs.fail_times, str(path), 5, "exit")
+    error = future.exception(30)
 
-    assert isinstance(future.exception(30), safemp.WorkerCrashed)
+    assert isinstance(error, safemp.WorkerCrashed)
+    assert error.tries == 2
+    assert "tries:  2" in str(error)
     assert len(lines(path)) == 2
 
 

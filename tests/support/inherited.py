@@ -20,9 +20,11 @@ def keep_all(things: dict[str, Any]) -> None:
     HELD.update(things)
 
 
-def fork_only(ctx: Any) -> bool:
-    """Tell whether what *ctx* makes is for forked processes only."""
-    return ctx.Lock()._semlock.name is None
+KINDS = (
+    *("lock", "rlock", "semaphore", "bounded", "event", "condition", "barrier"),
+    *("queue", "joinable", "simple", "reader", "writer", "value", "array", "raw_value", "raw_array"),
+)
+"""The keys of ``one_of_each``."""
 
 
 def one_of_each(ctx: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import safemp
@@ -131,3 +132,37 @@ def squares_of_other_pools(how: str) -> list[int]:
 
     with ProcessPoolExecutor(2, mp_context=get_context(how)) as executor:
         return list(executor.map(jobs.square, range(5)))
+
+
+def note_program(path: str) -> None:
+    """Start a program that stays; leave both pids in a file."""
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    _note_both(path, program.pid)
+
+
+def note_process(path: str) -> None:
+    """Start a ``multiprocessing.Process`` that stays; leave both pids in a file."""
+    import multiprocessing
+
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    process.start()
+    assert process.pid is not None
+    _note_both(path, process.pid)
+
+
+def _note_both(path: str, pid: int) -> None:
+    jobs.note(path, f"worker {os.getpid()}")
+    jobs.note(path, f"program {pid}")
+    time.sleep(600)
+
+
+def note_and_nest_two(path: str) -> None:
+    """Have a pool of two here whose tasks stay; leave each process's pid behind ours in a file."""
+    jobs.note(path, f"{os.getpid()} {os.getpid()}")
+    with safemp.Pool(2) as pool:
+        pool.starmap(_note_within, [(path, os.getpid())] * 2, 1)
+
+
+def _note_within(path: str, outer: int) -> None:
+    jobs.note(path, f"{outer} {os.getpid()}")
+    time.sleep(600)

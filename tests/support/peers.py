@@ -26,6 +26,7 @@ JOBS: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = {
     "return-service": (jobs.return_service, tuple),
     "take-service": (jobs.take, lambda: (jobs.open_service(),)),
     "sigkill": (jobs.die_by_sigkill, tuple),
+    "segfault": (jobs.die_by_segfault, tuple),
 }
 
 

@@ -29,6 +29,9 @@ class CloudSemantics:
         names = internals._extract_code_globals(function.__code__)
         return {name: function.__globals__[name] for name in names if name in function.__globals__}
 
+    def globals_of_module(self, module):
+        return None
+
     def reduce(self, obj):
         reducer = self._table.get(type(obj)) or copyreg.dispatch_table.get(type(obj))
         return obj.__reduce_ex__(5) if reducer is None else reducer(obj)

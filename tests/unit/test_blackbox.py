@@ -26,11 +26,12 @@ import pytest
 
 from safemp.engines import blackbox
 from safemp.engines.blackbox import DUMP_SIGNAL, Box
+from safemp.engines.stacks import clean, told
 from tests.support.child import until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
-RING = mmap.PAGESIZE - 64
+RING = 4096 - 64
 
 
 @pytest.fixture
@@ -79,7 +80,9 @@ def run(box: Box, task: Callable[[], object], *, before: Callable[[], object] = 
 
 def test_an_unused_box_is_empty(box: Box) -> None:
     """A worker that died before it began has left nothing."""
-    assert (box.stderr(), box.fatal_stack(), box.dump(), box.answered()) == ("", "", "", False)
+    assert (box.stderr(), box.fatal_stack(), box.dump()) == ("", "", "")
+    assert not box.answered()
+    assert not box.answered()
 
 
 def test_what_is_written_is_kept_and_goes_where_it_went(box: Box) -> None:
@@ -176,6 +179,20 @@ def test_a_closed_stderr_says_so_itself(box: Box) -> None:
     run(box, task)
 
     assert box.stderr() == "before\nafter\n"
+
+
+def test_a_stream_that_takes_the_place_of_stderr_can_be_heard_too(box: Box) -> None:
+    """A stream that is heard twice keeps its text once."""
+
+    def task() -> None:
+        sys.stderr = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        for _ in range(2):
+            blackbox.hear(sys.stderr)
+        sys.stderr.write("once\n")
+
+    run(box, task)
+
+    assert box.stderr() == "once\n"
 
 
 class Fixed:
@@ -292,13 +309,13 @@ def test_a_worker_killed_in_the_middle_of_a_flood_leaves_whole_lines(box: Box) -
         assert kept
         for line in kept.splitlines():
             assert re.fullmatch(r"<(\d+)>\.*</\1>", line)
-        os.pwrite(box.fd, bytes(mmap.PAGESIZE), 0)
+        os.pwrite(box.fd, bytes(4096), 0)
 
 
 def test_what_was_half_written_is_not_shown() -> None:
     """A line that was being copied when its writer died is left out, and so is what it had covered."""
     box = Box()
-    page = mmap.mmap(box.fd, mmap.PAGESIZE)
+    page = mmap.mmap(box.fd, 4096)
     ring = blackbox._Ring(page)
     for i in range(1000):
         ring.add(f"line {i:04}\n")
@@ -367,6 +384,22 @@ def test_a_crash_in_a_thread_names_that_thread(box: Box) -> None:
     assert " in crash_here" in current
     assert "threading.py" in current
     assert " in task" in box.fatal_stack()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another way to start threads")
+def test_a_crash_in_a_thread_of_c_leaves_the_python_threads(box: Box) -> None:
+    """A library's own thread, which Python does not know, crashes: where Python was is there."""
+
+    def task() -> None:
+        libc = ctypes.CDLL(None)
+        libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.abort, None)
+        time.sleep(30)
+
+    run(box, task, code=-signal.SIGABRT)
+
+    title, frames = told(clean(box.fatal_stack()))
+    assert "does not know" in title
+    assert " in task" in frames[0]
 
 
 @pytest.mark.skipif(not DUMP_SIGNAL, reason="no real-time signals on this system")

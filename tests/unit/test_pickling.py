@@ -11,7 +11,9 @@ import inspect
 import io
 import logging
 import operator
+import os
 import pickle
+import signal
 import sys
 import threading
 import types
@@ -601,3 +603,19 @@ def test_a_value_is_never_sent_as_its_repr() -> None:
     with pytest.raises(calls.PreflightError) as caught:
         calls.encode_call(function, (Loud(),), {})
     assert caught.value.culprits[0].path == "args[0]"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child() -> None:
+    """That of cloudpickle, held by a thread that is not in the child: pickling goes on there."""
+
+    class Local:
+        pass
+
+    with cp._DYNAMIC_CLASS_TRACKER_LOCK:
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            pickling.dumps_careful(Local)
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

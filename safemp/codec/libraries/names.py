@@ -72,8 +72,16 @@ def table() -> dict[type, Repair]:
     """Return the rules."""
     rules = {
         ModuleType: Repair(BY_NAME, "the other process imports the same module", _module),
-        BuiltinFunctionType: Repair(BY_NAME, "it is a function of a module, which the other process imports", _builtin),
-        object: Repair(BY_NAME, "a sentinel is itself only where it is an attribute of its module", _plain, named=True),
+        BuiltinFunctionType: Repair(
+            BY_NAME, "it is a function of a module, which the other process imports", _builtin, as_pickle=True
+        ),
+        object: Repair(
+            BY_NAME,
+            "a sentinel is itself only where it is an attribute of its module",
+            _plain,
+            named=True,
+            as_pickle=True,
+        ),
         _Capsule: Repair(BY_NAME, "it is an attribute of a module, whose own the other process has", _capsule),
         ContextVar: Repair(
             BY_NAME, "it is its name in a module; one that no module has comes with its default", _context_var

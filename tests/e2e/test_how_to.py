@@ -1,4 +1,4 @@
-"""The how-to on state in the workers: each of its programs prints what the page says."""
+"""The how-to pages: each of their programs prints what the page says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.child import ROOT, quiet, run_python, run_script
 
-PAGE = (ROOT / "docs" / "how-to" / "worker-state.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL)
+PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+PROGRAMS = {f"{page.stem}-{i}": found for page in PAGES for i, found in enumerate(PROGRAM.findall(page.read_text()))}
 
 IPYTHON = """
 import sys
@@ -26,24 +27,25 @@ for cell in {cells!r}:
 """
 
 
-def test_every_program_of_the_page_is_run() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_program_of_a_page_is_run(page: Path) -> None:
     """No block of code is without what it prints."""
-    assert len(PROGRAMS) == PAGE.count("```python") == 4
+    assert len(PROGRAM.findall(page.read_text())) == page.read_text().count("```python") > 0
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_a_program_works_as_a_script(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_works_as_a_script(tmp_path: Path, name: str) -> None:
     """As it is printed, and with nothing on stderr."""
-    source, out = PROGRAMS[number]
+    source, out = PROGRAMS[name]
     ended = run_script(tmp_path, source)
 
     assert quiet(ended, out=out), str(ended)
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_a_program_works_in_a_module(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_works_in_a_module(tmp_path: Path, name: str) -> None:
     """Its functions are in a module that the script imports."""
-    source, out = PROGRAMS[number]
+    source, out = PROGRAMS[name]
     (tmp_path / "mine.py").write_text(
         source.replace('if __name__ == "__main__":', "def main():\n    global counter, queue, lock")
     )
@@ -52,11 +54,11 @@ def test_a_program_works_in_a_module(tmp_path: Path, number: int) -> None:
     assert quiet(ended, out=out), str(ended)
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_a_program_works_in_cells(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_works_in_cells(tmp_path: Path, name: str) -> None:
     """Each of its statements is a cell of a notebook."""
     pytest.importorskip("IPython", reason="wants IPython")
-    source, out = PROGRAMS[number]
+    source, out = PROGRAMS[name]
     cells = [str(ast.get_source_segment(source, statement)) for statement in ast.parse(source).body]
     path = tmp_path / "kernel.py"
     path.write_text(IPYTHON.format(cells=cells))

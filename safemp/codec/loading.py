@@ -1,0 +1,148 @@
+"""What pickles but does not load: the smallest objects whose pickle fails to load.
+
+A class that wants two arguments in its constructor and gives pickle one, a
+``__getattr__`` that recurses on the empty copy, a ``__setstate__`` that opens a file which
+is not there: all of these pickle. So the pickle of the whole is loaded, here; if that
+fails, so are those of its parts, by halves, down to the objects none of whose parts fails.
+
+Loading runs what it runs in a worker: constructors, ``__setstate__``, ``__reduce__``'s calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from safemp.codec import pickling, statics
+from safemp.codec.fixes import fix_for_load, library_object
+from safemp.codec.paths import Edge, Node, expression, owner_of
+from safemp.codec.walker import ATOMS, Semantics, below, reason_of
+from safemp.errors import Culprit
+
+__all__ = ["find_unloadable", "load_culprit", "unloadable_nodes"]
+
+_MOST = 20
+"""Objects after which the search for more ends. Picked, not measured."""
+
+_MOST_PICKLES = 1000
+"""Pickles that are made to find them. Where culprits of another kind are all over, more
+would take long and tell little. Picked, too."""
+
+
+def find_unloadable(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = _MOST) -> list[Culprit]:
+    """Name the smallest objects below *roots* that pickle and whose pickle does not load.
+
+    Args:
+        roots: As for ``find_culprits``.
+        semantics: Answers for the pickler.
+        limit: Stop after so many.
+
+    Returns:
+        Culprits whose problem is ``does not load``; none, if all that pickles loads.
+
+    Raises:
+        KeyboardInterrupt: The user's.
+    """
+    steps: dict[int, Any] = {}
+    return [load_culprit(node, error, steps) for node, error in unloadable_nodes(roots, semantics, limit)]
+
+
+def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
+    """Make the culprit of one node that ``unloadable_nodes`` has found."""
+    return Culprit(
+        path=expression(node, steps),
+        type_name=statics.type_name(type(node[0])),
+        reason=reason_of(error),
+        fix=fix_for_load(node[0], error, library_object(node)),
+        _obj=node[0],
+        _error=error,
+        problem="does not load",
+        owner=owner_of(node),
+    )
+
+
+def unloadable_nodes(
+    roots: Sequence[tuple[str, Any]], semantics: Semantics, limit: int = _MOST, culprits: Sequence[Node] = ()
+) -> list[tuple[Node, BaseException]]:
+    """Do the work of ``find_unloadable``: see there.
+
+    Args:
+        roots: As there.
+        semantics: As there.
+        limit: As there.
+        culprits: What is known not to pickle: what is on the way there is not tried.
+    """
+    doomed: set[int] = set()
+    for culprit in culprits:
+        above: Node | None = culprit
+        while above is not None and id(above[0]) not in doomed:
+            doomed.add(id(above[0]))
+            above = above[1]
+    found: list[tuple[Node, BaseException]] = []
+    memo: dict[int, Any] = {}
+    budget = [_MOST_PICKLES]
+    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget)[::-1]
+    while stack and len(found) < limit:
+        node, error = stack.pop()
+        if id(node[0]) in memo:
+            continue
+        memo[id(node[0])] = node[0]
+        try:
+            children = below(node, semantics, {})
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
+            children = []
+        failing = _failing(children, doomed, budget)
+        # What does not pickle is looked into, and is not to be named here.
+        if any(why is not None for _, why in failing) or error is None:
+            stack += failing[::-1]
+        else:
+            found.append((node, error))
+    return found
+
+
+def _failing(nodes: list[Node], doomed: set[int], budget: list[int]) -> list[tuple[Node, BaseException | None]]:
+    """Return those of *nodes* that do not load, by halves: few of many do not.
+
+    Returns:
+        Each with the error; ``None`` for one that does not even pickle.
+    """
+    found: list[tuple[Node, BaseException | None]] = [(node, None) for node in nodes if id(node[0]) in doomed]
+    groups = [[node for node in nodes if type(node[0]) not in ATOMS and id(node[0]) not in doomed]]
+    while groups and budget[0] > 0:
+        group = groups.pop()
+        if not group:
+            continue
+        budget[0] -= 1
+        loads, error = _try([node[0] for node in group])
+        if loads:
+            continue
+        if len(group) == 1:
+            found.append((group[0], error))
+            continue
+        middle = len(group) // 2
+        groups += [group[middle:], group[:middle]]
+    return found
+
+
+def _try(objects: list[Any]) -> tuple[bool, BaseException | None]:
+    """Tell whether the pickle of *objects* loads, and what loading it raises; ``None``: it does not pickle."""
+    whole = objects[0] if len(objects) == 1 else objects
+    error = None
+    for dump in (pickling.dumps, pickling.dumps_careful):  # what a pool tries, in its order
+        try:
+            stream = dump(whole)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # user code, in __reduce__
+            return False, None
+        try:
+            pickling.loads(stream)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as why:  # user code, in __setstate__ or a constructor
+            error = why
+        else:
+            return True, None
+    return False, error

@@ -1,0 +1,116 @@
+"""Jobs that end their worker and leave traces: a stack, words on stderr, much memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+
+def crash() -> None:
+    """Read address 0."""
+    ctypes.string_at(0)
+
+
+def say_and_crash(*words: str, end: str = "\n") -> None:
+    """Say something on stderr, then crash."""
+    for word in words:
+        print(word, end=end, file=sys.stderr)
+    crash()
+
+
+def say_and_be_killed(text: str) -> None:
+    """Say something, then be ended as the out-of-memory killer would."""
+    sys.stderr.write(text)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash_in_thread() -> None:
+    """Crash in a thread of one's own."""
+    thread = threading.Thread(target=crash)
+    thread.start()
+    thread.join()
+
+
+def crash_deep(n: int) -> None:
+    """Crash *n* calls down."""
+    if n:
+        crash_deep(n - 1)
+    else:
+        crash()
+
+
+def crash_while_importing(folder: str) -> None:
+    """Import a module that crashes."""
+    sys.path.insert(0, folder)
+    __import__("crashes_when_imported")
+
+
+def crash_at(fatal: int, i: int) -> int:
+    """Crash at one item; square the others."""
+    if i == fatal:
+        crash()
+    return i * i
+
+
+class CrashAt:
+    """``crash_at`` of one argument, or of two."""
+
+    def __init__(self, fatal: int) -> None:
+        self.fatal = fatal
+
+    def __call__(self, i: int, j: int = 0) -> int:
+        return crash_at(self.fatal, i)
+
+
+class CrashesOnLoad:
+    """Crashes any process that loads it, except the one that made it."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if os.getpid() != state["home"]:
+            crash()
+        self.__dict__.update(state)
+
+
+class CrashesOnDump:
+    """Crashes the process that pickles it, except the one whose pid it carries."""
+
+    def __init__(self, home: int) -> None:
+        self.home = home
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if os.getpid() != self.home:
+            crash()
+        return CrashesOnDump, (self.home,)
+
+
+class CrashesInRepr:
+    """Ends whoever shows it."""
+
+    def __repr__(self) -> str:
+        os._exit(77)
+
+
+def crash_with(*_: object, **__: object) -> None:
+    """Crash, whatever the arguments."""
+    crash()
+
+
+def take_and_be_killed(megabytes: int) -> None:
+    """Have so much memory, then be killed."""
+    block = bytearray(megabytes << 20)
+    block[::4096] = bytes(len(block[::4096]))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def spin(path: str) -> None:
+    """Leave our pid, then stay in C for ever, with the GIL."""
+    from tests.support import engine_jobs
+
+    engine_jobs.note_and_spin(path)

@@ -1,0 +1,190 @@
+"""Orders of events in which the dispatcher once went wrong; found by the model, or while writing it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from safemp.engines.crash import TaskKilled, TaskTimeout
+from safemp.engines.settings import RETRY_ON, Limits
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_task import ERROR, HANG
+from tests.support.fake_worker import FakeWorker
+
+
+def test_a_callback_that_exits_keeps_no_other_task_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each queued task is given up when a pool is ended, whatever the callback of one raises."""
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: shown.append(args.exc_type))
+    engine = FakeEngine(1)
+    for _ in range(2):
+        engine.submit(count=1)
+
+    def leave() -> None:
+        raise SystemExit
+
+    engine.callbacks.append(leave)
+    engine.kill(signal.SIGTERM)
+
+    assert shown == [SystemExit]
+    assert not any(record.owed() for record in engine.records)
+
+
+def test_who_waits_for_a_cancelled_task_is_told_when_the_pool_breaks() -> None:
+    """Its ``begin`` is asked, as it would have been; it has no outcome."""
+    engine = FakeEngine(1)
+    engine.bad_start = 1
+    records = [engine.submit() for _ in range(2)]
+    assert records[0] is not None
+    engine.cancel(records[0])
+    engine.drain()
+
+    assert records[0].outcomes == {0: "dropped"}
+    assert engine.over
+
+
+def test_being_encoded_again_gives_no_more_tries() -> None:
+    """A call that has failed, and then does not load elsewhere, has as many tries left as before."""
+    engine = FakeEngine(1)
+    limits = Limits(retries=1, retry_on=(*RETRY_ON, ValueError))
+    record = engine.submit(limits=limits, plan=[ERROR], loads=[True, False])
+    assert record is not None
+    engine.drain()
+
+    assert len(record.runs[0]) == 2
+
+
+def test_idle_workers_stay_away_in_an_eager_pool() -> None:
+    """A worker that was dismissed since there was nothing to do is not replaced until there is."""
+    engine = FakeEngine(2, eager=True, idle_timeout=0.5)
+    engine.drain()
+
+    assert not engine.workers
+
+
+def test_a_worker_that_dies_between_two_items_is_blamed_on_neither() -> None:
+    """The first one keeps its value, the second one runs elsewhere."""
+    engine = FakeEngine(1)
+    record = engine.submit(count=2)
+    assert record is not None
+    while not record.kept:
+        engine.serve()
+        for worker in engine.workers:
+            worker.step()
+    engine.workers[0].die(-11, "outside")
+    engine.drain()
+
+    assert sorted(record.kept) == [0, 1]
+    assert all(isinstance(outcome, list) for outcome in record.outcomes.values())
+
+
+def test_a_call_that_was_only_just_sent_can_be_ended() -> None:
+    """Its worker has not begun it when it is asked, and is killed when it has."""
+    engine = FakeEngine(1)
+    engine.submit()
+    engine.drain()
+    record = engine.submit(plan=[HANG])
+    assert record is not None
+
+    assert engine.end_task(record)
+    engine.drain()
+    assert isinstance(record.outcomes[0], TaskKilled)
+
+
+def test_what_is_yet_to_be_written_to_a_worker_does_not_keep_it_alive() -> None:
+    """The time of a task is up while others wait to be written ahead to its worker."""
+    engine = FakeEngine(1)
+    engine.submit()
+    engine.drain()
+    record = engine.submit(limits=Limits(task_timeout=1), plan=[HANG])
+    assert record is not None
+    for _ in range(20):
+        engine.workers[0].step()
+    engine.dispatcher._pace.seconds = 1e-5
+    for _ in range(16 * 8):
+        engine.submit(size=15_000)
+    assert engine.workers[0].outbox
+
+    engine.drain()
+    assert isinstance(record.outcomes[0], TaskTimeout)
+
+
+def finish_when_stopped(engine: FakeEngine) -> FakeWorker:
+    """Have a task finish in the very moment in which its worker is stopped, its time being up."""
+    record = engine.submit(limits=Limits(task_timeout=1))
+    assert record is not None
+    while not record.runs.get(0):
+        engine.serve()
+        for worker in engine.workers:
+            worker.step()
+    for seconds in (1.01, 0.06):
+        engine.now += seconds
+        engine.serve()
+    (worker,) = engine.workers
+    while not worker.sent:
+        worker.step()
+    engine.now += 0.0015
+    assert worker.stopped
+    engine.drain()
+    assert isinstance(record.outcomes[0], list)
+    return worker
+
+
+def test_a_worker_is_not_kept_stopped_when_it_is_told_to_leave() -> None:
+    """It runs its exit handlers, as others do."""
+    worker = finish_when_stopped(FakeEngine(1, max_tasks=1))
+
+    assert worker.why == "leaves"
+
+
+def test_a_worker_that_was_about_to_be_ended_is_dismissed_when_it_is_idle() -> None:
+    """With nothing more to do it leaves, as others do."""
+    engine = FakeEngine(1, idle_timeout=0.5)
+    finish_when_stopped(engine)
+
+    assert not engine.workers
+
+
+def test_tasks_that_are_moved_stay_in_order() -> None:
+    """Of those that a dead worker had not begun, an idle one gets the first one first."""
+    engine = FakeEngine(2)
+    engine.warm()
+    for _ in range(2):
+        engine.submit()
+    engine.dispatcher._pace.seconds = 1e-5
+    engine.order.clear()
+    for _ in range(16):
+        engine.submit()
+    other, full = sorted(engine.workers, key=lambda worker: len(worker.tasks))
+    assert len(full.tasks) > 2
+    for record in engine.records:
+        engine.cancel(record)  # what has not been sent
+    while other.tasks:
+        other.step()
+        engine.serve()
+    full.die(-11, "outside")
+    engine.drain()
+
+    ran = [number for number, _ in engine.order]
+    assert len(ran) > 2
+    assert ran == sorted(ran)
+
+
+def test_what_is_taken_back_in_a_pool_that_was_ended_waits_for_no_worker() -> None:
+    """``kill`` of a call, from one thread, after the end of its pool, from another."""
+    engine = FakeEngine(1)
+    engine.warm()
+    engine.submit(limits=Limits(task_timeout=100), plan=[HANG])
+    engine.dispatcher._pace.seconds = 1e-5
+    for _ in range(16):
+        engine.submit()
+    assert len(engine.workers[0].tasks) > 2
+    engine.workers[0].ignores_term = True
+    engine.kill(signal.SIGTERM)
+    engine.end_task(engine.records[3])
+    engine.drain()
+
+    assert engine.over
+    assert not any(record.owed() for record in engine.records)
