@@ -17,6 +17,7 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
+import operator
 import os
 import re
 import sys
@@ -144,6 +145,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.get_global, (home.key, name)
 
     def _reduce_class(self, cls: type) -> Any:
+        if type(cls).__module__ == "_ctypes" and (array := _array_type(cls)) is not None:
+            return array
         module = getattr(cls, "__module__", None)
         if isinstance(module, str) and module != "builtins":
             found = sys.modules.get(module)
@@ -214,7 +217,28 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.open_module, (home.key, home.attrs)
 
 
+def _array_type(cls: Any) -> tuple[Any, ...] | None:
+    """An array type of ctypes has no home; it is its elements' type, so many times."""
+    array = getattr(sys.modules.get("_ctypes"), "Array", None)
+    if array is None or array not in cls.__bases__ or resolve(sys.modules.get(cls.__module__), cls) is cls:
+        return None
+    return operator.mul, (cls._type_, cls._length_)
+
+
+def _structure_type(cls: Any) -> tuple[Any, ...]:
+    """A structure of ctypes is its fields: the descriptors in the class are made of them."""
+    made_of_fields = {name for name, *_ in cls.__dict__.get("_fields_", ())}
+    space = {
+        name: value
+        for name, value in vars(cls).items()
+        if name not in made_of_fields and name not in ("__dict__", "__weakref__")
+    }
+    return rebuild.Made(type, cls.__bases__[0]), (cls.__name__, cls.__bases__, space)
+
+
 def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
+    if type(cls).__module__ == "_ctypes":
+        return _structure_type(cls)
     make, args, (state, slotstate), _, _, _ = _cp._dynamic_class_reduce(cls)
     if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not hasattr(cls, "_field_defaults"):
         # cloudpickle 3.1 leaves them out, and stumbles over ``__private`` ones. (A
@@ -581,6 +605,10 @@ class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unt
         cls = type(obj)
         if issubclass(cls, BaseException):
             return portable_exception(obj)
+        if cls.__module__ == "_ctypes" and isinstance(obj, type):
+            if (array := _array_type(obj)) is not None:
+                return array
+            return NotImplemented if _cp._should_pickle_by_reference(obj) else _structure_type(obj)
         if cls is _NAMED[0]:
             module = sys.modules.get(getattr(obj, "__module__", None) or "")
             by_name = module is not None and not goes_by_value(module.__name__)

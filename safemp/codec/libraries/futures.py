@@ -14,8 +14,11 @@ _LATER = "wait until it is done, or make the executor in the worker"
 
 def _threads(executor: Any) -> Any:
     """An idle pool is its settings: threads come with the first call."""
-    idle = len(executor._threads) - executor._idle_semaphore._value
-    if not executor._work_queue.empty() or idle > 0:
+    if executor._shutdown:
+        busy = any(thread.is_alive() for thread in executor._threads)
+    else:
+        busy = not executor._work_queue.empty() or len(executor._threads) > executor._idle_semaphore._value
+    if busy:
         raise RefusedError("cannot pickle a ThreadPoolExecutor that is at work: its calls run in this process", _LATER)
     args = (executor._max_workers, executor._thread_name_prefix, *_initializer(executor))
     return (type(executor), args, {"_shutdown": True}) if executor._shutdown else (type(executor), args)
