@@ -21,6 +21,8 @@ __all__ = ["find", "find_indexed"]
 class _Index:
     """Attributes of modules, of the types that were asked for."""
 
+    seen: tuple[int, str] = (0, "")
+    spaces: tuple[dict[str, Any], ...] = ()
     stamp: tuple[int, int] = (0, 0)
     types: frozenset[type] = frozenset()
     places: dict[int, tuple[ModuleType, str]] = {}  # noqa: RUF012 - replaced whole
@@ -28,7 +30,12 @@ class _Index:
 
 def stamp() -> tuple[int, int]:
     """Return a value that changes when modules come or grow."""
-    spaces = [module.__dict__ for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    seen = len(sys.modules), next(reversed(sys.modules), "")
+    if seen != _Index.seen:
+        modules = list(sys.modules.values())
+        _Index.spaces = tuple(module.__dict__ for module in modules if isinstance(module, ModuleType))
+        _Index.seen = seen
+    spaces = _Index.spaces
     return len(spaces), sum(map(len, spaces))
 
 
