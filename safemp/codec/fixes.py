@@ -173,8 +173,13 @@ def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None
     return "send what it is made from, and make it in the task or in an initializer"
 
 
-def fix_for_load(obj: Any, error: BaseException) -> str:
+def fix_for_load(obj: Any, error: BaseException, inside: type | None = None) -> str:
     """Advise what to do about *obj*, which pickles, and whose pickle does not load because of *error*.
+
+    Args:
+        obj: The culprit.
+        error: What loading it raised.
+        inside: See ``library_object``.
 
     Returns:
         One line. Runs no code of the user's classes.
@@ -183,6 +188,8 @@ def fix_for_load(obj: Any, error: BaseException) -> str:
     name = statics.type_name(cls)
     if isinstance(error, ModuleNotFoundError):
         return f"install {error.name} where the workers run, or cloudpickle.register_pickle_by_value() the module"
+    if is_of_library(statics.module_of(cls) or ""):
+        return f"make the {statics.type_name(inside or cls)} in the task or in an initializer"
     getter = next((b for b in statics.mro(cls) if "__getattr__" in statics.class_dict(b)), None)
     if getter is not None and isinstance(error, (RecursionError, AttributeError, KeyError)):
         return (

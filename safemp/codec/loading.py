@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safemp.codec import pickling, statics
-from safemp.codec.fixes import fix_for_load
+from safemp.codec.fixes import fix_for_load, library_object
 from safemp.codec.paths import Edge, Node, expression, owner_of
 from safemp.codec.walker import ATOMS, Semantics, below, reason_of
 from safemp.errors import Culprit
@@ -53,7 +53,7 @@ def load_culprit(node: Node, error: BaseException, steps: dict[int, Any]) -> Cul
         path=expression(node, steps),
         type_name=statics.type_name(type(node[0])),
         reason=reason_of(error),
-        fix=fix_for_load(node[0], error),
+        fix=fix_for_load(node[0], error, library_object(node)),
         _obj=node[0],
         _error=error,
         problem="does not load",

@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Protocol
 
 from safemp.codec import statics
-from safemp.codec.paths import Node, expression, owner_of, steps_to
+from safemp.codec.paths import Edge, Node, expression, owner_of, steps_to
 from safemp.codec.repairs import Repair
 from safemp.codec.walker import Semantics, culprit_of, walk
 from safemp.errors import Culprit, Repaired
@@ -124,7 +124,8 @@ def survey(
         if recorder.repaired:
             repair = recorder.repaired.pop(id(node[0]), None)
             recorder.repaired.clear()
-            if repair is not None:
+            if repair is not None and not (node[2] is Edge.REDUCE and type(node[0]) is ModuleType):
+                # (A module in a reduce value is where a repair looks something up.)
                 if len(repaired) < most_repaired:
                     repaired.append((node, repair))
                 else:
@@ -170,5 +171,8 @@ def trail_to(node: Node, steps: dict[int, Any]) -> list[Step]:
     trail: list[Step] = []
     for before, after, obj in steps_to(node, steps):
         if before or after or not trail:
-            trail.append(Step(f"{before}…{after}" if before else after, statics.type_name(type(obj))))
+            name = statics.type_name(type(obj))
+            if issubclass(type(obj), type):
+                name = f"class {statics.type_name(obj)}"
+            trail.append(Step(f"{before}…{after}" if before else after, name))
     return trail

@@ -1,4 +1,4 @@
-"""Orders of events in which the dispatcher once went wrong; the model found them."""
+"""Orders of events in which the dispatcher once went wrong; found by the model, or while writing it."""
 
 from __future__ import annotations
 

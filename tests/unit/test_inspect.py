@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import html.parser
+import importlib
 import importlib.util
 import io
 import json
@@ -588,3 +589,54 @@ def test_repairs_are_logged_once_per_place(caplog: pytest.LogCaptureFixture) -> 
 
     assert len(told) == 1
     assert told[0].startswith("repaired items[0].lock_of_this_test, _thread.lock: rebuild: ")
+
+
+# -- advice -------------------------------------------------------------------------------------
+
+LIBRARY = """
+class Wire:
+    def __init__(self, conn):
+        self.conn = conn
+
+class Client:
+    def __init__(self, conn):
+        self._wire = [Wire(conn)]
+
+class Box:
+    def __init__(self, content):
+        self.content = content
+
+class Lazy:
+    def __init__(self):
+        self._inner = 1
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A package that somebody has installed."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "installed_library.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, "installed_library", raising=False)
+    return importlib.import_module("installed_library")
+
+
+def test_advice_names_what_people_have_in_hand(library: Any, conn: socket.socket) -> None:
+    """Not the innards of a library's object, which nobody can change, but that object."""
+    whole = "make the installed_library.Client in the task or in an initializer"
+    (culprit,) = safemp.inspect(library.Client(conn)).culprits
+    assert (culprit.path, culprit.fix) == ("obj._wire[0].conn", whole)
+
+    (culprit,) = safemp.inspect(Holder(client=library.Client(conn))).culprits
+    assert culprit.fix == f"{whole}; or drop it in __getstate__ of {__name__}.Holder"
+
+    (culprit,) = safemp.inspect(library.Box(Holder(conn=conn))).culprits  # what a user has put into a library's box
+    assert culprit.fix.endswith(f"; or drop it in __getstate__ of {__name__}.Holder")
+
+    (culprit,) = safemp.inspect([library.Lazy()]).culprits
+    assert culprit.problem == "does not load"
+    assert culprit.fix == "make the installed_library.Lazy in the task or in an initializer"
