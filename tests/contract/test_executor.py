@@ -405,10 +405,13 @@ def test_the_initializer_runs_in_each_worker_once(tmp_path: Path) -> None:
 def test_a_failed_initializer_breaks_the_pool_and_is_shown(engine: str) -> None:
     """Every call, the next ones too, fails with a ``BrokenProcessPool`` whose cause is the real error."""
     with safemp.SafeExecutor(2, initializer=jobs.fail_to_start, engine=engine) as executor:
+        seen: list[BaseException] = []
         for _ in range(2):
             with pytest.raises(BrokenProcessPool, match="initializer") as caught:
                 executor.submit(jobs.square, 1).result(30)
 
+            assert caught.value not in seen, "tracebacks would pile up on it"
+            seen.append(caught.value)
             cause = caught.value.__cause__
             assert isinstance(cause, jobs.TwoArguments)
             assert str(cause) == "initializer/failed"
