@@ -135,7 +135,7 @@ def walk(
                 if len(obj) > _MANY:
                     stack.append(_items(node, memo))
                 elif obj:
-                    children = [
+                    children: list[Node] = [
                         (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
                     ]
                     stack.append(iter(children))
