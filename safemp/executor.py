@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -23,7 +22,7 @@ from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
-from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings
+from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
 from safemp.future import SafeFuture
 from safemp.results import unwrap
 from safemp.worker import name_of
@@ -388,9 +387,9 @@ class SafeExecutor(Executor):
 
         Raises:
             ValueError: A number is out of range.
-            TypeError: A value has the wrong type.
+            TypeError: A value has the wrong type, or there is no such limit.
         """
-        return _View(self, replace(self._limits, **limits))
+        return _View(self, limits_of("options", limits, self._limits))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from safemp.batch import default_chunksize
-from safemp.engines.settings import LimitOptions, Limits
+from safemp.engines.settings import LimitOptions, Limits, limits_of
 from safemp.executor import SafeExecutor, check_callable
 from safemp.results import Feed, Gather, ItemIterator
 
@@ -64,9 +64,10 @@ def map(
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
         BaseException: What the first failed item raised, when all have finished.
     """
+    each = limits_of("map", limits)
     if len(iterables) == 1:
-        return _gather(fn, iterables[0], chunksize, Limits(**limits), star=False)
-    return _gather(fn, zip(*iterables), chunksize, Limits(**limits), star=True)  # noqa: B905 - as the builtin map
+        return _gather(fn, iterables[0], chunksize, each, star=False)
+    return _gather(fn, zip(*iterables), chunksize, each, star=True)  # noqa: B905 - as the builtin map
 
 
 def starmap(
@@ -77,7 +78,7 @@ def starmap(
     **limits: Unpack[LimitOptions],
 ) -> list[T]:
     """As ``map``, each item being the positional arguments of a call."""
-    return _gather(fn, iterable, chunksize, Limits(**limits), star=True)
+    return _gather(fn, iterable, chunksize, limits_of("starmap", limits), star=True)
 
 
 def _gather(
@@ -121,7 +122,7 @@ def imap(
         PreflightError: *fn* cannot be pickled. An item that cannot is named in its place.
         BaseException: From the iterator: what a call raised. The iteration can go on.
     """
-    return _iterate(fn, iterable, chunksize, buffersize, Limits(**limits), ordered=True)
+    return _iterate(fn, iterable, chunksize, buffersize, limits_of("imap", limits), ordered=True)
 
 
 def imap_unordered(
@@ -133,7 +134,7 @@ def imap_unordered(
     **limits: Unpack[LimitOptions],
 ) -> Iterator[T]:
     """As ``imap``, giving the results in the order in which they arrive."""
-    return _iterate(fn, iterable, chunksize, buffersize, Limits(**limits), ordered=False)
+    return _iterate(fn, iterable, chunksize, buffersize, limits_of("imap_unordered", limits), ordered=False)
 
 
 def _iterate(

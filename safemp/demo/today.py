@@ -73,7 +73,10 @@ def _end(pool: multiprocessing.pool.Pool) -> None:
 
 
 def _end_with_caller() -> None:
-    sys.stdin.read()
+    # Not ``sys.stdin.read``: it holds a lock that a forked worker, which closes its
+    # ``sys.stdin`` first, would wait for.
+    while os.read(0, 1024):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 

@@ -304,9 +304,9 @@ class Dispatcher:
         back = [task for task in worker.tasks if task.id in ids]
         if back:
             worker.tasks = deque(task for task in worker.tasks if task.id not in ids)
-            self._queue.extendleft(reversed(back))
+            for task in reversed(back):
+                self._requeue(task, deliveries)
             self._feed_idle()
-            self._wake()  # for more workers
         if not worker.tasks and worker.state == BUSY:
             self._next(worker)
 
@@ -421,6 +421,7 @@ class Dispatcher:
             now = self._clock()
             while (task := self._later.due(now)) is not None:
                 self._requeue(task, deliveries)
+            self._feed_idle()
             if self._later:
                 waits.append(self._later.when - now)
             if self._killed is None and self._broken is None:
@@ -587,6 +588,7 @@ class Dispatcher:
             worker.tasks.clear()
             if begun is not None:
                 self._blame(worker, begun, report, progress, deliveries)
+            self._feed_idle()
             self._wake()
         self._fail(lost)
         deliveries.hand_over()
@@ -654,13 +656,12 @@ class Dispatcher:
         self._wake()
 
     def _requeue(self, task: Task, deliveries: Deliveries) -> None:
-        """Put what is left of a task first in the queue."""
+        """Put what is left of a task first in the queue. The caller feeds the idle, when all are there."""
         if task in self._doomed:
             self._doomed.discard(task)
             deliveries.settle(task, _ended(task))
         elif self._killed is None and self._broken is None:
             self._queue.appendleft(task)
-            self._feed_idle()
             self._wake()
         else:
             deliveries.settle(task, task.last or not_run(task.name))

@@ -6,14 +6,14 @@ line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from safemp.codec.frames import Frames
 from safemp.engines.crash import MemoryLimitExceeded, TaskTimeout, WorkerCrashed
 from safemp.engines.handover import Inheritance
 
-__all__ = ["RETRY_ON", "LimitOptions", "Limits", "RetryOn", "Settings"]
+__all__ = ["RETRY_ON", "LimitOptions", "Limits", "RetryOn", "Settings", "limits_of"]
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -66,6 +66,27 @@ class LimitOptions(TypedDict, total=False):
     retries: int
     retry_on: RetryOn
     max_memory: int | None
+
+
+def limits_of(function: str, given: LimitOptions, base: Limits | None = None) -> Limits:
+    """Make the limits that a user has given as keywords.
+
+    Args:
+        function: The name of what was called, for messages.
+        given: The keywords.
+        base: What holds for those that are left out; ``None``: the defaults.
+
+    Raises:
+        TypeError: There is no such keyword, or a value has the wrong type.
+        ValueError: A number is out of range.
+    """
+    names = LimitOptions.__annotations__
+    unknown = next((name for name in given if name not in names), None)
+    if unknown is not None:
+        raise TypeError(
+            f"{function}() got an unexpected keyword argument {unknown!r}\n  fix:    the limits are {', '.join(names)}"
+        )
+    return replace(base or Limits(), **given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

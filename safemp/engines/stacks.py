@@ -41,13 +41,17 @@ def clean(text: str) -> str:
 
 
 def _without_ours(frames: list[str]) -> list[str]:
-    """Cut off the worker's loop and what has started it, unless there is nothing else."""
+    """Cut off the worker's loop and what has started it, unless there is nothing else.
+
+    Of a task that is a function of C, which has no frame, what has called it is left.
+    """
     loop = next((i for i, line in enumerate(frames) if _is_in(line, "engines", "child.py")), None)
     if loop is None:
         return frames
-    while loop and _is_in(frames[loop - 1], "worker.py"):
-        loop -= 1
-    return frames[:loop] or frames
+    top = loop
+    while top and _is_in(frames[top - 1], "worker.py"):
+        top -= 1
+    return frames[:top] or frames[:loop] or frames
 
 
 def _is_in(frame: str, *path: str) -> bool:

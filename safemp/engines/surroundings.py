@@ -18,10 +18,12 @@ import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safemp.engines import nesting, threads
-from safemp.engines.settings import Settings
+
+if TYPE_CHECKING:  # a worker has no settings, and what they load is for callers
+    from safemp.engines.settings import Settings
 
 __all__ = ["Surroundings", "surroundings_of"]
 

@@ -17,7 +17,7 @@ __all__ = ["ASKED", "KILLED", "STOPPED", "Verdict", "look"]
 
 ASKED, STOPPED, KILLED = range(3)
 
-_SOON = 0.001
+_SOON = 0.02
 """Seconds between looks at a worker whose time is up, and which is being written to."""
 
 _LOOK = 0.05

@@ -215,8 +215,9 @@ def test_wrong_limits_are_named(executor: safemp.SafeExecutor, options: dict[str
         partial(safemp.imap, jobs.square, [1]),
     ]
     for call in calls:
-        with pytest.raises(error, match=name):
+        with pytest.raises(error, match=name) as caught:
             call(**options)
+        assert "Limits" not in str(caught.value), "a class that the user has not met"
 
 
 # -- tries ---------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def gone(marked: Marked) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("arguments", [(), ("--builtin",)], ids=["openai", "builtin"])
 def test_the_promises_are_seen_to_hold(arguments: tuple[str, ...]) -> None:
-    """The demo exits with 0, says three times "kept", and leaves no process and no port."""
+    """The demo exits with 0, says three times "kept", gives both pools a chance, and leaves no process and no port."""
     if not arguments:
         pytest.importorskip("openai")
     with demo("--deadline", "3", *arguments) as marked:
@@ -89,6 +89,9 @@ def test_the_promises_are_seen_to_hold(arguments: tuple[str, ...]) -> None:
     assert ("built-in" in printed.splitlines()[0]) == bool(arguments)
     assert f"{len(BATCH)} of {len(BATCH)}" in printed
     assert "args[0].session['connection']" in printed
+    served = re.search(r"The server answered (\d+) requests", printed)
+    assert served is not None
+    assert int(served[1]) > 0, "multiprocessing.Pool was not given a chance"
     assert "WorkerCrashed (SIGKILL)" in printed
     assert max(map(len, printed.splitlines())) <= 100
     assert printed.isascii()

@@ -29,7 +29,8 @@ from hypothesis.stateful import (
 
 from safemp.engines import dispatch
 from safemp.engines.settings import RETRY_ON, Limits
-from tests.support.fake_engine import ERROR, HANG, LARGE, MEDIUM, VALUE, FakeEngine
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_task import ERROR, HANG, LARGE, MEDIUM, VALUE
 from tests.support.fake_worker import FakeWorker
 
 EXAMPLES = int(os.environ.get("SAFEMP_EXAMPLES", "300"))
@@ -104,12 +105,14 @@ class Model(RuleBasedStateMachine):
         else:
             self.engine.cancel(record)
 
-    @precondition(lambda self: not self.engine.killed)
-    @rule(how=st.sampled_from(["close", "cancel", signal.SIGTERM, signal.SIGKILL]), sure=WHICH)
+    @precondition(lambda self: not self.engine.killed and not self.engine.over)
+    @rule(how=st.sampled_from(["close", "cancel", "defect", signal.SIGTERM, signal.SIGKILL]), sure=WHICH)
     def end_the_pool(self, how: Any, sure: int) -> None:
         if sure != 5:
             return
-        if isinstance(how, str):
+        if how == "defect":
+            self.engine.collapse()
+        elif isinstance(how, str):
             self.engine.close(how == "cancel")
         else:
             self.engine.kill(how)
@@ -157,7 +160,7 @@ class Model(RuleBasedStateMachine):
     @rule(which=WHICH, ignores=st.booleans())
     def a_stopped_one_goes_on(self, which: int, ignores: bool) -> None:
         self._worker(which).stopped_at = None
-        self._worker(which).ignores_term = ignores
+        self._worker(which).ignores_term = self._worker(which).slow_stack = ignores
 
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, used=st.sampled_from([BIG // 2, 2 * BIG]))
@@ -177,6 +180,12 @@ class Model(RuleBasedStateMachine):
     @rule(chances=st.lists(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3, 5, 8, 13]), min_size=1, max_size=30))
     def things_will_happen_meanwhile(self, chances: list[int]) -> None:
         self.engine.chances.extend(chances)
+
+    @precondition(lambda self: len(self.engine.chances) < 60)
+    @rule(steps=st.integers(0, 60), how=st.sampled_from([8, 13]))
+    def a_worker_will_fall(self, steps: int, how: int) -> None:
+        """It is stopped, or dies, after so many steps of all."""
+        self.engine.chances.extend([*[0] * steps, how])
 
     # -- what the engine does ------------------------------------------------------------------
 
@@ -231,6 +240,7 @@ class Model(RuleBasedStateMachine):
                 worker.ledger.close()
 
 
+@pytest.mark.timeout(600)  # a failure is made small first
 def test_the_invariants_hold_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks, workers, deaths, limits, cancels and ends, mixed at random: invariants 1 to 5 hold."""
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # for callbacks that raise

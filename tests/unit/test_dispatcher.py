@@ -1,4 +1,4 @@
-"""Orders of events in which the dispatcher once went wrong; the model found them."""
+"""Orders of events in which the dispatcher once went wrong; found by the model, or while writing it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from safemp.engines.crash import TaskKilled, TaskTimeout
 from safemp.engines.settings import RETRY_ON, Limits
-from tests.support.fake_engine import ERROR, HANG, FakeEngine
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_task import ERROR, HANG
 from tests.support.fake_worker import FakeWorker
 
 
@@ -144,3 +145,46 @@ def test_a_worker_that_was_about_to_be_ended_is_dismissed_when_it_is_idle() -> N
     finish_when_stopped(engine)
 
     assert not engine.workers
+
+
+def test_tasks_that_are_moved_stay_in_order() -> None:
+    """Of those that a dead worker had not begun, an idle one gets the first one first."""
+    engine = FakeEngine(2)
+    engine.warm()
+    for _ in range(2):
+        engine.submit()
+    engine.dispatcher._pace.seconds = 1e-5
+    engine.order.clear()
+    for _ in range(16):
+        engine.submit()
+    other, full = sorted(engine.workers, key=lambda worker: len(worker.tasks))
+    assert len(full.tasks) > 2
+    for record in engine.records:
+        engine.cancel(record)  # what has not been sent
+    while other.tasks:
+        other.step()
+        engine.serve()
+    full.die(-11, "outside")
+    engine.drain()
+
+    ran = [number for number, _ in engine.order]
+    assert len(ran) > 2
+    assert ran == sorted(ran)
+
+
+def test_what_is_taken_back_in_a_pool_that_was_ended_waits_for_no_worker() -> None:
+    """``kill`` of a call, from one thread, after the end of its pool, from another."""
+    engine = FakeEngine(1)
+    engine.warm()
+    engine.submit(limits=Limits(task_timeout=100), plan=[HANG])
+    engine.dispatcher._pace.seconds = 1e-5
+    for _ in range(16):
+        engine.submit()
+    assert len(engine.workers[0].tasks) > 2
+    engine.workers[0].ignores_term = True
+    engine.kill(signal.SIGTERM)
+    engine.end_task(engine.records[3])
+    engine.drain()
+
+    assert engine.over
+    assert not any(record.owed() for record in engine.records)
