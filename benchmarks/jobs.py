@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import dataclass
 
 __all__ = ["echo", "noop", "pause", "settle"]
 
@@ -31,3 +32,12 @@ def echo(sock: socket.socket) -> None:
     settle()
     while message := sock.recv(1 << 16):
         sock.sendall(message)
+
+
+@dataclass
+class Record:
+    """A record as programs have them by the thousand."""
+
+    id: int
+    name: str
+    score: float

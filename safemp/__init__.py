@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
+    from safemp.codec.repairs import register
+    from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
@@ -40,10 +42,16 @@ __all__ = [
     "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
+    "dump",
+    "dumps",
     "imap",
     "imap_unordered",
     "inspect",
+    "load",
+    "loads",
     "map",
+    "register",
+    "repairing",
     "starmap",
 ]
 
@@ -66,10 +74,16 @@ _HOMES = {
     "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
+    "dump": "safemp.dumping",
+    "dumps": "safemp.dumping",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",
     "inspect": "safemp.inspection",
+    "load": "safemp.dumping",
+    "loads": "safemp.dumping",
     "map": "safemp.maps",
+    "register": "safemp.codec.repairs",
+    "repairing": "safemp.dumping",
     "starmap": "safemp.maps",
 }
 

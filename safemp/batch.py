@@ -71,7 +71,7 @@ class Batch:
         self._star = star
         self._limits = limits
         self._name = name_of(fn)
-        self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name))
+        self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy))
         self._careful: Function | None = None
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
@@ -80,7 +80,8 @@ class Batch:
         Raises:
             PreflightError: An item cannot be pickled.
         """
-        frames = calls.encode_chunk(items, first, star=self._star, by_name=self._engine.main_by_name)
+        engine = self._engine
+        frames = calls.encode_chunk(items, first, star=self._star, by_name=engine.main_by_name, policy=engine.policy)
         return _ChunkTask(self, frames, self._function, items, first)
 
     def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
@@ -121,8 +122,8 @@ class Batch:
 
     def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
         if self._careful is None:
-            self._careful = Function(calls.encode_function(self._fn, careful=True))
-        frames = calls.encode_chunk(items, first, star=self._star, careful=True)
+            self._careful = Function(calls.encode_function(self._fn, careful=True, policy=self._engine.policy))
+        frames = calls.encode_chunk(items, first, star=self._star, careful=True, policy=self._engine.policy)
         return _ChunkTask(self, frames, self._careful, items, first)
 
 

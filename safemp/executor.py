@@ -18,6 +18,7 @@ from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
+from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
 from safemp.engines import Engine, Outcome, Task, Tasks, nesting
 from safemp.engines.crash import not_run
@@ -70,7 +71,11 @@ def check_callable(fn: Any) -> None:
 
 
 def make_engine(
-    engine: str | Engine, context: Any, start: tuple[Callable[..., Any], tuple[Any, ...]] | None, **settings: Any
+    engine: str | Engine,
+    context: Any,
+    start: tuple[Callable[..., Any], tuple[Any, ...]] | None,
+    repairs: Spec = "all",
+    **settings: Any,
 ) -> Engine:
     """Make the engine that a front end was asked for.
 
@@ -78,6 +83,7 @@ def make_engine(
         engine: One, or its name.
         context: A ``multiprocessing`` context or the name of a start method.
         start: The initializer and its arguments.
+        repairs: See ``policy_of``.
         settings: For ``Settings``.
 
     Raises:
@@ -86,28 +92,35 @@ def make_engine(
         PreflightError: The initializer cannot be pickled.
         RecursionError: Pools are nested too deep.
     """
+    policy = policy_of(repairs)
     if not isinstance(engine, str):
+        if policy is not ALL:
+            engine.policy = policy
         return engine
     by_name = engine == "inline" or not _is_loky(context)
     frames, inherited = None, None
     if start is not None:
         method = "inline" if engine == "inline" else _method_of(context)
-        frames, inherited = encode_start(*start, method=method, by_name=by_name)
+        frames, inherited = encode_start(*start, method=method, by_name=by_name, policy=policy)
         if inherited.wants_fork:
             context, by_name = "fork", True
-            frames, inherited = encode_start(*start, method="fork", by_name=True)
+            frames, inherited = encode_start(*start, method="fork", by_name=True, policy=policy)
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        return InlineEngine(frames, inherited)
+        made: Engine = InlineEngine(frames, inherited)
+        made.policy = policy
+        return made
     if engine != "local":
         raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     from safemp.engines.local import LocalEngine
 
     nesting.check_depth()
-    return LocalEngine(
+    made = LocalEngine(
         Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
     )
+    made.policy = policy
+    return made
 
 
 def _method_of(context: Any) -> str | None:
@@ -199,7 +212,8 @@ class CallTask(Task):
             return calls.blame_load(reason.text, roots)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        frames = calls.encode_call(fn, args, kwargs, careful=True)
+        engine = self._future._engine
+        frames = calls.encode_call(fn, args, kwargs, careful=True, policy=engine.policy if engine is not None else ALL)
         return Tasks([self.again(frames)])
 
     def again(self, frames: Frames) -> Task:
@@ -242,6 +256,10 @@ class SafeExecutor(Executor):
         forward_logging: Hand workers' log records and warnings to this process's.
         capture_output: Hand what calls print to this process's ``sys.stdout`` and
             ``sys.stderr``.
+        repairs: What is mended of what is sent, of what pickle cannot copy: ``"all"``,
+            ``"none"``, a collection of kinds (``"rebuild"``, ``"by name"``,
+            ``"reconstruct"``, ``"reopen"``) and types, or a mapping of types to
+            functions as for ``safemp.register``. Only ``"reopen"`` is not in ``"all"``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -269,6 +287,7 @@ class SafeExecutor(Executor):
         inner_max_num_threads: int | None = None,
         forward_logging: bool = True,
         capture_output: bool = False,
+        repairs: Spec = "all",
     ) -> None:
         if max_workers is None:
             max_workers = default_workers()
@@ -297,6 +316,7 @@ class SafeExecutor(Executor):
             inner_max_num_threads=inner_max_num_threads,
             forward_logging=forward_logging,
             capture_output=capture_output,
+            repairs=repairs,
         )
         self._max_workers = max_workers
         self._shut_down = False
@@ -326,7 +346,8 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
-        frames = calls.encode_call(fn, args, kwargs, by_name=self._engine.main_by_name)
+        engine = self._engine
+        frames = calls.encode_call(fn, args, kwargs, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[T] = SafeFuture(self._engine)
         self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future

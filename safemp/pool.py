@@ -16,6 +16,7 @@ from safemp import lifetime
 from safemp.batch import default_chunksize
 from safemp.codec import calls
 from safemp.codec.frames import Frames
+from safemp.codec.repairs import Spec
 from safemp.engines import Engine, Outcome, Task
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
@@ -186,6 +187,7 @@ class Pool:
         forward_logging: Hand workers' log records and warnings to this process's.
         capture_output: Hand what calls print to this process's ``sys.stdout`` and
             ``sys.stderr``.
+        repairs: What is mended of what is sent: as for ``SafeExecutor``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -212,6 +214,7 @@ class Pool:
         inner_max_num_threads: int | None = None,
         forward_logging: bool = True,
         capture_output: bool = False,
+        repairs: Spec = "all",
     ) -> None:
         self._state = CLOSE  # until there is something to close
         if processes is None:
@@ -236,6 +239,7 @@ class Pool:
             inner_max_num_threads=inner_max_num_threads,
             forward_logging=forward_logging,
             capture_output=capture_output,
+            repairs=repairs,
         )
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
@@ -281,7 +285,8 @@ class Pool:
         self._check_running()
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
-        frames = calls.encode_call(func, arguments, keywords, by_name=self._engine.main_by_name)
+        engine = self._engine
+        frames = calls.encode_call(func, arguments, keywords, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[Any] = SafeFuture(self._engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future

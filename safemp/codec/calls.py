@@ -19,12 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from safemp.codec import namespaces, pickling
+from safemp.codec import named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
-from safemp.codec.inheritance import Heritage
+from safemp.codec.inheritance import Heritage, bound_kind
 from safemp.codec.record import Made, log_repairs
+from safemp.codec.repairs import ALL, BY_NAME, REFUSED, Policy
 from safemp.codec.statics import type_name
+from safemp.codec.table import ByName
 from safemp.codec.walker import find_culprits
 from safemp.errors import Culprit, FrameError, PreflightError, ResultError
 
@@ -89,40 +91,73 @@ def _encode(
     careful: bool,
     by_name: bool,
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
 ) -> Frames:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     buffers: Frames = []
     before = Made.repairs
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
-        payload = dump(obj, buffers, by_name=by_name, heritage=heritage)
+        payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy)
     except pickling.USER_ERRORS as error:
-        raise preflight(error, roots(), heritage) from error
+        failure = preflight(error, roots(), heritage, policy)
+        try:
+            found = _attributes_of_modules(failure, policy)
+            if found is None:
+                raise failure from error
+            buffers.clear()
+            if heritage is not None:
+                heritage.begin()
+            try:
+                payload = pickling.dumps_careful(
+                    obj, buffers, by_name=by_name, heritage=heritage, policy=policy, found=found
+                )
+            except pickling.USER_ERRORS:
+                raise failure from error
+        finally:
+            del failure  # its traceback holds this frame: no cycle is left behind
     if Made.repairs != before:
         log_repairs(roots())
     return pack(kind, payload, buffers)
+
+
+def _attributes_of_modules(failure: PreflightError, policy: Policy) -> ByName | None:
+    """Look for the culprits in modules that the worker imports too; ``None``: not all are there."""
+    if BY_NAME not in policy.kinds:
+        return None
+    found: ByName = {}
+    for culprit in failure.culprits:
+        obj = culprit._obj
+        place = None if obj is None or bound_kind(type(obj)) in REFUSED else named.find(obj)
+        if place is None:
+            return None
+        args = (place[0].__name__, place[1], type_name(type(obj)))
+        found[id(obj)] = obj, (rebuild.look_up, args)
+    return found
 
 
 MOST_CULPRITS = 100
 """Culprits after which the search for more ends."""
 
 
-def preflight(error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None) -> PreflightError:
+def preflight(
+    error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None, policy: Policy = ALL
+) -> PreflightError:
     """Make the error for a call that *error* kept from being sent."""
-    semantics = pickling.Semantics(heritage)
+    semantics = pickling.Semantics(heritage, policy, [obj for _, obj in roots], error)
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
         culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
         if len(culprits) >= MOST_CULPRITS:
             break
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
-        culprits = [whole(next((root for root in roots if _fails(root[1], heritage)), roots[0]), error)]
+        culprits = [whole(next((root for root in roots if _fails(root[1], heritage, policy)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
 
 
-def _fails(obj: Any, heritage: Heritage | None) -> bool:
+def _fails(obj: Any, heritage: Heritage | None, policy: Policy) -> bool:
     try:
-        pickling.dumps_careful(obj, heritage=heritage)
+        pickling.dumps_careful(obj, heritage=heritage, policy=policy)
     except pickling.USER_ERRORS:  # the same error as before, or one like it
         return True
     return False
@@ -156,6 +191,7 @@ def encode_call(
     by_name: bool = False,
     root: str = "",
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
 ) -> Frames:
     """Turn a call into frames that any engine can carry.
 
@@ -168,6 +204,7 @@ def encode_call(
             or have imported it.
         root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
+        policy: Which repairs are made.
 
     Returns:
         ``[header, payload, buffer_0, ..., buffer_n-1]``.
@@ -179,7 +216,7 @@ def encode_call(
         buffers: Frames = []
         before = Made.repairs
         try:
-            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage)
+            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
@@ -191,7 +228,9 @@ def encode_call(
         heritage.begin()
     # Carefully: by name still, unless a name was what the worker could not find.
     by_name = by_name and not careful
-    return _encode(Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage)
+    return _encode(
+        Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage, policy
+    )
 
 
 def roots_of(
@@ -202,17 +241,25 @@ def roots_of(
     return named + [(f"{root}kwargs[{name!r}]", arg) for name, arg in kwargs.items()]
 
 
-def encode_function(fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False) -> Frames:
+def encode_function(
+    fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False, policy: Policy = ALL
+) -> Frames:
     """Turn the function of a map into frames.
 
     Raises:
         PreflightError: It cannot be pickled.
     """
-    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name and not careful)
+    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name and not careful, policy=policy)
 
 
 def encode_chunk(
-    items: Sequence[Any], first: int, *, star: bool = False, careful: bool = False, by_name: bool = False
+    items: Sequence[Any],
+    first: int,
+    *,
+    star: bool = False,
+    careful: bool = False,
+    by_name: bool = False,
+    policy: Policy = ALL,
 ) -> Frames:
     """Turn some items of a map into frames.
 
@@ -222,6 +269,7 @@ def encode_chunk(
         star: Each item is a tuple of arguments.
         careful: As for ``encode_call``.
         by_name: As for ``encode_call``.
+        policy: As for ``encode_call``.
 
     Raises:
         PreflightError: An item cannot be pickled; its path is ``items[index]``.
@@ -230,7 +278,7 @@ def encode_chunk(
     def roots() -> list[tuple[str, Any]]:
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
-    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name and not careful)
+    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name and not careful, policy=policy)
 
 
 # -- the worker's side ----------------------------------------------------------------
@@ -277,7 +325,8 @@ def encode_outcome(value: Any) -> Frames:
 
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
-        culprits = find_culprits([("result", value)], pickling.Semantics()) or [whole(("result", value), error)]
+        semantics = pickling.Semantics(error=error)
+        culprits = find_culprits([("result", value)], semantics) or [whole(("result", value), error)]
     except BaseException as second:  # as above
         culprits = [
             Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")

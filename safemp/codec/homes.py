@@ -24,6 +24,7 @@ __all__ = [
     "names_by_value",
     "registered",
     "resolve",
+    "resolve_name",
     "send_by_value",
     "supposing",
 ]
@@ -135,6 +136,11 @@ def resolve(module: Any, obj: Any) -> Any:
     """Return what the qualified name of *obj* leads to in *module*."""
     qualname = getattr(obj, "__qualname__", None)
     return _follow(module, qualname.split(".")) if isinstance(qualname, str) else None
+
+
+def resolve_name(module: Any, name: str) -> Any:
+    """Return what the dotted *name* leads to in *module*; ``None`` if nowhere."""
+    return _follow(module, name.split("."))
 
 
 def home_of(space: dict[str, Any], name: Any, by_name: bool = False) -> Home | str | None:

@@ -17,31 +17,31 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
+import operator
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, singledispatch
-from io import BytesIO
-from operator import attrgetter, methodcaller
+from io import BytesIO, TextIOWrapper
 from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import dumps as _dumps
+from pickle import load as _load
 from pickle import loads as _loads
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import definitions, homes, namespaces, rebuild
+from safemp.codec import definitions, homes, named, namespaces, rebuild
 from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
-from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve
-from safemp.codec.inheritance import Heritage, bound_kind, given, reducer_for
-from safemp.codec.record import counted
-from safemp.codec.repairs import REPAIRS, Repair, importable, repair_of
+from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
+from safemp.codec.inheritance import Heritage, given
+from safemp.codec.repairs import ALL, Policy, Repair, repair_of, standard_stream
+from safemp.codec.table import ByName, Table, portable_exception
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -54,81 +54,12 @@ OUT_OF_BAND = 1 << 16
 """Bytes from which a buffer leaves the pickle stream and travels beside it. Picked so
 that smaller ones share the one system call of their message."""
 
-_reduce_default = methodcaller("__reduce_ex__", 5)
-_reduce_class = attrgetter("__qualname__")
-
-
-class _Table(dict[type, Callable[[Any], Any]]):
-    """A dispatch table that learns: ``__missing__`` runs once per type, then C does.
-
-    It lives for one pickle only, so it keeps no class alive and sees every later
-    ``copyreg.pickle``.
-
-    Args:
-        known: The reducers to begin with.
-        heritage: Takes what starting workers inherit; ``None``: that is refused.
-        of_globals: For definitions; a global may be what the workers have inherited.
-    """
-
-    def __init__(
-        self,
-        known: dict[type, Callable[[Any], Any]],
-        heritage: Heritage | None = None,
-        of_globals: bool = False,
-    ) -> None:
-        super().__init__(known)
-        self._heritage = heritage
-        self._of_globals = of_globals
-
-    def __missing__(self, cls: type) -> Callable[[Any], Any]:
-        reducer: Callable[[Any], Any] | None = None
-        kind = bound_kind(cls)
-        if kind is not None:
-            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
-        if reducer is not None:
-            pass
-        elif issubclass(cls, BaseException):
-            reducer = reduce_exception
-        elif cls in copyreg.dispatch_table:
-            reducer = copyreg.dispatch_table[cls]
-        elif issubclass(cls, type):
-            reducer = _reduce_class
-        else:
-            reducer = _reduce_default
-        self[cls] = reducer
-        return reducer
-
-
-def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
-    """A ``ContextVar`` is its name in a module; one of the script is made again."""
-    for name, module in list(sys.modules.items()):
-        space = getattr(module, "__dict__", None)
-        if type(space) is not dict or namespaces.is_main(name):
-            continue
-        for attr in (var.name, var.name.rpartition(".")[2]):
-            if space.get(attr) is var and importable(name):
-                return getattr, (module, attr)
-    try:
-        return rebuild.make_context_var, (var.name, (Context().run(var.get),))
-    except LookupError:
-        return rebuild.make_context_var, (var.name, ())
-
-
-_REPAIRS = {**REPAIRS, ContextVar: _context_var}
-_FAST = {cls: reducer if cls is BuiltinFunctionType else counted(reducer) for cls, reducer in _REPAIRS.items()}
-_CAREFUL = {**_cp.Pickler._dispatch_table, **_FAST}
-
-
-class _Reference:
-    """Stands for a globals dict in a stream; loads as the dict."""
-
-    __slots__ = ("_reduced",)
-
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
-        self._reduced = (function, args)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._reduced
+_THEIRS = {
+    cls: reducer
+    for cls, reducer in _cp.Pickler._dispatch_table.items()
+    if cls not in (TextIOWrapper, memoryview, _cp.weakref.WeakSet) and "logger" not in reducer.__name__
+}
+"""What cloudpickle does, without what is not honest, or not what it was."""
 
 
 class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
@@ -140,7 +71,9 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         inside: ``(key, name)`` of the definitions being written; they go by value.
         buffer_callback: As for ``pickle.Pickler``.
         by_name: ``__main__`` is the same script on the other side.
-        heritage: As for ``_Table``.
+        heritage: As for ``Table``.
+        policy: As for ``Table``.
+        found: Objects to look up by name: see ``Table.by_name``.
     """
 
     def __init__(
@@ -151,13 +84,18 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
         by_name: bool = False,
         heritage: Heritage | None = None,
+        policy: Policy = ALL,
+        found: ByName | None = None,
     ) -> None:
-        self.dispatch_table = _Table(_CAREFUL, heritage, bool(inside))  # before the C pickler looks for it
+        table = self.dispatch_table = Table(
+            _THEIRS, heritage, policy, bool(inside)
+        )  # before the C pickler looks for it
+        table.by_name = found
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
         self._needs = needs
         self._inside = inside
-        self._spaces: dict[int, tuple[Home | str | None, _Reference | None]] = {}
+        self._spaces: dict[int, tuple[Home | str | None, rebuild.Made | None]] = {}
         self.direct: set[tuple[str, str]] = set()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -196,6 +134,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         module = sys.modules.get(getattr(obj, "__module__", None) or "")
         home = home_of(module.__dict__, module.__name__, self._by_name) if module is not None else None
         if not isinstance(home, Home):
+            if isinstance(obj, _NAMED) and module is not None and resolve_name(module, name) is not obj:
+                return _by_parts(obj)  # of a local function, say
             return name
         root = name.partition(".")[0]
         if (home.key, root) in self._inside or not home.has(name, obj):
@@ -205,6 +145,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.get_global, (home.key, name)
 
     def _reduce_class(self, cls: type) -> Any:
+        if type(cls).__module__ == "_ctypes" and (array := _array_type(cls)) is not None:
+            return array
         module = getattr(cls, "__module__", None)
         if isinstance(module, str) and module != "builtins":
             found = sys.modules.get(module)
@@ -251,15 +193,15 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             _cp._function_setstate,
         )
 
-    def _place(self, space: dict[str, Any]) -> tuple[Home | str | None, _Reference | None]:
+    def _place(self, space: dict[str, Any]) -> tuple[Home | str | None, rebuild.Made | None]:
         placed = self._spaces.get(id(space))
         if placed is None:
             home = home_of(space, space.get("__name__"), self._by_name)
             reference = None
             if isinstance(home, Home):
-                reference = _Reference(namespaces.open_namespace, home.key, home.attrs)
+                reference = rebuild.Made(namespaces.open_namespace, home.key, home.attrs)
             elif home is not None:
-                reference = _Reference(namespaces.module_globals, home)
+                reference = rebuild.Made(namespaces.module_globals, home)
             placed = self._spaces[id(space)] = (home, reference)
         return placed
 
@@ -275,7 +217,28 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.open_module, (home.key, home.attrs)
 
 
+def _array_type(cls: Any) -> tuple[Any, ...] | None:
+    """An array type of ctypes has no home; it is its elements' type, so many times."""
+    array = getattr(sys.modules.get("_ctypes"), "Array", None)
+    if array is None or array not in cls.__bases__ or resolve(sys.modules.get(cls.__module__), cls) is cls:
+        return None
+    return operator.mul, (cls._type_, cls._length_)
+
+
+def _structure_type(cls: Any) -> tuple[Any, ...]:
+    """A structure of ctypes is its fields: the descriptors in the class are made of them."""
+    made_of_fields = {name for name, *_ in cls.__dict__.get("_fields_", ())}
+    space = {
+        name: value
+        for name, value in vars(cls).items()
+        if name not in made_of_fields and name not in ("__dict__", "__weakref__")
+    }
+    return rebuild.Made(type, cls.__bases__[0]), (cls.__name__, cls.__bases__, space)
+
+
 def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
+    if type(cls).__module__ == "_ctypes":
+        return _structure_type(cls)
     make, args, (state, slotstate), _, _, _ = _cp._dynamic_class_reduce(cls)
     if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not hasattr(cls, "_field_defaults"):
         # cloudpickle 3.1 leaves them out, and stumbles over ``__private`` ones. (A
@@ -307,7 +270,8 @@ def _goes_by_value(cls: type) -> bool:
 def _by_parts(obj: Any) -> tuple[Any, ...]:
     """Reduce the one object that has the name under which it pickles."""
     if isinstance(obj, _NAMED[0]):
-        return rebuild.recache, (obj.__wrapped__, obj.cache_parameters())
+        parameters = obj.cache_parameters()
+        return rebuild.Made(lru_cache, parameters["maxsize"], parameters["typed"]), (obj.__wrapped__,)
     if isinstance(obj, TypeVar):
         return _cp._make_typevar, _cp._decompose_typevar(obj)
     if isinstance(obj, NewType):
@@ -346,17 +310,17 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _prefix(needs: Needs, heritage: Heritage | None) -> bytes:
+def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy) -> bytes:
     """Pickle the by-value globals in *needs*."""
 
     def write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
         file = BytesIO()
-        pickler = _CarefulPickler(file, needs, inside, heritage=heritage)
+        pickler = _CarefulPickler(file, needs, inside, heritage=heritage, policy=policy)
         pickler.dump(values)
         return file.getvalue(), pickler.direct
 
     # What is inherited by one pool's workers means nothing to another's.
-    return definitions.prefix(needs, write, keep=heritage is None)
+    return definitions.prefix(needs, write, keep=heritage is None and policy is ALL)
 
 
 def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
@@ -390,6 +354,7 @@ def dumps_fast(
     ship: bool = True,
     by_name: bool = False,
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
 ) -> bytes | None:
     """Pickle with the C pickler.
 
@@ -402,6 +367,7 @@ def dumps_fast(
             from.
         by_name: ``__main__`` is the same script on the other side: no need to ship it.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
+        policy: Which repairs are made.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -410,7 +376,7 @@ def dumps_fast(
     Raises:
         Exception: Whatever pickling raises.
     """
-    return _accept(_dump(obj, buffers, ship, heritage), ship, by_name, heritage)
+    return _accept(_dump(obj, buffers, ship, heritage, policy), ship, by_name, heritage, policy)
 
 
 def dumps_call(
@@ -421,6 +387,7 @@ def dumps_call(
     *,
     by_name: bool = False,
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
 ) -> bytes | None:
     """Pickle ``(fn, args, kwargs)`` as ``dumps_fast`` does, faster if they are plain.
 
@@ -434,28 +401,57 @@ def dumps_call(
             known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
             if known is not None:
                 return known + payload
-        return _accept(payload, True, by_name, heritage)
-    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage)
+        return _accept(payload, True, by_name, heritage, policy)
+    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage, policy=policy)
 
 
 _FUNCTIONS = frozenset({FunctionType, type})
 
 
-def _dump(obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None) -> bytes:
+def _dump(obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None, policy: Policy) -> bytes:
     file = BytesIO()
     pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
-    pickler.dispatch_table = _Table(_FAST, heritage)
+    table = pickler.dispatch_table = Table({}, heritage, policy)
     pickler.dump(obj)
+    if table.met:
+        _watch(table.met, obj, ship, heritage, policy)
     return file.getvalue()
 
 
-def _accept(payload: bytes, ship: bool, by_name: bool, heritage: Heritage | None) -> bytes | None:
+def _watch(
+    met: list[tuple[Repair, Any]], obj: Any, ship: bool, heritage: Heritage | None = None, policy: Policy = ALL
+) -> None:
+    """Look at what can be judged only now that *obj* has been written.
+
+    Raises:
+        WatchError: Something is not honest where it is.
+    """
+    from safemp.codec import watch
+
+    refusals: watch.Refusals = {}
+    if ship and any(repair.talks for repair, _ in met):
+        refusals |= watch.exposed([obj], policy.find)
+    weak = [value for repair, value in met if repair.weak]
+    if weak:
+
+        def written() -> set[int]:
+            pickler = _CarefulPickler(BytesIO(), Needs(), heritage=heritage, policy=policy)
+            pickler.dispatch_table.no_weak = True
+            pickler.dump(obj)
+            return set(pickler.memo.copy())
+
+        refusals |= watch.orphans(weak, written)
+    if refusals:
+        raise watch.WatchError(refusals)
+
+
+def _accept(payload: bytes, ship: bool, by_name: bool, heritage: Heritage | None, policy: Policy) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
     for name in names_by_value():
         if name in payload:
             return None
     if b"_main__" in payload and not by_name:
-        return _with_main(payload, ship, heritage)
+        return _with_main(payload, ship, heritage, policy)
     return payload
 
 
@@ -485,7 +481,7 @@ def _globals_in(payload: bytes) -> set[str]:
     return found
 
 
-def _with_main(payload: bytes, ship: bool, heritage: Heritage | None) -> bytes | None:
+def _with_main(payload: bytes, ship: bool, heritage: Heritage | None, policy: Policy) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
     if main is None:
@@ -512,7 +508,7 @@ def _with_main(payload: bytes, ship: bool, heritage: Heritage | None) -> bytes |
     if not ship and home.names is not None:
         return payload
     try:
-        return _prefix(needs, heritage) + payload
+        return _prefix(needs, heritage, policy) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
@@ -524,6 +520,8 @@ def dumps_careful(
     ship: bool = True,
     by_name: bool = False,
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
+    found: ByName | None = None,
 ) -> bytes:
     """Pickle with cloudpickle under our rules.
 
@@ -533,6 +531,8 @@ def dumps_careful(
         ship: As for ``dumps_fast``.
         by_name: As for ``dumps_fast``.
         heritage: As for ``dumps_fast``.
+        policy: As for ``dumps_fast``.
+        found: Objects to look up by name: see ``Table.by_name``.
 
     Returns:
         The stream.
@@ -542,11 +542,22 @@ def dumps_careful(
     """
     needs = Needs()
     file = BytesIO()
-    _CarefulPickler(file, needs, buffer_callback=_split(buffers, ship), by_name=by_name, heritage=heritage).dump(obj)
+    pickler = _CarefulPickler(
+        file,
+        needs,
+        buffer_callback=_split(buffers, ship),
+        by_name=by_name,
+        heritage=heritage,
+        policy=policy,
+        found=found,
+    )
+    pickler.dump(obj)
+    if pickler.dispatch_table.met:
+        _watch(pickler.dispatch_table.met, obj, ship, heritage, policy)
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return _prefix(needs, heritage) + file.getvalue()
+    return _prefix(needs, heritage, policy) + file.getvalue()
 
 
 def dumps(
@@ -556,6 +567,7 @@ def dumps(
     ship: bool = True,
     by_name: bool = False,
     heritage: Heritage | None = None,
+    policy: Policy = ALL,
 ) -> bytes:
     """Pickle by the first rung of the ladder that works.
 
@@ -565,14 +577,74 @@ def dumps(
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
     try:
-        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
+        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
     except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage)
+        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
     return stream
+
+
+class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+    """cloudpickle with our repairs: what it writes loads where safemp is not."""
+
+    def __init__(
+        self, file: Any, buffer_callback: Callable[[PickleBuffer], Any] | None = None, policy: Policy = ALL
+    ) -> None:
+        self.dispatch_table = Table(_THEIRS, None, policy, portable=True)
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+
+    def reducer_override(self, obj: Any) -> Any:
+        cls = type(obj)
+        if issubclass(cls, BaseException):
+            return portable_exception(obj)
+        if cls.__module__ == "_ctypes" and isinstance(obj, type):
+            if (array := _array_type(obj)) is not None:
+                return array
+            return NotImplemented if _cp._should_pickle_by_reference(obj) else _structure_type(obj)
+        if cls is _NAMED[0]:
+            module = sys.modules.get(getattr(obj, "__module__", None) or "")
+            by_name = module is not None and not goes_by_value(module.__name__)
+            return obj.__reduce__() if by_name and resolve_name(module, obj.__qualname__) is obj else _by_parts(obj)
+        return super().reducer_override(obj)
+
+
+def dumps_portable(
+    obj: Any, buffer_callback: Callable[[PickleBuffer], Any] | None = None, *, policy: Policy = ALL
+) -> bytes:
+    """Pickle so that plain pickle can load it, in a process without safemp where that can be.
+
+    Args:
+        obj: What to pickle.
+        buffer_callback: As for ``pickle.dumps``.
+        policy: Which repairs are made.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
+    if type(obj) in ATOMS:
+        return _dumps(obj, 5)
+    if buffer_callback is None:  # which must not be called by an attempt that fails
+        file = BytesIO()
+        pickler = Pickler(file, 5)
+        table = pickler.dispatch_table = Table({}, None, policy, portable=True)
+        try:
+            pickler.dump(obj)
+            payload = file.getvalue()
+            if b"_main__" not in payload and not any(name in payload for name in names_by_value()):
+                if table.met:
+                    _watch(table.met, obj, True, policy=policy)
+                return payload
+        except USER_ERRORS:  # the next rung says what is wrong, if anything is
+            pass
+    file = BytesIO()
+    careful = _PortablePickler(file, buffer_callback, policy)
+    careful.dump(obj)
+    if careful.dispatch_table.met:
+        _watch(careful.dispatch_table.met, obj, True, policy=policy)
+    return file.getvalue()
 
 
 def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
@@ -584,6 +656,94 @@ def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
     return _loads(definitions.split(stream, _loads), buffers=buffers)
 
 
+def load(file: Any, buffers: Any = None) -> Any:
+    """Load the next pickle of an open file."""
+    return _load(file, buffers=buffers)
+
+
+# -- cloudpickle itself ---------------------------------------------------------------
+
+_COPIES = (
+    "cloudpickle.cloudpickle",
+    "joblib.externals.cloudpickle.cloudpickle",
+    "ray.cloudpickle.cloudpickle",
+    "ray.cloudpickle.cloudpickle_fast",
+    "pyspark.cloudpickle.cloudpickle",
+    "pyspark.cloudpickle.cloudpickle_fast",
+)
+"""Modules that have cloudpickle's pickler: its own, and what others ship."""
+
+
+class _Mending:
+    """What ``mend_cloudpickle`` has changed. Rule: changed and read under the lock."""
+
+    lock = threading.Lock()
+    policies: list[tuple[object, Policy]] = []  # noqa: RUF012 - of the blocks that are open
+    undo: list[Callable[[], None]] = []  # noqa: RUF012
+
+
+def mend_cloudpickle(policy: Policy) -> Callable[[], None]:
+    """Let every pickler of cloudpickle ask our rules first.
+
+    Returns:
+        Ends it. When all have ended, cloudpickle is as it was found.
+    """
+    block = object()
+    with _Mending.lock:
+        _Mending.policies.append((block, policy))
+        for name in _COPIES:
+            module = sys.modules.get(name)
+            pickler = getattr(module, "Pickler", None) or getattr(module, "CloudPickler", None)
+            if pickler is not None and not hasattr(pickler, "_safemp_mended"):
+                _mend(pickler)
+
+    def end() -> None:
+        with _Mending.lock:
+            _Mending.policies[:] = [pair for pair in _Mending.policies if pair[0] is not block]
+            while not _Mending.policies and _Mending.undo:
+                _Mending.undo.pop()()
+
+    return end
+
+
+def _mend(pickler: Any) -> None:
+    own = "reducer_override" in vars(pickler)
+    original = pickler.reducer_override
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        cls = type(obj)
+        if cls is not FunctionType and not issubclass(cls, type) and not isinstance(self, _CarefulPickler):
+            policies = _Mending.policies
+            rule = policies[-1][1].find(cls) if policies else None
+            if rule is not None:
+                found = named.find(obj) if rule.named and cls is not object else None
+                return rule.reduce(obj) if found is None else (getattr, found)
+            if cls is TextIOWrapper and policies:
+                return standard_stream(obj)
+        return original(self, obj)
+
+    def undo() -> None:
+        del pickler._safemp_mended
+        if vars(pickler).get("reducer_override") is reducer_override:
+            if own:
+                pickler.reducer_override = original
+            else:
+                del pickler.reducer_override
+
+    pickler.reducer_override = reducer_override
+    pickler._safemp_mended = True
+    _Mending.undo.append(undo)
+
+
+def watched(obj: Any) -> BaseException | None:
+    """Return what is wrong with the whole of *obj*, though each part may pickle."""
+    try:
+        dumps_careful(obj)
+    except USER_ERRORS as error:
+        return error
+    return None
+
+
 # -- the walker's view ----------------------------------------------------------------
 
 
@@ -592,13 +752,33 @@ class Semantics:
 
     Args:
         heritage: As for ``dumps_fast``.
+        policy: As for ``dumps_fast``.
+        roots: What is handed over: some things are refused where they are.
+        error: Why it could not be written, if it is known.
     """
 
-    def __init__(self, heritage: Heritage | None = None) -> None:
+    def __init__(
+        self,
+        heritage: Heritage | None = None,
+        policy: Policy = ALL,
+        roots: Sequence[Any] = (),
+        error: BaseException | None = None,
+    ) -> None:
+        from safemp.codec import watch
+
         self._heritage = heritage
+        self._policy = policy
         self._of_class: dict[type, Callable[[Any], Any]] = {}
         self._needs = Needs()
-        self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage)
+        self._pickler = _CarefulPickler(BytesIO(), self._needs, heritage=heritage, policy=policy)
+        self._refusals = watch.exposed(roots, policy.find)
+        if isinstance(error, watch.WatchError):
+            self._refusals |= error.refusals
+
+    def _check(self, obj: Any) -> None:
+        refused, why = self._refusals.get(id(obj), (None, None))
+        if why is not None and refused is obj:
+            raise why
 
     def by_value(self, obj: Any) -> bool:
         """Tell whether function or class *obj* travels by value."""
@@ -633,10 +813,12 @@ class Semantics:
 
     def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
         """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
-        return repair_of(obj, reduced)
+        return repair_of(obj, reduced, self._policy)
 
     def reduce(self, obj: Any) -> Any:
         """Return the reduce value of *obj*, or raise what pickling would raise."""
+        if self._refusals:
+            self._check(obj)
         cls = type(obj)
         reducer = self._of_class.get(cls)
         if reducer is not None:
@@ -659,7 +841,10 @@ class Semantics:
 
     def dump(self, obj: Any) -> None:
         """Pickle *obj* alone, or raise."""
-        dumps_careful(obj, heritage=self._heritage)
+        self._check(obj)
+        needs = Needs()
+        _CarefulPickler(BytesIO(), needs, heritage=self._heritage, policy=self._policy).dump(obj)
+        _prefix(needs, self._heritage, self._policy)
 
 
 def _after_fork() -> None:

@@ -6,16 +6,54 @@ import types
 from _abc import _abc_init  # type: ignore[import-not-found]
 from abc import ABCMeta
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import lru_cache, singledispatch
+from importlib import import_module
 from typing import Any, NewType
 
-__all__ = ["make_context_var", "make_quietly", "recache", "redispatch", "renew"]
+from safemp.codec.statics import type_name
+
+__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "recache", "redispatch", "renew"]
 
 
-def make_context_var(name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
-    """Make a context variable; *default* holds its default value, if it has one."""
-    return ContextVar(name, default=default[0]) if default else ContextVar(name)
+class Made:
+    """Stands in a reduce value for what a call gives there.
+
+    So a rule can put calls into calls, and what is loaded needs none of this package.
+    """
+
+    __slots__ = ("_reduced",)
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._reduced = (function, args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduced
+
+    def __call__(self, *_: Any) -> Any:
+        """Do nothing: pickle wants a function to be callable here already."""
+        raise TypeError("a Made is a stand-in: only the pickler may use it")
+
+
+def look_up(module: str, name: str, kind: str) -> Any:
+    """Return attribute *name* of *module*, which is of type *kind* at the caller.
+
+    Raises:
+        LookupError: It is of another type here.
+    """
+    found = getattr(import_module(module), name, None)
+    if type_name(type(found)) != kind:
+        raise LookupError(
+            f"{module}.{name} is a {kind} at the caller and a {type_name(type(found))} here: "
+            "it is set when the program runs, so set it here too, in an initializer"
+        )
+    return found
+
+
+def look_up_or_make(module: str, name: str, make: Callable[[], Any]) -> Any:
+    """Return the lock that is attribute *name* of *module*; where it is none, a new one."""
+    made = make()
+    found = getattr(import_module(module), name, None)
+    return found if type(found) is type(made) else made
 
 
 def recache(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

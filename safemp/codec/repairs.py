@@ -1,27 +1,315 @@
-"""What can honestly be rebuilt on the other side: one reducer for each exact type.
+"""What can honestly be mended on the way to another process: one rule for each type.
 
 A lock protects the memory of one process; the copy of the object that holds it needs
-its own, unlocked. A logger or a module is looked up by its name. Each reducer gives
-calls into the standard library wherever it can, so that what it wrote loads anywhere.
+its own, unlocked. A logger or a module is looked up by its name. A client of a service
+carries its own recipe, and makes fresh connections. Each rule gives calls into the
+standard library, or the library in question, wherever it can, so that what it wrote
+loads in a process that has never heard of safemp.
+
+The rules stand in ``libraries``, one file for each library, which is loaded only when
+that library is.
 
 Rule 1: matched by type identity, never by a class's name.
 Rule 2: what is not honest is refused, also when something lower would copy it
 (cloudpickle sends an open text file as a ``StringIO``).
+Rule 3: asked for once per type and pickle, so the fast rung never waits for it.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from io import TextIOWrapper
-from types import BuiltinFunctionType, ModuleType
-from typing import Any
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, TypeAlias
 
-__all__ = ["REFUSED", "REPAIRS", "Repair", "importable", "refuse", "repair_of"]
+from safemp.codec import rebuild
+
+__all__ = [
+    "ALL",
+    "BY_NAME",
+    "NONE",
+    "REBUILD",
+    "RECONSTRUCT",
+    "REFUSED",
+    "REOPEN",
+    "Policy",
+    "RefusedError",
+    "Repair",
+    "Spec",
+    "importable",
+    "policy_of",
+    "refuse",
+    "register",
+    "repair_for",
+    "repair_of",
+    "standard_stream",
+]
+
+REBUILD = "rebuild"
+BY_NAME = "by name"
+RECONSTRUCT = "reconstruct"
+REOPEN = "reopen"
+
+KINDS = (REBUILD, BY_NAME, RECONSTRUCT, REOPEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How objects of one type travel, though pickle refuses them or copies them wrongly.
+
+    Attributes:
+        kind: ``rebuild``, ``by name``, ``reconstruct`` or ``reopen``.
+        why: One sentence: why the copy is honest.
+        reduce: Gives a reduce value, or raises ``RefusedError`` for an object for which
+            it would not be.
+        needs_safemp: The stream loads only where safemp is.
+        family: It is for classes derived from this one, too.
+        named: An object that is an attribute of an importable module is looked up there.
+        talks: It is there to talk to others, so a copy is refused where the user hands
+            over the thing itself.
+        weak: It refers to others which must travel on their own.
+        note: Says more of one object (that a lock is held, say), in one sentence.
+        as_pickle: Most objects of the type travel as with plain pickle.
+    """
+
+    kind: str
+    why: str
+    reduce: Callable[[Any], Any]
+    needs_safemp: bool = False
+    family: bool = False
+    named: bool = False
+    talks: bool = False
+    weak: bool = False
+    note: Callable[[Any], str | None] | None = None
+    as_pickle: bool = False
+
+
+class RefusedError(TypeError):
+    """An object could be copied, and the copy would not be what it seems.
+
+    Attributes:
+        fix: What to type instead; empty: the usual.
+    """
+
+    def __init__(self, text: str, fix: str = "") -> None:
+        super().__init__(text)
+        self.fix = fix
+
+
+_LIBRARIES = (
+    ("builtins", "names"),
+    ("threading", "threads"),
+    ("logging", "logs"),
+    ("concurrent.futures._base", "futures"),
+    ("weakref", "weak"),
+    ("re", "values"),
+    ("_io", "files"),
+    ("ssl", "tls"),
+    ("asyncio.locks", "aio"),
+    ("httpcore", "httpx"),
+    ("httpcore2", "httpx"),
+    ("truststore", "httpx"),
+    ("urllib3", "urllib3"),
+    ("botocore.client", "botocore"),
+    ("sqlalchemy", "sqlalchemy"),
+    ("redis", "redis"),
+    ("pymongo", "pymongo"),
+    ("jinja2", "jinja2"),
+    ("tqdm", "tqdm"),
+    ("lxml.etree", "lxml"),
+    ("torch", "torch"),
+)
+"""A module, and the file of ``libraries`` to load once that module is."""
+
+_Table: TypeAlias = dict[type, Repair]
+
+
+class _Known:
+    """The rules for what is loaded, found again when modules come."""
+
+    seen: tuple[int, str] = (0, "")
+    exact: _Table = {}  # noqa: RUF012 - replaced whole, never changed
+    families: _Table = {}  # noqa: RUF012
+
+
+_registered: _Table = {}
+
+
+def _refresh() -> None:
+    modules = sys.modules
+    seen = len(modules), next(reversed(modules), "")
+    if seen == _Known.seen:
+        return
+    exact: _Table = {}
+    for file in dict.fromkeys(file for module, file in _LIBRARIES if module in modules):
+        exact.update(import_module(f"safemp.codec.libraries.{file}").table())
+    _Known.families = {cls: repair for cls, repair in exact.items() if repair.family}
+    _Known.exact = exact
+    _Known.seen = len(modules), next(reversed(modules), "")
+
+
+def _builtin_rule(cls: type) -> Repair | None:
+    _refresh()
+    repair = _Known.exact.get(cls)
+    if repair is None:
+        for base in cls.__mro__[1:]:
+            repair = _Known.families.get(base)
+            if repair is not None:
+                return repair
+    return repair
+
+
+def repair_for(cls: type, policy: Policy | None = None) -> Repair | None:
+    """Return the rule for objects of *cls*, if there is one and *policy* has it.
+
+    A rule may still refuse one object or another.
+    """
+    return (policy or ALL).find(cls)
+
+
+def repair_of(obj: Any, reduced: Any, policy: Policy | None = None) -> Repair | None:
+    """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none.
+
+    For reports. Runs no code of the user's.
+    """
+    repair = repair_for(type(obj), policy)
+    if repair is None:
+        return _STREAM if type(obj) is TextIOWrapper and isinstance(reduced, tuple) else None
+    note = repair.note(obj) if repair.note is not None else None
+    if not isinstance(reduced, tuple):
+        return None
+    if repair.named and reduced[0] in (getattr, rebuild.look_up_or_make):
+        return replace(repair, kind=BY_NAME, why="it is an attribute of a module, whose own the other process has")
+    if repair.as_pickle and not (reduced[0] is getattr and isinstance(reduced[1][0], ModuleType)):
+        return None
+    if type(obj) is ContextVar and reduced[0] is not getattr:
+        return replace(repair, kind=REBUILD, why="no module has it, so it is made again, with its default")
+    return repair if note is None else replace(repair, why=f"{note}; {repair.why}")
+
+
+# -- which are used -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which repairs are made.
+
+    Attributes:
+        kinds: Kinds of which all are made.
+        types: Types for which they are made whatever their kind.
+        own: Rules beside those of this package.
+    """
+
+    kinds: frozenset[str]
+    types: frozenset[type] = frozenset()
+    own: Mapping[type, Repair] | None = None
+
+    def given(self, cls: type) -> Repair | None:
+        """Return the rule that the user has given for *cls*."""
+        repair = self.own.get(cls) if self.own else None
+        return _registered.get(cls) if repair is None and self.kinds else repair
+
+    def find(self, cls: type) -> Repair | None:
+        """Return the rule for *cls*, if this policy has one."""
+        repair = self.given(cls)
+        if repair is not None:
+            return repair
+        if not self.kinds and not self.types:
+            return None
+        repair = _builtin_rule(cls)
+        if repair is None or repair.kind in self.kinds or not self.types.isdisjoint(cls.__mro__):
+            return repair
+        return None
+
+
+ALL = Policy(frozenset((REBUILD, BY_NAME, RECONSTRUCT)))
+"""Every repair that touches nothing outside the process."""
+
+NONE = Policy(frozenset())
+
+Reduce: TypeAlias = Callable[[Any], Any]
+Spec: TypeAlias = "str | Iterable[str | type] | Mapping[type, Reduce] | Policy"
+"""What ``repairs=`` takes."""
+
+
+def policy_of(spec: Spec) -> Policy:
+    """Read what a user gave as ``repairs=``.
+
+    Args:
+        spec: ``"all"``, ``"none"``, a kind, or a collection of kinds and types; a
+            mapping of types to functions as for ``register`` is all of them and these.
+
+    Raises:
+        ValueError: There is no such kind.
+        TypeError: It is none of these.
+    """
+    if isinstance(spec, Policy):
+        return spec
+    if isinstance(spec, Mapping):
+        return Policy(ALL.kinds, own={cls: _own(cls, reduce) for cls, reduce in spec.items()})
+    if not isinstance(spec, str) and not isinstance(spec, Iterable):
+        raise TypeError(f"repairs must be 'all', 'none' or a collection of kinds and types, not {type(spec).__name__}")
+    kinds: set[str] = set()
+    types: set[type] = set()
+    for part in (spec,) if isinstance(spec, str) else spec:
+        if isinstance(part, type):
+            types.add(part)
+        elif part == "all":
+            kinds |= ALL.kinds
+        elif part in KINDS:
+            kinds.add(part)
+        elif part != "none":
+            raise ValueError(f"cannot find repairs {part!r}: there are 'all', 'none', {', '.join(map(repr, KINDS))}")
+    if frozenset(kinds) == ALL.kinds and not types:
+        return ALL
+    return Policy(frozenset(kinds), frozenset(types))
+
+
+_NEVER_ASKED = (
+    *(type(None), bool, int, float, bytes, str, tuple, list, dict, set, frozenset),
+    *(type, FunctionType, BuiltinFunctionType),
+)
+"""What a pickler saves without a look at any table."""
+
+
+def _own(cls: type, reduce: Reduce) -> Repair:
+    if not isinstance(cls, type):
+        raise TypeError(f"cannot register {type(cls).__name__}: a type is wanted")
+    if cls in _NEVER_ASKED or issubclass(cls, type):
+        raise TypeError(f"cannot register {cls.__qualname__}: pickle has its own way with it")
+    if not callable(reduce):
+        raise TypeError(f"cannot register {cls.__qualname__}: reduce must be callable, not {type(reduce).__name__}")
+    return Repair(RECONSTRUCT, "a rule of this program's own", reduce)
+
+
+def register(type: type, reduce: Reduce) -> None:
+    """Say how objects of *type* travel, in every pool of this process.
+
+    It is for this exact type, not for classes derived from it, and goes before the
+    type's own ``__reduce__``, ``copyreg`` and the repairs of safemp. It holds for
+    ``safemp.dumps`` and ``safemp.repairing`` too. A second call for the same type
+    replaces the first.
+
+    Args:
+        type: The type.
+        reduce: Called with an object; returns what ``__reduce__`` may return: mostly
+            ``(function, args)``, where ``function(*args)`` makes the object there.
+
+    Raises:
+        TypeError: *type* is no type, or one that pickle saves in its own way (``int``,
+            ``list``, …); *reduce* is not callable.
+
+    Example:
+        ``safemp.register(Connection, lambda c: (connect, (c.url,)))``
+    """
+    _registered[type] = _own(type, reduce)
+
+
+# -- what can be imported -------------------------------------------------------------
 
 
 def importable(name: str) -> bool:
@@ -38,57 +326,13 @@ def importable(name: str) -> bool:
     return spec is not None and getattr(spec, "loader", None) is not None
 
 
-def _lock(_: Any) -> tuple[Any, ...]:
-    return threading.Lock, ()
+# -- what is refused ------------------------------------------------------------------
 
 
-def _rlock(_: Any) -> tuple[Any, ...]:
-    return threading.RLock, ()
-
-
-def _local(_: Any) -> tuple[Any, ...]:
-    return threading.local, ()
-
-
-def _module(module: ModuleType) -> tuple[Any, ...]:
-    name = module.__name__
-    if sys.modules.get(name) is module and importable(name):
-        return import_module, (name,)
-    raise TypeError(f"cannot pickle module {name!r}: it exists only in this process")
-
-
-def _text_file(file: Any) -> tuple[Any, ...]:
-    for name in ("stdout", "stderr"):
-        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
-            return getattr, (sys, name)
-    raise TypeError("cannot pickle '_io.TextIOWrapper' object")
-
-
-def _builtin(function: Any) -> Any:
-    """Find a bound C function again: pybind11 2.x binds functions to a ``PyCapsule``."""
-    owner = function.__self__
-    if owner is None or isinstance(owner, ModuleType):
-        return function.__reduce__()
-    if type(owner).__name__ == "PyCapsule":
-        home, name = function.__module__, function.__name__
-        module = sys.modules.get(home) if isinstance(home, str) else None
-        if module is not None and importable(module.__name__) and module.__dict__.get(name) is function:
-            return getattr, (module, name)
-        raise TypeError("cannot pickle 'PyCapsule' object")
-    return function.__reduce__()
-
-
-REPAIRS: dict[type, Callable[[Any], Any]] = {
-    type(threading.Lock()): _lock,
-    type(threading.RLock()): _rlock,
-    threading.local: _local,
-    ModuleType: _module,
-    TextIOWrapper: _text_file,
-    BuiltinFunctionType: _builtin,
+REFUSED = {
+    ("subprocess", "Popen"),
+    ("threading", "Thread"),
 }
-"""Reducers by exact type, for a pickler's private ``dispatch_table``."""
-
-REFUSED = {("subprocess", "Popen"), ("threading", "Thread")}
 """``(module, name)`` of classes whose objects would pickle, but are bound to this process."""
 
 
@@ -101,48 +345,17 @@ def refuse(obj: Any) -> Any:
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object: it is bound to this process")
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """What a repair is, and why it is honest.
+def standard_stream(file: Any) -> Any:
+    """Reduce ``sys.stdout`` and ``sys.stderr``: each process has its own.
 
-    Attributes:
-        kind: ``rebuild``, ``by name``, ``by value``, ``reconstruct`` or ``reopen``.
-        why: One sentence for people.
-        needs_safemp: The stream calls something of safemp when it is loaded.
+    Raises:
+        TypeError: It is another text file.
     """
-
-    kind: str
-    why: str
-    needs_safemp: bool = False
-
-
-_A_LOCK = Repair("rebuild", "a lock protects the memory of one process; the copy gets its own, unlocked")
-_HELD = Repair(
-    "rebuild", "it is held here; a lock protects the memory of one process, and the copy gets its own, unlocked"
-)
-_BY_NAME = Repair("by name", "the other side looks the same name up")
-
-ABOUT: dict[type, Repair] = {
-    type(threading.Lock()): _A_LOCK,
-    type(threading.RLock()): _A_LOCK,
-    threading.local: Repair("rebuild", "what a thread has put there belongs to the thread; the copy begins empty"),
-    ModuleType: Repair("by name", "the other side imports the module of this name"),
-    TextIOWrapper: Repair("by name", "it is a standard stream; the other side uses its own"),
-    BuiltinFunctionType: _BY_NAME,
-    ContextVar: _BY_NAME,
-}
-"""What to tell of the repairs above, by exact type."""
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
+            return getattr, (sys, name)
+    raise TypeError("cannot pickle '_io.TextIOWrapper' object")
 
 
-def repair_of(obj: Any, reduced: Any) -> Repair | None:
-    """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none. Runs no code of the user's."""
-    about = ABOUT.get(type(obj))
-    if about is None:
-        return None
-    if about is _A_LOCK:
-        return _HELD if "<locked" in repr(obj) else about
-    if type(obj) is BuiltinFunctionType and type(obj.__self__).__name__ != "PyCapsule":
-        return None
-    if type(obj) is ContextVar and reduced[0] is not getattr:
-        return Repair("rebuild", "it is a variable of the script, which is made again under its name", True)
-    return about
+_STREAM = Repair(BY_NAME, "it is a standard stream; the other side uses its own", standard_stream)
+"""For the text files that travel though nothing may be opened again."""

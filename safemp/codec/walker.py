@@ -29,6 +29,7 @@ from safemp.codec.by_value import class_parts, dot, function_parts
 from safemp.codec.fixes import fix_for, library_object
 from safemp.codec.inheritance import NotInheritedError
 from safemp.codec.paths import Edge, Node, expression, holders_of, owner_of
+from safemp.codec.repairs import RefusedError
 from safemp.errors import Culprit
 
 __all__ = ["ATOMS", "Semantics", "below", "culprit_of", "find_culprits", "reason_of", "walk"]
@@ -211,7 +212,7 @@ def culprit_of(node: Node, error: BaseException, steps: dict[int, Any]) -> Culpr
     """Make the culprit of one node that ``walk`` has found."""
     obj = node[0]
     raised = None if type(error) is _NotFoundError else error
-    known = error.fix if isinstance(error, NotInheritedError) else ""
+    known = error.fix if isinstance(error, (NotInheritedError, RefusedError)) else ""
     return Culprit(
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
@@ -237,7 +238,10 @@ def reason_of(error: BaseException) -> str:
         text = str.__str__(str(error))
     except BaseException:  # a __str__ that raises, exits or recurses
         return name
-    ours = type(error) in (_NotFoundError, NotInheritedError) or name in ("TypeError", "_pickle.PicklingError")
+    ours = type(error) in (_NotFoundError, NotInheritedError, RefusedError) or name in (
+        "TypeError",
+        "_pickle.PicklingError",
+    )
     if ours and text.startswith("Can't pickle ") and ": " in text:
         text = text.rpartition(": ")[2]  # the rest is the object's repr
     text = " ".join(text[: 4 * _LONGEST_REASON].split())

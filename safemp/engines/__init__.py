@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from safemp.codec.frames import Frames
+from safemp.codec.repairs import Policy
 
 if TYPE_CHECKING:  # not in workers
     from safemp.engines.settings import Limits
@@ -164,10 +165,12 @@ class Engine(Protocol):
         max_workers: The most tasks at a time.
         main_by_name: Whether the workers have the caller's ``__main__``, since they
             were forked or have imported it. If not, what is needed of it is sent.
+        policy: Which repairs are made of what is sent; front ends set it.
     """
 
     max_workers: int
     main_by_name: bool
+    policy: Policy
 
     def submit(self, task: Task) -> None:
         """Take a task.

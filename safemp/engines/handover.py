@@ -32,6 +32,7 @@ from typing import Any
 from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.codec.inheritance import PROXY, Given, NotInheritedError, given, heirloom, in_shared_memory, usual
+from safemp.codec.repairs import ALL, Policy
 from safemp.engines.inherit import AT_ONCE, Descriptor, Received, Share, take
 
 __all__ = ["Inheritance", "encode_start"]
@@ -193,7 +194,7 @@ def _spawning(popen: Any) -> Iterator[None]:
 
 
 def encode_start(
-    fn: Callable[..., Any], args: tuple[Any, ...], *, method: str | None, by_name: bool
+    fn: Callable[..., Any], args: tuple[Any, ...], *, method: str | None, by_name: bool, policy: Policy = ALL
 ) -> tuple[Frames, Inheritance]:
     """Encode the call of an initializer, and collect what workers must be given for it.
 
@@ -202,6 +203,7 @@ def encode_start(
         args: Its arguments.
         method: As for ``Inheritance``.
         by_name: As for ``encode_call``.
+        policy: As for ``encode_call``.
 
     Raises:
         PreflightError: It cannot be pickled.
@@ -209,7 +211,7 @@ def encode_start(
     """
     inherited = Inheritance(method)
     try:
-        frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited)
+        frames = calls.encode_call(fn, args, {}, by_name=by_name, root="init", heritage=inherited, policy=policy)
         inherited.seal((fn, args))
     except BaseException:  # its traceback keeps us alive
         inherited.release()

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
+from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Outcome, Task, Tasks
 from safemp.engines.crash import initializer_failed
 from safemp.engines.handover import Inheritance
@@ -23,6 +24,7 @@ class InlineEngine:
 
     max_workers = 1
     main_by_name = True
+    policy: Policy = ALL
 
     def __init__(self, start: Frames | None = None, inherited: Inheritance | None = None) -> None:
         self._closed = False

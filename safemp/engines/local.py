@@ -33,6 +33,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Outcome, Task, child, process, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
@@ -57,6 +58,8 @@ class LocalEngine:
     Args:
         settings: How the processes are kept.
     """
+
+    policy: Policy = ALL
 
     def __init__(self, settings: Settings) -> None:
         self.max_workers = settings.max_workers

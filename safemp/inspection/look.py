@@ -40,16 +40,20 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     Raises:
         KeyboardInterrupt: The user's.
     """
-    semantics = pickling.Semantics()
+    semantics = pickling.Semantics(roots=[obj])
     roots = [(name, obj)]
     seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    if any("weak" in repaired.type_name.lower() for repaired in seen.repaired):
+        # Whether what weak references refer to travels on its own is a question about the whole.
+        semantics = pickling.Semantics(roots=[obj], error=pickling.watched(obj))
+        seen = survey(roots, semantics, limit=_MOST_CULPRITS)
     # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
     again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
     load, sizes = load and again, sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):
-            semantics = pickling.Semantics()
+            semantics = pickling.Semantics(roots=[obj])
             first = {module: seen.modules[module] for module in lost}
             seen = survey(roots, semantics, limit=_MOST_CULPRITS)
             size = _finish(seen, roots, semantics, load)

@@ -12,14 +12,15 @@ import sys
 import tempfile
 import threading
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safemp.codec import calls, pickling
-from safemp.codec.repairs import REPAIRS, importable
+from safemp.codec import calls, pickling, repairs
+from safemp.codec.repairs import importable
 from tests.support import jobs
 
 RUNGS = [pickling.dumps, pickling.dumps_careful]
@@ -241,6 +242,8 @@ def test_open_files_are_refused(tmp_path: Path, mode: str) -> None:
     assert caught.value.culprits[0].path == "args[0].f[0]"
 
 
+_KEPT = Holder()
+
 REFUSED: dict[str, Callable[[], Any]] = {
     "a generator": lambda: (x for x in []),
     "a frame": sys._getframe,
@@ -248,7 +251,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "a module in memory inside an object": lambda: ModuleWithMore("more"),
     "a process": lambda: _process(),
     "a temporary file": tempfile.TemporaryFile,
-    "a weak proxy": lambda: __import__("weakref").ref(Holder),
+    "a weak reference to what stays here": lambda: weakref.ref(_KEPT),
 }
 
 
@@ -295,8 +298,12 @@ def test_streams_of_repaired_values_load_without_us() -> None:
 
 def test_the_table_is_by_exact_type() -> None:
     """Every key is a type, and no exception or user type is in it."""
-    assert all(isinstance(key, type) for key in REPAIRS)
-    assert not any(issubclass(key, BaseException) for key in REPAIRS)
+    assert repairs.repair_for(type(threading.Lock())) is not None
+    known = repairs._Known.exact
+
+    assert all(isinstance(key, type) for key in known)
+    assert not any(issubclass(key, BaseException) for key in known)
+    assert repairs.repair_for(DerivedLocal) is None
 
 
 def test_the_process_wide_table_is_left_alone() -> None:

@@ -1,0 +1,97 @@
+"""``ssl.SSLContext`` as libraries make it: the default, with a few settings.
+
+A context does not say how it was made. What can be read of it is compared with what
+``ssl.create_default_context()`` gives, and each difference is set again; certificates
+of authorities are public, and travel when they are not those of the system or of
+certifi. A private key cannot be read, so a context for servers is refused; one of a
+client's (``load_cert_chain``) leaves no trace at all, and is not in the copy.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+from typing import Any
+
+from safemp.codec.libraries import loaded
+from safemp.codec.rebuild import Made
+from safemp.codec.repairs import RECONSTRUCT, RefusedError, Repair
+
+__all__ = ["settings_of", "table"]
+
+_FIX = "make it in the task or in an initializer: ssl.create_default_context()"
+
+
+class _Stores:
+    """The certificates of the authorities that contexts are made with by default."""
+
+    system: frozenset[bytes] | None = None
+    certifi: frozenset[bytes] | None = None
+
+
+def _system() -> frozenset[bytes]:
+    if _Stores.system is None:
+        _Stores.system = frozenset(ssl.create_default_context().get_ca_certs(binary_form=True))
+    return _Stores.system
+
+
+def _certifi() -> frozenset[bytes]:
+    if _Stores.certifi is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(loaded("certifi", "where")())
+        _Stores.certifi = frozenset(context.get_ca_certs(binary_form=True))
+    return _Stores.certifi
+
+
+def _default(**authorities: Any) -> Any:
+    return partial(ssl.create_default_context, **authorities)
+
+
+def _maker(context: ssl.SSLContext) -> Any:
+    """Return what makes a context with the same authorities."""
+    found = frozenset(context.get_ca_certs(binary_form=True))
+    if not found and (context.verify_mode == ssl.CERT_NONE or _system()):
+        return partial(ssl.SSLContext, ssl.PROTOCOL_TLS_CLIENT)
+    if loaded("certifi", "where") is not None and found == _certifi():
+        return _default(cafile=Made(loaded("certifi", "where")))
+    if found == _system():
+        return ssl.create_default_context
+    return _default(cadata=b"".join(sorted(found)))
+
+
+def settings_of(context: ssl.SSLContext) -> dict[str, Any]:
+    """Read the settings, in the order in which they can be set.
+
+    Raises:
+        RefusedError: Some cannot be read.
+    """
+    if context.protocol not in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS):
+        raise RefusedError("cannot pickle the SSLContext of a server: its private key cannot be read", _FIX)
+    if context.sni_callback is not None or getattr(context, "_msg_callback", None) is not None:
+        raise RefusedError("cannot pickle an SSLContext with callbacks", _FIX)
+    if [c["name"] for c in context.get_ciphers()] != _ciphers():
+        raise RefusedError("cannot pickle an SSLContext with ciphers of its own", _FIX)
+    checks = ["check_hostname", "verify_mode"]
+    names = [*(checks[::-1] if context.check_hostname else checks), "options", "minimum_version", "maximum_version"]
+    names += ["verify_flags", "post_handshake_auth"]
+    return {name: getattr(context, name) for name in names}
+
+
+def _ciphers() -> list[Any]:
+    return [c["name"] for c in ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()]
+
+
+def _context(context: ssl.SSLContext) -> Any:
+    state = settings_of(context)
+    if context.sslsocket_class is not ssl.SSLSocket or context.sslobject_class is not ssl.SSLObject:
+        raise RefusedError("cannot pickle an SSLContext that makes sockets of a class of its own", _FIX)
+    return _maker(context), (), (context.__dict__ or None, state)
+
+
+def table() -> dict[type, Repair]:
+    """Return the rules."""
+    why = (
+        "the settings that can be read are set again, authorities included; a client's own "
+        "certificate cannot be read, and is not in the copy"
+    )
+    return {ssl.SSLContext: Repair(RECONSTRUCT, why, _context)}

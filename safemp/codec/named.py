@@ -1,0 +1,70 @@
+"""Which importable module has an object as an attribute: there the other process finds its own.
+
+A lock at the top of a module is *the* lock of that module. So an object that pickle
+cannot copy is first looked for here.
+
+Rule 1: what is found is right when it is found: the attribute is that object.
+Rule 2: looking again costs nothing while no module has come or grown.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from safemp.codec.homes import goes_by_value
+
+__all__ = ["find", "find_indexed"]
+
+
+class _Index:
+    """Attributes of modules, of the types that were asked for."""
+
+    stamp: tuple[int, int] = (0, 0)
+    types: frozenset[type] = frozenset()
+    places: dict[int, tuple[ModuleType, str]] = {}  # noqa: RUF012 - replaced whole
+
+
+def stamp() -> tuple[int, int]:
+    """Return a value that changes when modules come or grow."""
+    spaces = [module.__dict__ for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    return len(spaces), sum(map(len, spaces))
+
+
+def find_indexed(obj: Any, now: tuple[int, int]) -> tuple[ModuleType, str] | None:
+    """Return ``(module, name)`` of *obj*, quickly when asked often.
+
+    Args:
+        obj: Of a type of which there are few in modules.
+        now: What ``stamp`` gave when this pickle began.
+    """
+    if now != _Index.stamp or type(obj) not in _Index.types:
+        types = _Index.types | {type(obj)}
+        places: dict[int, tuple[ModuleType, str]] = {}
+        for module, space in _spaces():
+            for name, value in list(space.items()):
+                if type(value) in types:
+                    places.setdefault(id(value), (module, name))
+        _Index.places, _Index.types, _Index.stamp = places, types, now
+    found = _Index.places.get(id(obj))
+    if found is None or found[0].__dict__.get(found[1]) is not obj:
+        return None
+    return found
+
+
+def find(obj: Any) -> tuple[ModuleType, str] | None:
+    """Return ``(module, name)`` of *obj*, by looking everywhere."""
+    for module, space in _spaces():
+        for name, value in list(space.items()):
+            if value is obj:
+                return module, name
+    return None
+
+
+def _spaces() -> list[tuple[ModuleType, dict[str, Any]]]:
+    return [
+        (module, module.__dict__)
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and module.__dict__.get("__name__") == name and not goes_by_value(name)
+    ]

@@ -1,0 +1,153 @@
+"""The dispatch table of one pickle: which type is reduced by what.
+
+Most types it is never asked for: the C pickler knows lists and dicts itself, and asks
+once for each other type. So whatever is looked up here costs nothing per object.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable, Mapping
+from io import TextIOWrapper
+from operator import attrgetter, methodcaller
+from typing import Any, TypeAlias
+
+from safemp.codec import named, rebuild
+from safemp.codec.exceptions import reduce_exception
+from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
+from safemp.codec.record import counted
+from safemp.codec.repairs import ALL, Policy, Repair, standard_stream
+
+__all__ = ["ByName", "Table", "portable_exception"]
+
+ByName: TypeAlias = "dict[int, tuple[Any, Any]]"
+"""Objects that are attributes of modules, by ``id``, and their reduce values."""
+
+_reduce_default = methodcaller("__reduce_ex__", 5)
+_reduce_class = attrgetter("__qualname__")
+
+
+class Table(dict[type, Callable[[Any], Any]]):
+    """A dispatch table that learns: ``__missing__`` runs once per type, then C does.
+
+    It lives for one pickle only, so it keeps no class alive and sees every later
+    ``copyreg.pickle`` and ``safemp.register``.
+
+    Args:
+        theirs: What is done where this package has no rule: cloudpickle's ways.
+        heritage: Takes what starting workers inherit; ``None``: that is refused.
+        policy: Which repairs are made.
+        of_globals: For definitions; a global may be what the workers have inherited.
+        portable: What is written is to load where safemp is not.
+    """
+
+    met: list[tuple[Repair, Any]] | None = None
+    """What has been met of which the whole must be seen: see ``watch``."""
+    no_weak = False
+    """Write weak references without what they refer to."""
+    by_name: ByName | None = None
+    """Objects that were found to be attributes of modules, and their reduce values."""
+    _stamp: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        theirs: Mapping[type, Callable[[Any], Any]] = {},
+        heritage: Heritage | None = None,
+        policy: Policy = ALL,
+        of_globals: bool = False,
+        portable: bool = False,
+    ) -> None:
+        super().__init__()
+        self._theirs = theirs
+        self._heritage = heritage
+        self._policy = policy
+        self._of_globals = of_globals
+        self._portable = portable
+
+    def __missing__(self, cls: type) -> Callable[[Any], Any]:
+        reducer = self._find(cls)
+        if self.by_name is not None:
+            reducer = self._first_by_name(reducer)
+        self[cls] = reducer
+        return reducer
+
+    def _find(self, cls: type) -> Callable[[Any], Any]:
+        own = self._policy.given(cls)
+        if own is not None:
+            return own.reduce
+        kind = bound_kind(cls)
+        if kind is not None:
+            reducer = reducer_for(cls, kind, self._heritage, self._of_globals)
+            if reducer is not None:
+                return reducer
+        if issubclass(cls, BaseException):
+            return portable_exception if self._portable else reduce_exception
+        if cls in copyreg.dispatch_table:
+            return copyreg.dispatch_table[cls]
+        repair = self._policy.find(cls)
+        if repair is not None:
+            return self._reducer(repair)
+        if cls is TextIOWrapper:
+            return standard_stream
+        if cls in self._theirs:
+            return self._theirs[cls]
+        return _reduce_class if issubclass(cls, type) else _reduce_default
+
+    def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
+        reduce = repair.reduce if repair.as_pickle else counted(repair.reduce)
+        if repair.named:
+            return self._named(reduce)
+        if not repair.talks and not repair.weak:
+            return reduce
+        if self.no_weak:
+            return _nothing if repair.weak else reduce
+        if self.met is None:
+            self.met = []
+        met = self.met
+
+        def noting(obj: Any) -> Any:
+            met.append((repair, obj))
+            return reduce(obj)
+
+        return noting
+
+    def _named(self, reduce: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Look an object up among the attributes of modules, before it is made anew."""
+        if self._stamp is None:
+            self._stamp = named.stamp()
+        stamp = self._stamp
+
+        def reducer(obj: Any) -> Any:
+            found = named.find_indexed(obj, stamp)
+            if found is None:
+                return reduce(obj)
+            if self._portable:
+                return getattr, found
+            reduced = reduce(obj)
+            if isinstance(reduced, tuple) and type(obj) is not object:
+                return rebuild.look_up_or_make, (found[0].__name__, found[1], reduced[0])
+            return getattr, found
+
+        return reducer
+
+    def _first_by_name(self, reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        found = self.by_name
+        assert found is not None
+
+        def first(obj: Any) -> Any:
+            known = found.get(id(obj))
+            return reducer(obj) if known is None else known[1]
+
+        return first
+
+
+def _nothing(_: Any) -> Any:
+    return set, ()
+
+
+def portable_exception(exc: BaseException) -> Any:
+    """Reduce as plain pickle does what plain pickle does well; see ``reduce_exception``."""
+    plain = type(exc).__module__ == "builtins" and not hasattr(exc, "exceptions")
+    if plain and exc.__traceback__ is None and exc.__cause__ is None and exc.__context__ is None:
+        return exc.__reduce__()
+    return reduce_exception(exc)
