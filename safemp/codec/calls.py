@@ -102,7 +102,7 @@ def _encode(
     except pickling.USER_ERRORS as error:
         failure = preflight(error, roots(), heritage, policy)
         try:
-            found = _attributes_of_modules(failure, policy)
+            found = attributes_of_modules(failure.culprits, policy)
             if found is None:
                 raise failure from error
             buffers.clear()
@@ -121,12 +121,12 @@ def _encode(
     return pack(kind, payload, buffers)
 
 
-def _attributes_of_modules(failure: PreflightError, policy: Policy) -> ByName | None:
-    """Look for the culprits in modules that the worker imports too; ``None``: not all are there."""
+def attributes_of_modules(culprits: Sequence[Culprit], policy: Policy = ALL) -> ByName | None:
+    """Look for *culprits* in modules that the worker imports too; ``None``: not all are there."""
     if BY_NAME not in policy.kinds:
         return None
     found: ByName = {}
-    for culprit in failure.culprits:
+    for culprit in culprits:
         obj = culprit._obj
         place = None if obj is None or bound_kind(type(obj)) in REFUSED else named.find(obj)
         if place is None:

@@ -8,6 +8,7 @@ from typing import Any
 from safemp.codec import calls, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
+from safemp.codec.repairs import BY_NAME
 from safemp.codec.survey import Survey, repaired_of, survey, trail_to
 from safemp.errors import Culprit
 from safemp.inspection.modules import whereabouts
@@ -17,6 +18,7 @@ __all__ = ["inspect"]
 
 _MOST_CULPRITS = 100
 
+_WHY_BY_NAME = "it is an attribute of a module, whose own the other process has"
 _WHY_BY_VALUE = "no other process can import the module {!r}, so what it defines is sent along"
 
 
@@ -101,9 +103,16 @@ def _finish(seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Sema
     """Pickle the whole, and load it; return its size in bytes."""
     frames: list[Any] = []
     size = None
+    # What is an attribute of an importable module is looked up there, if that mends all of it.
+    found = calls.attributes_of_modules(seen.culprits) if seen.culprits else None
+    if found is not None:
+        for node, trail in zip(seen.nodes, seen.trails, strict=True):
+            seen.repaired.append(repaired_of(node, BY_NAME, _WHY_BY_NAME, {}, needs_safemp=True))
+            seen.repaired_trails.append(trail)
+        seen.culprits, seen.nodes, seen.trails = [], [], []
     if not seen.culprits:
         try:
-            stream = pickling.dumps_careful(roots[0][1], frames)
+            stream = pickling.dumps_careful(roots[0][1], frames, found=found)
             size = len(stream) + sum(memoryview(frame).nbytes for frame in frames)
         except pickling.USER_ERRORS as error:  # each part pickles, the whole does not
             seen.culprits.append(calls.whole(roots[0], error))
