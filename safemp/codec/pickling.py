@@ -29,7 +29,7 @@ from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import dumps as _dumps
 from pickle import load as _load
 from pickle import loads as _loads
-from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
@@ -61,6 +61,11 @@ _THEIRS = {
 }
 """What cloudpickle does, without what is not honest, or not what it was."""
 
+_AT_ONCE: dict[type, Callable[[Any], Any]] = {
+    cls: _THEIRS[cls] for cls in (CellType, CodeType, MethodType, property, staticmethod, classmethod)
+}
+"""Of these, what is in functions and classes."""
+
 
 class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     """cloudpickle with our rules for globals, exceptions and repairs.
@@ -87,9 +92,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         policy: Policy = ALL,
         found: ByName | None = None,
     ) -> None:
-        table = self.dispatch_table = Table(
-            _THEIRS, heritage, policy, bool(inside)
-        )  # before the C pickler looks for it
+        # Before the C pickler looks for it.
+        table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE)
         table.by_name = found
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
@@ -376,7 +380,8 @@ def dumps_fast(
     Raises:
         Exception: Whatever pickling raises.
     """
-    return _accept(_dump(obj, buffers, ship, heritage, policy), ship, by_name, heritage, policy)
+    payload, texts = _dump(obj, buffers, ship, heritage, policy)
+    return _accept(payload, ship, by_name, heritage, policy, texts)
 
 
 def dumps_call(
@@ -393,6 +398,8 @@ def dumps_call(
 
     Atoms and the name of a function hold nothing that a dispatch table is for.
     """
+    if type(fn) is FunctionType and "<locals>" in fn.__qualname__:
+        return None
     plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
     if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
         payload = _dumps((fn, args, kwargs), 5)
@@ -408,14 +415,18 @@ def dumps_call(
 _FUNCTIONS = frozenset({FunctionType, type})
 
 
-def _dump(obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None, policy: Policy) -> bytes:
+def _dump(
+    obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None, policy: Policy
+) -> tuple[bytes, bytes]:
     file = BytesIO()
-    pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
+    counting = _Counting(_split(buffers, ship))
+    pickler = Pickler(file, 5, buffer_callback=counting)
     table = pickler.dispatch_table = Table({}, heritage, policy)
     pickler.dump(obj)
     if table.met:
         _watch(table.met, obj, ship, heritage, policy)
-    return file.getvalue()
+    payload = file.getvalue()
+    return payload, _texts(pickler, counting, payload)
 
 
 def _watch(
@@ -445,12 +456,49 @@ def _watch(
         raise watch.WatchError(refusals)
 
 
-def _accept(payload: bytes, ship: bool, by_name: bool, heritage: Heritage | None, policy: Policy) -> bytes | None:
+class _Counting:
+    """A ``buffer_callback`` that counts the bytes that stay in the stream."""
+
+    __slots__ = ("inner", "nbytes")
+
+    def __init__(self, inner: Callable[[PickleBuffer], Any] | None) -> None:
+        self.inner = inner
+        self.nbytes = 0
+
+    def __call__(self, buffer: PickleBuffer) -> Any:
+        if self.inner is not None and not self.inner(buffer):
+            return False
+        with memoryview(buffer) as view:
+            self.nbytes += view.nbytes
+        return True
+
+
+_MUCH = 1 << 15
+"""Bytes of buffers in a stream from which its texts are looked at instead of all of it.
+Picked: looking for a name in 800 kB of numbers takes longer than pickling them."""
+
+
+def _texts(pickler: Any, counting: _Counting, payload: bytes) -> bytes:
+    """Return where the names of modules in *payload* are to be found: it, or less of it."""
+    if counting.nbytes < _MUCH:
+        return payload
+    return "\n".join(obj for _, obj in pickler.memo.copy().values() if type(obj) is str).encode("utf-8", "replace")
+
+
+def _accept(
+    payload: bytes,
+    ship: bool,
+    by_name: bool,
+    heritage: Heritage | None,
+    policy: Policy,
+    texts: bytes | None = None,
+) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
+    texts = payload if texts is None else texts
     for name in names_by_value():
-        if name in payload:
+        if name in texts:
             return None
-    if b"_main__" in payload and not by_name:
+    if b"_main__" in texts and not by_name:
         return _with_main(payload, ship, heritage, policy)
     return payload
 
@@ -577,7 +625,10 @@ def dumps(
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
     try:
-        stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
+        local = type(obj) is FunctionType and "<locals>" in obj.__qualname__
+        stream = (
+            None if local else dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
+        )
     except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
@@ -593,7 +644,7 @@ class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unt
     def __init__(
         self, file: Any, buffer_callback: Callable[[PickleBuffer], Any] | None = None, policy: Policy = ALL
     ) -> None:
-        self.dispatch_table = Table(_THEIRS, None, policy, portable=True)
+        self.dispatch_table = Table(_THEIRS, None, policy, portable=True, at_once=_AT_ONCE)
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -626,14 +677,17 @@ def dumps_portable(
     """
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
-    if buffer_callback is None:  # which must not be called by an attempt that fails
+    # The callback must not be called by an attempt that fails; of a local function it is known.
+    if buffer_callback is None and not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
         file = BytesIO()
-        pickler = Pickler(file, 5)
+        counting = _Counting(None)
+        pickler = Pickler(file, 5, buffer_callback=counting)
         table = pickler.dispatch_table = Table({}, None, policy, portable=True)
         try:
             pickler.dump(obj)
             payload = file.getvalue()
-            if b"_main__" not in payload and not any(name in payload for name in names_by_value()):
+            texts = _texts(pickler, counting, payload)
+            if b"_main__" not in texts and not any(name in texts for name in names_by_value()):
                 if table.met:
                     _watch(table.met, obj, True, policy=policy)
                 return payload

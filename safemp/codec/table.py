@@ -35,6 +35,7 @@ class Table(dict[type, Callable[[Any], Any]]):
 
     Args:
         theirs: What is done where this package has no rule: cloudpickle's ways.
+        at_once: Those of them about which nobody else has anything to say.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
         policy: Which repairs are made.
         of_globals: For definitions; a global may be what the workers have inherited.
@@ -56,8 +57,9 @@ class Table(dict[type, Callable[[Any], Any]]):
         policy: Policy = ALL,
         of_globals: bool = False,
         portable: bool = False,
+        at_once: Mapping[type, Callable[[Any], Any]] = {},
     ) -> None:
-        super().__init__()
+        super().__init__(at_once)
         self._theirs = theirs
         self._heritage = heritage
         self._policy = policy

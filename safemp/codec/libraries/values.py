@@ -20,7 +20,7 @@ def _mapping_proxy(proxy: Any) -> tuple[Any, ...]:
     """Keep it a view: of the same mapping, if that travels too."""
     below = [part for part in get_referents(proxy) if isinstance(part, dict)]
     mapping = below[0] if len(below) == 1 and "__dict__" not in below[0] else dict(proxy)
-    return types.MappingProxyType, (mapping,)
+    return Made(getattr, types, "MappingProxyType"), (mapping,)  # by its own name it is not found
 
 
 def _keys(view: Any) -> tuple[Any, ...]:
