@@ -7,6 +7,9 @@ Each has a process of its own and a deadline, since on some graphs they take min
 overflow. A safemp row is compared with pickling the same graph without the culprit, in
 the same process and in turn, and the median ratio is what counts.
 
+Times are of the processor, one thread's: what else the machine does hits them less.
+Deadlines are of the clock on the wall.
+
 The culprit is a socket where safemp is to name it, and a lock for the others: a lock is
 what safemp repairs.
 """
@@ -155,21 +158,23 @@ OTHERS = {
 
 def _seconds(work: Callable[[Any], Any], graph: Any) -> tuple[float, Any]:
     gc.collect()
-    begin = time.perf_counter()
+    begin = time.process_time()
     result = work(graph)
-    return time.perf_counter() - begin, result
+    return time.process_time() - begin, result
 
 
 def ours(shape: str, objects: int, rounds: int) -> dict[str, Any]:
-    """Time safemp's ways, each in turn with pickling the graph without the culprit."""
+    """Time safemp's ways, each in turn with pickling the graph without the culprit.
+
+    Each has a graph that is new: the first look at an object makes its ``__dict__``.
+    """
     make = GRAPHS[shape]
-    without = make(objects, None)
     base: dict[str, list[float]] = {"pickle.dumps": [], "cloudpickle.dumps": []}
     rows: dict[str, Any] = {name: {"seconds": [], "found": ""} for name in SAFEMP}
     for _ in range(rounds):
         for name, dump in (("pickle.dumps", pickle.dumps), ("cloudpickle.dumps", cloudpickle.dumps)):
             with contextlib.suppress(RecursionError, pickle.PicklingError):
-                base[name].append(_seconds(dump, without)[0])
+                base[name].append(_seconds(dump, make(objects, None))[0])
         for name, (work, culprit) in SAFEMP.items():
             try:
                 seconds, rows[name]["found"] = _seconds(work, make(objects, culprit()))

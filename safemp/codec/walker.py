@@ -20,7 +20,7 @@ a ``KeyboardInterrupt`` counts only when it can be had again: otherwise it is th
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType, ModuleType, TracebackType
 from typing import Any, Protocol, TypeAlias
 
@@ -42,6 +42,8 @@ ATOMS = frozenset(
 """Types whose exact instances always pickle and hold nothing."""
 
 _NEWOBJ: Any = copyreg.__newobj__  # type: ignore[attr-defined]
+_MANY = 50
+"""Items of a list from which their nodes are made one by one. Picked, not measured."""
 _LONGEST_REASON = 300
 """Characters of an error that are shown. Picked, not measured."""
 
@@ -115,27 +117,32 @@ def walk(
         The culprits' nodes, and why each is one.
     """
     memo: _Memo = {}
-    stack: list[Node] = [(obj, None, _ROOT, name) for name, obj in roots]
-    stack.reverse()
+    stack: list[Iterator[Node]] = [iter([(obj, None, _ROOT, name) for name, obj in roots])]
     found: list[tuple[Node, BaseException]] = []
     atoms = ATOMS
     reduced: set[type] = set()  # classes which ``below`` has found to have a reduce value
     while stack and len(found) < limit:
-        node = stack.pop()
+        node = next(stack[-1], None)
+        if node is None:
+            stack.pop()
+            continue
         obj = node[0]
         if id(obj) in memo:
             continue
         memo[id(obj)] = obj
         cls = type(obj)
         try:
+            if cls is list or cls is tuple:
+                if len(obj) > _MANY:
+                    stack.append(_items(node, memo))
+                elif obj:
+                    children: list[Node] = [
+                        (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
+                    ]
+                    stack.append(iter(children))
+                continue
             if cls in reduced:
                 children = _below_reduced(node, semantics, memo, atoms)
-            elif cls is list:
-                if not obj:
-                    continue
-                children = [
-                    (x, node, _INDEX, i) for i, x in enumerate(obj) if type(x) not in atoms and id(x) not in memo
-                ]
             elif cls is dict and atoms.issuperset(map(type, obj.values())) and atoms.issuperset(map(type, obj)):
                 continue
             else:
@@ -150,12 +157,28 @@ def walk(
         if passed is not None:
             passed(node)
         if children:
-            children.reverse()
-            stack += children
+            stack.append(iter(children))
     # The errors' tracebacks hold this frame, and so would hold everything that was walked.
     memo.clear()
     stack.clear()
     return found
+
+
+def _items(node: Node, memo: _Memo) -> Iterator[Node]:
+    """Yield the nodes of a list's items when it is their turn: a million nodes at once would keep the collector busy.
+
+    The list is copied, since what runs meanwhile may change it.
+    """
+    atoms = ATOMS
+    for i, x in enumerate(node[0][:]):
+        try:
+            skip = type(x) in atoms or id(x) in memo
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # the hash of a class is its metaclass's; what is wrong is found when it is looked at
+            skip = False
+        if not skip:
+            yield x, node, _INDEX, i
 
 
 class _NotFoundError(Exception):

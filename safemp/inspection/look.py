@@ -42,22 +42,16 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     Raises:
         KeyboardInterrupt: The user's.
     """
-    semantics = pickling.Semantics(roots=[obj])
     roots = [(name, obj)]
-    seen = survey(roots, semantics, limit=_MOST_CULPRITS)
-    found = calls.attributes_of_modules(seen.culprits, ALL) if seen.culprits else None
-    if found is not None:
-        semantics = pickling.Semantics(roots=[obj], found=found)
-        seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    seen, semantics, found = _survey(roots)
     # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
     again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
     load, sizes = load and again, sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):
-            semantics = pickling.Semantics(roots=[obj], found=found)
             first = {module: seen.modules[module] for module in lost}
-            seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+            seen, semantics, found = _survey(roots)
             seen, size = _finish(seen, roots, semantics, load, found)
         _note_by_value(seen, first)
     else:
@@ -78,6 +72,17 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
         complete=len(seen.culprits) < _MOST_CULPRITS,
         _trails=(tuple(map(tuple, seen.trails)), tuple(map(tuple, seen.repaired_trails))),
     )
+
+
+def _survey(roots: list[tuple[str, Any]]) -> tuple[Survey, pickling.Semantics, ByName | None]:
+    """See what a pool would; it looks up what is an attribute of a module, if that mends all of it."""
+    semantics = pickling.Semantics(roots=[roots[0][1]])
+    seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    found = calls.attributes_of_modules(seen.culprits, ALL) if seen.culprits else None
+    if found is not None:
+        semantics = pickling.Semantics(roots=[roots[0][1]], found=found)
+        seen = survey(roots, semantics, limit=_MOST_CULPRITS)
+    return seen, semantics, found
 
 
 def _heaviest(roots: list[tuple[str, Any]], semantics: pickling.Semantics) -> tuple[sizes.Heavy, ...]:

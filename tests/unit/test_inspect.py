@@ -146,6 +146,17 @@ def test_the_globals_of_a_module_in_memory_are_looked_into(
     assert paths(safemp.inspect({"module": module})) == ["obj['module'].__dict__['an odd name'][0]"]
 
 
+def test_an_attribute_of_a_module_goes_by_its_name(conn: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a pool looks up in a module is no culprit, unless something else is one."""
+    monkeypatch.setattr(jobs, "shared_rows", (i for i in ()), raising=False)
+    held = {"rows": jobs.shared_rows}  # type: ignore[attr-defined]
+    report = safemp.inspect(held)
+    assert report.ok
+    assert [(r.path, r.kind, r.needs_safemp) for r in report.repairs] == [("obj['rows']", "by name", True)]
+
+    assert paths(safemp.inspect([held, conn])) == ["obj[0]['rows']", "obj[1]"]
+
+
 def load_from(path: Path, name: str, source: str) -> types.ModuleType:
     """Load a module from a file that is not where imports look."""
     path.write_text(source)

@@ -794,3 +794,18 @@ def test_large_arrays_are_not_walked():
 
     assert found.get() is held
     assert eval(found.path, {"root": [plain, objects]}) is held
+
+
+class HashRaises(type):
+    def __hash__(cls):
+        raise SystemExit("a class that has no hash")
+
+
+@pytest.mark.parametrize("many", [1, 1000])
+def test_a_class_without_a_hash_ends_nothing(many):
+    """An object whose class cannot be hashed is a culprit, or in one; others are found."""
+    Unhashed = HashRaises("Unhashed", (), {})
+    found = culprits([[Unhashed(), *range(many)], g])
+
+    assert found[-1].get() is g
+    assert found[0].path.startswith("root[0]")
