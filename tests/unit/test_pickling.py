@@ -28,6 +28,7 @@ from safemp import worker
 from safemp.codec import calls, pickling
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Kind
+from safemp.codec.repairs import ALL
 from tests.support import jobs
 
 
@@ -607,15 +608,16 @@ def test_a_value_is_never_sent_as_its_repr() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child() -> None:
-    """That of cloudpickle, held by a thread that is not in the child: pickling goes on there."""
+    """That of cloudpickle, or of ours around it, held by a thread that is not in the child: pickling goes on there."""
 
     class Local:
         pass
 
-    with cp._DYNAMIC_CLASS_TRACKER_LOCK:
+    with cp._DYNAMIC_CLASS_TRACKER_LOCK, pickling._Mending.lock:
         pid = os.fork()
         if not pid:
             signal.alarm(20)
             pickling.dumps_careful(Local)
+            pickling.mend_cloudpickle(ALL)()
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
