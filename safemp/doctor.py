@@ -22,15 +22,9 @@ from safemp.engines import memory
 __all__ = ["add_to", "examine", "run"]
 
 _NEEDED = ("cloudpickle", "loky", "tblib")
-_OPTIONAL = {
+_OPTIONAL = {  # what we use; not what may come
     "rich": "reports in colour",
-    "tqdm": "progress bars",
-    "psutil": "memory of workers elsewhere than on Linux",
     "threadpoolctl": "threads of BLAS in forked workers",
-    "numpy": "large arrays without copies",
-    "ray": "the engine 'ray'",
-    "distributed": "the engine 'dask'",
-    "joblib": "the backend for joblib",
 }
 _SHM = "/dev/shm"
 _LITTLE_SHM = 256 << 20

@@ -387,7 +387,8 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
-        ordered = _Ordered(self._engine, fn, self._limits)
+        # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
+        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if buffersize is None else self)
         if buffersize is None:
             ordered.send_all(chunks)
         else:
@@ -490,9 +491,17 @@ ProcessPoolExecutor = SafeExecutor
 
 
 class _Ordered:
-    """The results of a map in the order of its items."""
+    """The results of a map in the order of its items.
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits) -> None:
+    Args:
+        engine: Where the items go.
+        fn: The function.
+        limits: What each call may use.
+        keeps: An object that must not be collected while results are taken.
+    """
+
+    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object) -> None:
+        self._keeps = keeps
         take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
 
         def sink(first: int, outcomes: list[Outcome]) -> None:

@@ -93,6 +93,12 @@ class SafeFuture(Future[T]):
             self._exception: Any = None if good else value
             self._outcome = None
 
+    def _read(self) -> None:
+        """Be ready to be read: what the worker had said before is handled first."""
+        if self._outcome is not None or self._exception is not None:
+            settle()
+            self._decode()
+
     def result(self, timeout: float | None = None) -> T:
         """Return what the call returned, or raise what it raised.
 
@@ -110,10 +116,7 @@ class SafeFuture(Future[T]):
             if self._state != FINISHED:
                 with lifetime.waiting:
                     super().exception(timeout)  # waits; raises if it was cancelled
-                settle()
-            if self._outcome is not None:
-                settle()
-                self._decode()
+            self._read()
             if self._exception is not None:
                 raise self._exception
             return self._result  # type: ignore[no-any-return]
@@ -131,10 +134,9 @@ class SafeFuture(Future[T]):
             CancelledError: The future was cancelled.
         """
         with lifetime.waiting:
-            error = super().exception(timeout)
-        if self._outcome is not None:
-            self._decode()
-            error = self._exception
+            super().exception(timeout)
+        self._read()
+        error: BaseException | None = self._exception
         if isinstance(error, StopIteration) and sys._getframe(1).f_globals.get("__name__") == "asyncio.futures":
             # asyncio's futures refuse it, and before Python 3.12 whoever awaits one
             # would wait for ever: https://github.com/python/cpython/issues/112182
@@ -149,7 +151,7 @@ class SafeFuture(Future[T]):
         Args:
             timeout: Seconds; ``None``: until it has.
         """
-        with self._condition:
+        with lifetime.waiting, self._condition:
             return self._condition.wait_for(self._finished, timeout)
 
     def _finished(self) -> bool:

@@ -403,7 +403,7 @@ class Pool:
             limits=self._limits,
         )
         self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
-        return ItemIterator(feed, own=False)
+        return ItemIterator(feed, own=False, keeps=self)  # as the standard library: an abandoned pool goes on
 
     # -- callbacks --------------------------------------------------------------------
 

@@ -323,10 +323,12 @@ class ItemIterator:
     Args:
         feed: Where they come from.
         own: Stop feeding when nobody refers to this iterator any more.
+        keeps: An object that must not be collected before this iterator is.
     """
 
-    def __init__(self, feed: Feed, *, own: bool) -> None:
+    def __init__(self, feed: Feed, *, own: bool, keeps: object = None) -> None:
         self._feed = feed
+        self._keeps = keeps
         if own:
             weakref.finalize(self, feed.stop).atexit = False
 

@@ -13,7 +13,7 @@ from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Outcome, Task, Tasks
-from safemp.engines.crash import initializer_failed
+from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 
 __all__ = ["InlineEngine"]
@@ -38,7 +38,7 @@ class InlineEngine:
     def submit(self, task: Task) -> None:
         """Run *task* now: see ``Engine``."""
         if self._broken is not None:
-            raise self._broken
+            raise again(self._broken)
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if not task.begin():

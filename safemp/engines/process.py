@@ -192,12 +192,18 @@ def start(settings: Settings, name: str, source: Source | None = None) -> Worker
         OSError: There is no process, descriptor or memory to be had.
     """
     context = settings.context
-    ours, theirs = wire.streams()
-    tokens = wire.Tokens()
-    ledger_fd = system.ledger_file()
-    post_mortem = None
-    try:
+    with contextlib.ExitStack() as here, contextlib.ExitStack() as unless_it_runs:
+        if source is not None:
+            unless_it_runs.callback(source.close)
+        ours, theirs = wire.streams()
+        unless_it_runs.enter_context(ours)
+        here.enter_context(theirs)
+        tokens = wire.Tokens()
+        unless_it_runs.callback(tokens.close)
+        ledger_fd = system.ledger_file()
+        here.callback(os.close, ledger_fd)
         post_mortem = PostMortem()
+        unless_it_runs.callback(post_mortem.close)
         surroundings = surroundings_of(settings)
         process = context.Process(
             target=child.main,
@@ -221,17 +227,7 @@ def start(settings: Settings, name: str, source: Source | None = None) -> Worker
         if settings.inherited:
             settings.inherited.send(ours)
         worker = Worker(process, ours, tokens, Ledger(ledger_fd), post_mortem, settings.max_tasks, source)
-    except BaseException:
-        ours.close()
-        tokens.close()
-        if source is not None:
-            source.close()
-        if post_mortem is not None:
-            post_mortem.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(ledger_fd)
+        unless_it_runs.pop_all()
     slot, what = (source.slot, source.what) if source is not None else (0, 0)
     worker.send([Message(child.START, slot, what, 0, settings.start or [])])
     return worker

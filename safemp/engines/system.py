@@ -114,7 +114,11 @@ def nameless_file(label: str, size: int) -> int:
         except OSError:
             fd = -1
         if fd >= 0:
-            os.ftruncate(fd, size)
+            try:
+                os.ftruncate(fd, size)
+            except OSError:  # larger than files may be: RLIMIT_FSIZE
+                os.close(fd)
+                raise
             return fd
     with tempfile.TemporaryFile() as file:
         file.truncate(size)

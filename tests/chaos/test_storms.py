@@ -16,6 +16,7 @@ from tests.chaos.storm import blow
 from tests.chaos.weather import KINDS, LIMITED, Weather
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kills as Linux does"),
     pytest.mark.timeout(240),
 ]

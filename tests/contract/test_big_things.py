@@ -19,7 +19,10 @@ import safemp
 from tests.support import jobs
 from tests.support.child import until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux shows it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads memory as Linux shows it"),
+]
 
 GIB = 1 << 30
 

@@ -7,7 +7,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
     ALL_COMPLETED,
     FIRST_COMPLETED,
@@ -405,10 +405,13 @@ def test_the_initializer_runs_in_each_worker_once(tmp_path: Path) -> None:
 def test_a_failed_initializer_breaks_the_pool_and_is_shown(engine: str) -> None:
     """Every call, the next ones too, fails with a ``BrokenProcessPool`` whose cause is the real error."""
     with safemp.SafeExecutor(2, initializer=jobs.fail_to_start, engine=engine) as executor:
+        seen: list[BaseException] = []
         for _ in range(2):
             with pytest.raises(BrokenProcessPool, match="initializer") as caught:
                 executor.submit(jobs.square, 1).result(30)
 
+            assert caught.value not in seen, "tracebacks would pile up on it"
+            seen.append(caught.value)
             cause = caught.value.__cause__
             assert isinstance(cause, jobs.TwoArguments)
             assert str(cause) == "initializer/failed"
@@ -540,6 +543,22 @@ def test_a_forgotten_executor_ends_its_workers() -> None:
 
     assert [future.result(30) for future in futures] == [0, 1, 4, 9, 16]
     assert until(lambda: not any(map(alive, processes)))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed running multiprocessing pool:ResourceWarning")
+@pytest.mark.parametrize(
+    "results",
+    [
+        lambda items: safemp.Pool(1).imap(jobs.square, items),
+        lambda items: safemp.Pool(1).imap_unordered(jobs.square, items),
+        lambda items: safemp.SafeExecutor(1).map(jobs.square, items, buffersize=2),
+        lambda items: safemp.SafeExecutor(1).options(retries=1).map(jobs.square, items, buffersize=2),
+    ],
+    ids=["Pool.imap", "Pool.imap_unordered", "SafeExecutor.map", "options"],
+)
+def test_a_pool_lives_as_long_as_its_iterator(results: Callable[[Iterable[int]], Iterator[int]]) -> None:
+    """``for x in Pool().imap(...)`` gives everything, though nobody has kept the pool."""
+    assert list(results(range(100))) == [i * i for i in range(100)]
 
 
 def test_an_executor_that_was_never_used_costs_nothing() -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
@@ -190,6 +190,25 @@ def test_last_words_arrive(method: str, kept: logs.Kept) -> None:
 
     assert kept.messages == ["last words"]
     assert out.getvalue() == "last line\n"
+
+
+@pytest.mark.parametrize("call", [logs.say, logs.log_then_crash])
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_is_told_after_what_was_logged_before_it(
+    call: Callable[[], object], asked: bool, kept: logs.Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``exception()``, of a future that is waited for as of one that is done, lets the records before it go first."""
+    monkeypatch.setattr("safemp.engines.listener.GRACE", 30.0)
+    done = threading.Event()
+    kept.addFilter(lambda _: done.wait(30) and not threading.Event().wait(0.2))
+    with safemp.SafeExecutor(1) as executor:
+        future = executor.submit(call)
+        future.add_done_callback(lambda _: done.set())
+        if asked:
+            assert done.wait(30)
+        future.exception()
+
+        assert kept.records
 
 
 def test_a_thread_logs_when_its_task_has_ended(kept: logs.Kept, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ OTHERS += ["mp.", "mp.spawn", "mp.fork", "mp.forkserver"]
 SQUARES = [i * i for i in range(20)]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def depth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin outside of every pool."""

@@ -20,6 +20,7 @@ from tests.support.child import ROOT, environment, run_python, until
 from tests.support.limits import CASES, MIB
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors and sets limits as Linux does"),
     pytest.mark.timeout(150),
 ]

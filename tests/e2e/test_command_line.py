@@ -120,8 +120,18 @@ def test_doctor_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["doctor"]) == 0
     out = capsys.readouterr().out
 
-    for word in ("python", "start methods", "cores", "memory", "cloudpickle", "loky", "tblib", "rich", "ray"):
+    for word in ("python", "start methods", "cores", "memory", "cloudpickle", "loky", "tblib", "rich"):
         assert re.search(rf"^\s*{word}", out, re.MULTILINE), word
+
+
+def test_doctor_names_no_package_that_nothing_here_uses() -> None:
+    """What is optional is imported somewhere in safemp: the doctor promises nothing that is not there."""
+    from safemp import doctor
+
+    sources = "".join(path.read_text() for path in (ROOT / "safemp").rglob("*.py"))
+
+    used = {name for name in doctor._OPTIONAL if re.search(rf"^\s*(from|import) {name}\b", sources, re.MULTILINE)}
+    assert used == doctor._OPTIONAL.keys()
 
 
 def test_doctor_says_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

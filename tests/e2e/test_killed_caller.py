@@ -10,7 +10,10 @@ import pytest
 
 from tests.support.child import alive, end_session, in_session, lines, started, until
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes as Linux shows them")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes as Linux shows them"),
+]
 
 CALLER = """
 import multiprocessing, sys, time

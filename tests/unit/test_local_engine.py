@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import logging
 import os
 import random
@@ -12,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pytest
 
 import safemp
 from safemp.codec import calls
-from safemp.engines import Function, Outcome, Task, Tasks, dispatch
+from safemp.engines import Function, Outcome, Task, Tasks, dispatch, process, system
 from safemp.engines.local import LocalEngine
 from safemp.engines.settings import Settings
 from tests.support import engine_jobs, jobs
@@ -867,3 +870,33 @@ def test_a_worker_that_dies_between_tasks_costs_nothing() -> None:
             crashed = [e for e in found if isinstance(e, BaseException)]
             assert len(crashed) <= 1, "the task that was running when it died, if any"
             assert all(type(e) is safemp.WorkerCrashed and e.exitcode == 3 for e in crashed)
+
+
+@pytest.mark.parametrize("files", range(8))  # with 8 and 9, multiprocessing itself leaves a pipe open
+def test_a_worker_that_cannot_be_started_leaves_nothing_open(files: int) -> None:
+    """Wherever the descriptors run out, what was opened before is closed then, not by the collector."""
+    resource = pytest.importorskip("resource")
+    limits = importlib.import_module("tests.support.limits")
+    settings = Settings(max_workers=1, context=get_context("fork"))
+    before = limits.open_files()
+    worker = None
+    with contextlib.suppress(OSError), limits.limited(resource.RLIMIT_NOFILE, limits.room(files)):
+        worker = process.start(settings, "safemp-test")
+    if worker is not None:
+        worker.signal(signal.SIGKILL)
+        worker.reap()
+        worker.close()
+
+    assert limits.open_files() == before
+    gc.collect()  # a ResourceWarning would fail this test
+
+
+def test_a_page_that_may_not_be_so_large_is_closed() -> None:
+    """With ``RLIMIT_FSIZE`` no ledger can be made, which costs no descriptor."""
+    resource = pytest.importorskip("resource")
+    limits = importlib.import_module("tests.support.limits")
+    before = limits.open_files()
+    with limits.limited(resource.RLIMIT_FSIZE, 0), pytest.raises(OSError, match="File too large"):
+        system.ledger_file()
+
+    assert limits.open_files() == before
