@@ -156,6 +156,8 @@ def preflight(
         culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
         if len(culprits) >= MOST_CULPRITS:
             break
+    # A script's global may be there to talk to others: it is its being handed over that is refused.
+    culprits = [c for c in culprits if ".__globals__[" not in c.path or not semantics.refuses(c._obj)]
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
         culprits = [whole(next((root for root in roots if _fails(root[1], heritage, policy)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))

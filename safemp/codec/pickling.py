@@ -833,6 +833,10 @@ class Semantics:
         if why is not None and refused is obj:
             raise why
 
+    def refuses(self, obj: Any) -> bool:
+        """Tell whether *obj* is refused for where it is."""
+        return id(obj) in self._refusals
+
     def by_value(self, obj: Any) -> bool:
         """Tell whether function or class *obj* travels by value."""
         space = obj.__globals__ if type(obj) is FunctionType else None

@@ -37,7 +37,7 @@ def _processes(executor: Any) -> Any:
         raise RefusedError("cannot pickle a ProcessPoolExecutor that is at work", _LATER)
     args = (executor._max_workers, executor._mp_context, executor._initializer, executor._initargs)
     state = {"_shutdown_thread": True} if executor._shutdown_thread else {}
-    if executor._max_tasks_per_child is not None:
+    if getattr(executor, "_max_tasks_per_child", None) is not None:  # from 3.11 on
         state["_max_tasks_per_child"] = executor._max_tasks_per_child
     return (type(executor), args, state) if state else (type(executor), args)
 

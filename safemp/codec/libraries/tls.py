@@ -9,6 +9,7 @@ client's (``load_cert_chain``) leaves no trace at all, and is not in the copy.
 
 from __future__ import annotations
 
+import enum
 import ssl
 from functools import partial
 from typing import Any
@@ -74,7 +75,8 @@ def settings_of(context: ssl.SSLContext) -> dict[str, Any]:
     checks = ["check_hostname", "verify_mode"]
     names = [*(checks[::-1] if context.check_hostname else checks), "options", "minimum_version", "maximum_version"]
     names += ["verify_flags", "post_handshake_auth"]
-    return {name: getattr(context, name) for name in names}
+    # As plain numbers: in Python 3.10 flags that are combined do not pickle.
+    return {n: int(v) if isinstance(v := getattr(context, n), enum.IntFlag) else v for n in names}
 
 
 def _ciphers() -> list[Any]:
