@@ -34,6 +34,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
+<style>{style}</style>
 </head>
 <body>
 {body}
@@ -44,12 +45,16 @@ _PAGE = """<!doctype html>
 
 def page(report: Report) -> str:
     """Show *report* as a page of its own."""
-    return _PAGE.format(title=escape(verdict(report)), body=fragment(report))
+    return _PAGE.format(title=escape(verdict(report)), style=_STYLE, body=_body(report))
 
 
 def fragment(report: Report) -> str:
     """Show *report* as a part of another page."""
-    return f'<div class="safemp"><style>{_STYLE}</style>\n' + "\n".join(_parts(report)) + "\n</div>"
+    return f"<style>{_STYLE}</style>\n{_body(report)}"
+
+
+def _body(report: Report) -> str:
+    return '<div class="safemp">\n' + "\n".join(_parts(report)) + "\n</div>"
 
 
 def _parts(report: Report) -> Iterator[str]:
@@ -86,12 +91,11 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def _branch(branch: Branch) -> Iterator[str]:
-    colour = "bad" if branch.culprits else "good" if branch.repairs else ""
+    colour = ' class="bad"' if branch.culprits else ' class="good"' if branch.repairs else ""
     said = "".join(f' <span class="bad">{escape(culprit.problem)}</span>' for culprit in branch.culprits)
     said += "".join(f' <span class="good">{escape(repair.kind)}</span>' for repair in branch.repairs)
     label = (
-        f'<code class="{colour}">{escape(branch.text.strip())}</code> '
-        f'<span class="type">{escape(branch.type_name)}</span>{said}'
+        f'<code{colour}>{escape(branch.text.strip())}</code> <span class="type">{escape(branch.type_name)}</span>{said}'
     )
     yield "<li>"
     yield f"<details open><summary>{label}</summary>" if branch.below else label
