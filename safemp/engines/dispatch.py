@@ -40,7 +40,7 @@ from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.ledger import IDLE as NOTHING
 from safemp.engines.ledger import LOADING, Progress
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
-from safemp.engines.retry import Later, may_retry, wants_decoding
+from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
@@ -118,6 +118,7 @@ class Dispatcher:
         self._due: set[Worker] = set()  # those with a deadline
         self._pace = Pace()
         self._mending: set[Task] = set()
+        self._delivering = 0  # threads of ``defer`` that have outcomes to hand over
         self._doomed: set[Task] = set()  # those to be ended that are on a worker or being mended
         self._starting = 0
         self._leaving = 0
@@ -431,7 +432,7 @@ class Dispatcher:
                         self._recall(worker, deliveries)
                     else:
                         waits.append(left)
-            if self._closing and not (self._queue or self._mending or self._later):
+            if self._closing and not (self._queue or self._mending or self._delivering or self._later):
                 for worker in self._idle:
                     self._dismiss(worker)
                 self._idle.clear()
@@ -452,7 +453,9 @@ class Dispatcher:
     def over(self) -> bool:
         """Tell whether there is nothing left to do, now and ever."""
         with self.lock:
-            return self._closing and not (self._queue or self._mending or self._later or self.workers)
+            return self._closing and not (
+                self._queue or self._mending or self._delivering or self._later or self.workers
+            )
 
     def short(self) -> bool:
         """Tell whether a worker should be started. With the lock held."""
@@ -624,7 +627,14 @@ class Dispatcher:
             return
         index = task.done
         item = None if task.function is None else task.first + index
-        report = replace(report, call=task.name, item=item, arguments=task.describe(index), tries=task.tries + 1)
+        report = replace(
+            report,
+            call=task.name,
+            item=item,
+            arguments=task.describe(index),
+            tries=task.tries + 1,
+            poison=is_poison(task),
+        )
         if doomed:
             self._doomed.discard(task)
             deliveries.settle(task, TaskKilled.of(report))
@@ -732,8 +742,9 @@ class Dispatcher:
                 self._feed_idle()
             else:
                 deliveries.settle(task, mended)
-            self._wake()
+            self._delivering += 1
         deliveries.hand_over()
+        self._delivered()
 
     def _judge(self, part: Task, outcome: Outcome) -> None:
         """Find out whether a failure is one to try again after. In a thread of its own, as above."""
@@ -747,8 +758,15 @@ class Dispatcher:
                 self._try_again(part, outcome)
             else:
                 deliveries.settle(part, _ended(part) if wanted and doomed else outcome)
-            self._wake()
+            self._delivering += 1
         deliveries.hand_over()
+        self._delivered()
+
+    def _delivered(self) -> None:
+        """Say that what a thread of ``defer`` had to hand over is delivered: only now may the end come."""
+        with self.lock:
+            self._delivering -= 1
+            self._wake()
 
     def collapse(self, error: BaseException) -> None:
         """End with a defect of our own: nobody may be left waiting."""

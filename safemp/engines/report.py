@@ -49,6 +49,7 @@ class Report:
         out_of_memory: Whether it was probably killed for want of memory.
         reason: What speaks for that, in words.
         tries: How often the call has run, this time included.
+        poison: It has ended too many workers to be tried again.
     """
 
     call: str = ""
@@ -62,6 +63,7 @@ class Report:
     out_of_memory: bool = False
     reason: str = ""
     tries: int = 1
+    poison: bool = False
 
     @property
     def where(self) -> str:
@@ -79,7 +81,8 @@ class Report:
         if self.arguments:
             lines.append(f"  call:   {self.call}{self.arguments}")
         if self.tries > 1:
-            lines.append(f"  tries:  {self.tries}, of which this was the last")
+            why = "; each has ended a worker, so there is no other" if self.poison else ", of which this was the last"
+            lines.append(f"  tries:  {self.tries}{why}")
         if self.reason:
             lines.append(f"  reason: {self.reason}")
         if self.out_of_memory:

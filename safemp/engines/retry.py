@@ -11,7 +11,7 @@ from safemp.engines import Outcome, Task
 from safemp.engines.crash import TaskKilled
 from safemp.engines.settings import RETRY_ON
 
-__all__ = ["Later", "may_retry", "wants_decoding"]
+__all__ = ["Later", "is_poison", "may_retry", "wants_decoding"]
 
 _POISON = 3
 """Workers that one item may end; then it is not tried again, whatever ``retries`` says."""
@@ -64,6 +64,11 @@ class Later:
         return iter([task for _, _, task in sorted(self._heap, key=lambda entry: entry[1])])
 
 
+def is_poison(task: Task) -> bool:
+    """Tell whether one more worker that *task* ends is one too many."""
+    return task.limits is not None and task.limits.retries > 0 and task.killed >= _POISON - 1
+
+
 def wants_decoding(task: Task, outcome: Outcome) -> bool:
     """Tell whether only the decoded *outcome* can say if it is one to try again after."""
     limits = task.limits
@@ -83,7 +88,7 @@ def may_retry(task: Task, outcome: Outcome, *, decode: bool = False) -> bool:
             one to try again after.
     """
     limits = task.limits
-    if limits is None or task.tries >= limits.retries or task.killed >= _POISON - 1:
+    if limits is None or task.tries >= limits.retries or is_poison(task):
         return False
     error = outcome
     if not isinstance(error, BaseException):

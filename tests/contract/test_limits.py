@@ -259,8 +259,10 @@ def test_what_ends_three_workers_is_not_tried_again(executor: safemp.SafeExecuto
     """Whatever ``retries`` says: it would end them all."""
     path = tmp_path / "tries"
     future = executor.options(retries=50).submit(limit_jobs.fail_times, str(path), 50, "exit")
+    error = future.exception(60)
 
-    assert isinstance(future.exception(60), safemp.WorkerCrashed)
+    assert isinstance(error, safemp.WorkerCrashed)
+    assert "tries:  3; each has ended a worker, so there is no other" in str(error)
     assert len(lines(path)) == 3
 
 
