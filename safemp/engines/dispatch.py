@@ -113,9 +113,9 @@ class Dispatcher:
         self._later = Later()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
-        self._stacked: set[Worker] = set()  # those with more than one task
+        self._stacked: dict[Worker, None] = {}  # those with more than one task; a set in order
         self._used: set[Worker] = set()  # those that have finished one
-        self._due: set[Worker] = set()  # those with a deadline
+        self._due: dict[Worker, None] = {}  # those with a deadline
         self._pace = Pace()
         self._mending: set[Task] = set()
         self._delivering = 0  # threads of ``defer`` that have outcomes to hand over
@@ -242,7 +242,7 @@ class Dispatcher:
         if len(worker.tasks) > 1:
             if not self._stacked:
                 self._wake()  # the serving thread may be asleep with no end in sight
-            self._stacked.add(worker)
+            self._stacked[worker] = None
         if guarded:
             self._watch(worker)
         if worker.outbox:
@@ -299,7 +299,7 @@ class Dispatcher:
     def _recall(self, worker: Worker, deliveries: Deliveries) -> None:
         """Take back what was written ahead to *worker*, which is at a long task, and what it holds."""
         self._pace.was_wrong()
-        self._stacked.discard(worker)
+        self._stacked.pop(worker, None)
         ids = worker.recall()
         self._take(worker, worker.ledger.held(), deliveries)
         back = [task for task in worker.tasks if task.id in ids]
@@ -325,7 +325,7 @@ class Dispatcher:
     def _at(self, worker: Worker, when: float) -> None:
         """Have something done about *worker* at that time: see ``_due_now``."""
         worker.deadline = when
-        self._due.add(worker)
+        self._due[worker] = None
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
@@ -387,18 +387,18 @@ class Dispatcher:
             else:
                 worker.verdict = None
                 worker.signal(system.CONTINUE)
-                self._due.discard(worker)
+                self._due.pop(worker, None)
                 if worker.state == IDLE and self._idle_timeout is not None:
                     self._at(worker, worker.heard + self._idle_timeout)
                 self._watch(worker)
         elif worker.state == IDLE:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
-                self._due.discard(worker)
+                self._due.pop(worker, None)
                 self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
-                self._due.discard(worker)
+                self._due.pop(worker, None)
                 if self._idle_timeout is not None:
                     self._at(worker, worker.heard + self._idle_timeout)
         else:
@@ -406,7 +406,7 @@ class Dispatcher:
             if when is not None:
                 self._at(worker, when)
             elif not worker.deadline:
-                self._due.discard(worker)
+                self._due.pop(worker, None)
 
     # -- from the serving thread ------------------------------------------------------
 
@@ -543,7 +543,7 @@ class Dispatcher:
             worker.heard = self._clock()
             self._in_vain = 0
             if len(tasks) < 2:
-                self._stacked.discard(worker)
+                self._stacked.pop(worker, None)
         return finished
 
     def _finished(self, worker: Worker, task: Task) -> None:
@@ -562,7 +562,7 @@ class Dispatcher:
             worker.heard = self._clock()
             self._in_vain = 0
             if len(worker.tasks) < 2:
-                self._stacked.discard(worker)
+                self._stacked.pop(worker, None)
             self._finished(worker, task)
             self._next(worker)
             self._mending.add(task)
@@ -606,8 +606,8 @@ class Dispatcher:
             self._leaving -= 1
         else:
             self._starting -= 1
-        self._due.discard(worker)
-        self._stacked.discard(worker)
+        self._due.pop(worker, None)
+        self._stacked.pop(worker, None)
         self._used.discard(worker)
 
     def _blame(self, worker: Worker, task: Task, report: Report, progress: Progress, deliveries: Deliveries) -> None:
