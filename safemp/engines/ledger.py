@@ -30,6 +30,8 @@ IDLE, LOADING, RUNNING = 0, 1, 2
 Result = tuple[int, int, Frames]
 """A task's id, the index of its item, the outcome."""
 
+_NO_ITEM = 0xFFFFFFFF
+
 _HEADER = struct.Struct("<QdII")
 _STATE = struct.Struct("<I")
 _STATE_AT = 20
@@ -108,6 +110,10 @@ class Ledger:
     def rest(self) -> None:
         """Write down that what had begun is finished."""
         _STATE.pack_into(self._page, _STATE_AT, IDLE)
+
+    def refuse(self, task: int) -> None:
+        """Write down that *task* did not load: nothing runs, and none of its items is finished."""
+        _HEADER.pack_into(self._page, 0, task, 0.0, _NO_ITEM, IDLE)
 
     def add(self, record: bytes) -> bool:
         """Hold one more outcome.

@@ -435,7 +435,7 @@ class FakeWorker:
 
     def _not_loaded(self, task: int, outcome: Frames) -> Steps:
         yield from self._flush()
-        self.ledger.rest()
+        self.ledger.refuse(task)
         yield True
         self._finished += 1
         yield from self._send(child.NOT_LOADED, 0, task, outcome)
