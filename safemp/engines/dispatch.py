@@ -774,10 +774,13 @@ class Dispatcher:
         broken.__cause__ = error
         with self.lock:
             left = self._break(broken)
+            deliveries = Deliveries()
             for worker in self.workers.values():
                 worker.signal(system.KILL)
-                left.extend(worker.tasks)
+                for task in worker.tasks:  # which has begun
+                    deliveries.settle(task, again(broken))
         self._fail(left)
+        deliveries.hand_over()
 
 
 def _failed(outcome: Outcome) -> bool:

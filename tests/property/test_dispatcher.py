@@ -240,6 +240,7 @@ class Model(RuleBasedStateMachine):
                 worker.ledger.close()
 
 
+@pytest.mark.hunt
 @pytest.mark.timeout(600)  # a failure is made small first
 def test_the_invariants_hold_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks, workers, deaths, limits, cancels and ends, mixed at random: invariants 1 to 5 hold."""
