@@ -276,6 +276,4 @@ def test_every_token_goes_to_one_side(tokens: wire.Tokens) -> None:
         back += tokens.take_back()
     thread.join()
 
-    assert claimed
-    assert back
     assert sorted(claimed + back) == list(range(1, n + 1))
