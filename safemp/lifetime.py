@@ -118,9 +118,6 @@ def _end_all() -> None:
             now = True
 
 
-_LOCK = type(threading.Lock())  # not to be called before Python 3.13
-
-
 def _after_fork() -> None:
     global _main
     _main = threading.get_ident()
@@ -135,7 +132,7 @@ def _after_fork() -> None:
     for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
         tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)
         if hasattr(tracker, "_lock"):
-            tracker._lock = threading.Lock() if type(tracker._lock) is _LOCK else threading.RLock()
+            tracker._lock = type(tracker)()._lock  # each Python and loky has its own kind
 
 
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]
