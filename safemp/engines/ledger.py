@@ -154,13 +154,15 @@ class Ledger:
         return Progress(*_HEADER.unpack_from(self._page, 0))
 
     def held(self) -> list[Result]:
-        """Return the outcomes held; none when the worker is sending them just now."""
-        flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
-        (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
-        records = self._page[_DATA : _DATA + held]
-        if flushes != _NUMBER.unpack_from(self._page, _FLUSHES_AT):
-            return []
-        return unpack_results(records)
+        """Return the outcomes held, among them all that were there when this was called and were not sent since."""
+        while True:
+            flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
+            (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
+            records = self._page[_DATA : _DATA + held]
+            if flushes == _NUMBER.unpack_from(self._page, _FLUSHES_AT):
+                return unpack_results(records)
+            # The worker has sent them meanwhile, which takes it longer than this takes us;
+            # and what is held now may be behind a task that takes for ever.
 
     def close(self) -> None:
         """Give the memory back."""
