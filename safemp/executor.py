@@ -20,7 +20,7 @@ from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
-from safemp.engines import Engine, Outcome, Task, Tasks, nesting
+from safemp.engines import Engine, Outcome, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
@@ -214,14 +214,9 @@ class CallTask(Task):
             return calls.blame_load(reason.text, roots, policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
-        return Tasks([self.again(frames)])
-
-    def again(self, frames: Frames) -> Task:
-        """Make the task anew, encoded carefully."""
-        task = CallTask(frames, self._call, self._future, self.limits)
-        task._careful = True
-        return task
+        self.frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
+        self._careful = True
+        return Tasks([self])  # by this one its future knows it
 
 
 class SafeExecutor(Executor):
@@ -433,7 +428,7 @@ class SafeExecutor(Executor):
 
     def kill_workers(self) -> None:
         """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
-        self._end(getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._end(system.KILL)
 
     def _at_exit(self, now: bool) -> None:
         """Finish what was submitted, as the standard library does, then end the workers; or *now*."""

@@ -132,7 +132,7 @@ def _after_fork() -> None:
     for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
         tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)
         if hasattr(tracker, "_lock"):
-            tracker._lock = type(tracker._lock)()
+            tracker._lock = type(tracker)()._lock  # each Python and loky has its own kind
 
 
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]

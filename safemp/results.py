@@ -230,7 +230,7 @@ class Feed:
     def _send(self, chunk: list[Any]) -> None:
         first = self._sent
         try:
-            tasks = [self._batch.encode(chunk, first)]
+            task = self._batch.encode(chunk, first)
         except Exception as error:  # PreflightError: only the items that cannot be sent fail
             if len(chunk) == 1:
                 with self._condition:
@@ -243,8 +243,7 @@ class Feed:
         with self._condition:
             self._sent += len(chunk)
         try:
-            for task in tasks:
-                self._batch.send(task)
+            self._batch.send(task)
         except BaseException:  # the engine is closed, or broken: the error comes in this chunk's place
             with self._condition:
                 self._sent = first

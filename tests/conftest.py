@@ -189,6 +189,7 @@ def _nothing_left_by_test(request: pytest.FixtureRequest) -> Iterator[None]:
     shared = bool(_kept_open)
     before = _alive()
     yield
+    request.node.funcargs.clear()  # or they would live until after the fixtures of the module
     if shared or _kept_open:
         _unchecked.add(request.node.getparent(pytest.Module).nodeid)
     elif left := _leaks(before):

@@ -244,7 +244,7 @@ class _Child:
 
     def _not_loaded(self, task: int, outcome: Frames) -> None:
         self._flush()
-        self._ledger.rest()
+        self._ledger.refuse(task)
         self._finished += 1
         self._send(NOT_LOADED, 0, task, outcome)
 

@@ -73,6 +73,7 @@ class _TaskEnded(SafempError):
         self.peak_memory = report.peak_memory
         self.out_of_memory = report.out_of_memory
         self.tries = report.tries
+        self.poison = report.poison
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), self.report, self.args), self.__dict__
@@ -106,6 +107,7 @@ class WorkerCrashed(_TaskEnded, BrokenProcessPool):
         peak_memory: The most bytes that it had resident; ``None`` if not known.
         out_of_memory: Whether it was probably killed for want of memory.
         tries: How often the call has run, this time included.
+        poison: Whether it has ended too many workers to be tried again.
         report: All of this in one object.
     """
 

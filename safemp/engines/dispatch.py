@@ -113,9 +113,9 @@ class Dispatcher:
         self._later = Later()
         self._idle: list[Worker] = []
         self._busy: deque[Worker] = deque()
-        self._stacked: set[Worker] = set()  # those with more than one task
+        self._stacked: dict[Worker, None] = {}  # those with more than one task; a set in order
         self._used: set[Worker] = set()  # those that have finished one
-        self._due: set[Worker] = set()  # those with a deadline
+        self._due: dict[Worker, None] = {}  # those with a deadline
         self._pace = Pace()
         self._mending: set[Task] = set()
         self._delivering = 0  # threads of ``defer`` that have outcomes to hand over
@@ -242,7 +242,7 @@ class Dispatcher:
         if len(worker.tasks) > 1:
             if not self._stacked:
                 self._wake()  # the serving thread may be asleep with no end in sight
-            self._stacked.add(worker)
+            self._stacked[worker] = None
         if guarded:
             self._watch(worker)
         if worker.outbox:
@@ -289,8 +289,8 @@ class Dispatcher:
             self._top_up(worker)
         if worker.state == IDLE:
             self._idle.append(worker)
-            if self._idle_timeout is not None and worker.verdict is None:
-                self._at(worker, worker.heard + self._idle_timeout)
+            if worker.verdict is None:
+                self._watch_idle(worker)
 
     def _feed_idle(self) -> None:
         while self._idle and self._queue:
@@ -299,7 +299,7 @@ class Dispatcher:
     def _recall(self, worker: Worker, deliveries: Deliveries) -> None:
         """Take back what was written ahead to *worker*, which is at a long task, and what it holds."""
         self._pace.was_wrong()
-        self._stacked.discard(worker)
+        self._stacked.pop(worker, None)
         ids = worker.recall()
         self._take(worker, worker.ledger.held(), deliveries)
         back = [task for task in worker.tasks if task.id in ids]
@@ -325,7 +325,12 @@ class Dispatcher:
     def _at(self, worker: Worker, when: float) -> None:
         """Have something done about *worker* at that time: see ``_due_now``."""
         worker.deadline = when
-        self._due.add(worker)
+        self._due[worker] = None
+
+    def _watch_idle(self, worker: Worker) -> None:
+        """Set the time at which *worker*, which is idle, has been so for long enough."""
+        if self._idle_timeout is not None:
+            self._at(worker, worker.heard + self._idle_timeout)
 
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
@@ -387,26 +392,25 @@ class Dispatcher:
             else:
                 worker.verdict = None
                 worker.signal(system.CONTINUE)
-                self._due.discard(worker)
-                if worker.state == IDLE and self._idle_timeout is not None:
-                    self._at(worker, worker.heard + self._idle_timeout)
+                self._due.pop(worker, None)
+                if worker.state == IDLE:
+                    self._watch_idle(worker)
                 self._watch(worker)
         elif worker.state == IDLE:
             if self._idle_timeout is not None and worker.heard + self._idle_timeout <= now:
                 self._idle.remove(worker)
-                self._due.discard(worker)
+                self._due.pop(worker, None)
                 self._eager = False  # or its successor would be started at once
                 self._dismiss(worker)
             else:
-                self._due.discard(worker)
-                if self._idle_timeout is not None:
-                    self._at(worker, worker.heard + self._idle_timeout)
+                self._due.pop(worker, None)
+                self._watch_idle(worker)
         else:
             when = self._look(worker, now)
             if when is not None:
                 self._at(worker, when)
             elif not worker.deadline:
-                self._due.discard(worker)
+                self._due.pop(worker, None)
 
     # -- from the serving thread ------------------------------------------------------
 
@@ -432,7 +436,7 @@ class Dispatcher:
                         self._recall(worker, deliveries)
                     else:
                         waits.append(left)
-            if self._closing and not (self._queue or self._mending or self._delivering or self._later):
+            if self._closing and not self._has_more():
                 for worker in self._idle:
                     self._dismiss(worker)
                 self._idle.clear()
@@ -453,9 +457,11 @@ class Dispatcher:
     def over(self) -> bool:
         """Tell whether there is nothing left to do, now and ever."""
         with self.lock:
-            return self._closing and not (
-                self._queue or self._mending or self._delivering or self._later or self.workers
-            )
+            return self._closing and not self.workers and not self._has_more()
+
+    def _has_more(self) -> bool:
+        """Tell whether there is a task that no worker has, or an outcome that is being delivered."""
+        return bool(self._queue or self._mending or self._delivering or self._later)
 
     def short(self) -> bool:
         """Tell whether a worker should be started. With the lock held."""
@@ -477,15 +483,10 @@ class Dispatcher:
 
     def unable(self, error: Exception) -> None:
         """Take notice that a worker could not be started."""
-        deliveries = Deliveries()
         with self.lock:
             self._retry_at = self._clock() + _RETRY_START
-            if not self.workers:  # nobody is left to do it
-                reason = no_worker(error)
-                for task in self._drop_queued():
-                    if task.begin():  # it tells those that wait for a cancelled one, too
-                        deliveries.settle(task, again(reason))
-        deliveries.hand_over()
+            lost = self._drop_queued() if not self.workers else []  # nobody is left to do it
+        _fail(lost, no_worker(error))
 
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
@@ -505,7 +506,7 @@ class Dispatcher:
         error = initializer_failed(outcome)
         with self.lock:
             lost = self._break(error)
-        self._fail(lost)
+        _fail(lost, error)
 
     def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
@@ -536,17 +537,17 @@ class Dispatcher:
                 deliveries.add(task, index, outcome)
             if index + 1 == task.count:
                 self._doomed.discard(task)
-                tasks.popleft()
                 finished += 1
-                self._finished(worker, task)
-        if finished:
-            worker.heard = self._clock()
-            self._in_vain = 0
-            if len(tasks) < 2:
-                self._stacked.discard(worker)
+                self._finished(worker)
         return finished
 
-    def _finished(self, worker: Worker, task: Task) -> None:
+    def _finished(self, worker: Worker) -> None:
+        """Take the first task off *worker*, which is through with it."""
+        task = worker.tasks.popleft()
+        worker.heard = self._clock()
+        self._in_vain = 0
+        if len(worker.tasks) < 2:
+            self._stacked.pop(worker, None)
         self._used.add(worker)
         if worker.tasks_left is not None:
             worker.tasks_left -= 1
@@ -558,12 +559,7 @@ class Dispatcher:
         with self.lock:
             task = worker.tasks[0]
             assert task.id == task_id, "a worker takes its tasks in order"
-            worker.tasks.popleft()
-            worker.heard = self._clock()
-            self._in_vain = 0
-            if len(worker.tasks) < 2:
-                self._stacked.discard(worker)
-            self._finished(worker, task)
+            self._finished(worker)
             self._next(worker)
             self._mending.add(task)
         self._defer_or(lambda: self._mend(task, outcome), task)
@@ -593,7 +589,9 @@ class Dispatcher:
                 self._blame(worker, begun, report, progress, deliveries)
             self._feed_idle()
             self._wake()
-        self._fail(lost)
+        if lost:
+            assert self._broken is not None
+            _fail(lost, self._broken)
         deliveries.hand_over()
 
     def _remove(self, worker: Worker) -> None:
@@ -606,8 +604,8 @@ class Dispatcher:
             self._leaving -= 1
         else:
             self._starting -= 1
-        self._due.discard(worker)
-        self._stacked.discard(worker)
+        self._due.pop(worker, None)
+        self._stacked.pop(worker, None)
         self._used.discard(worker)
 
     def _blame(self, worker: Worker, task: Task, report: Report, progress: Progress, deliveries: Deliveries) -> None:
@@ -686,7 +684,7 @@ class Dispatcher:
         """Stop taking tasks, for *error*.
 
         Returns:
-            The tasks that were queued; the caller has ``_fail`` deliver *error* to them.
+            The tasks that were queued, for ``_fail``.
         """
         self._broken = error
         self._closing = True
@@ -711,14 +709,6 @@ class Dispatcher:
                 made.hand_over()
 
     # -- without the lock -------------------------------------------------------------
-
-    def _fail(self, lost: list[Task]) -> None:
-        deliveries = Deliveries()
-        for task in lost:
-            assert self._broken is not None
-            if task.begin():  # it tells those that wait for a cancelled one, too
-                deliveries.settle(task, again(self._broken))
-        deliveries.hand_over()
 
     def _mend(self, task: Task, outcome: Frames | None) -> None:
         """Have *task* encoded again. In a thread of its own, since that runs user code."""
@@ -774,10 +764,22 @@ class Dispatcher:
         broken.__cause__ = error
         with self.lock:
             left = self._break(broken)
+            deliveries = Deliveries()
             for worker in self.workers.values():
                 worker.signal(system.KILL)
-                left.extend(worker.tasks)
-        self._fail(left)
+                for task in worker.tasks:  # which has begun
+                    deliveries.settle(task, again(broken))
+        _fail(left, broken)
+        deliveries.hand_over()
+
+
+def _fail(lost: list[Task], error: BaseException) -> None:
+    """Deliver *error* for tasks that were queued. Without the lock."""
+    deliveries = Deliveries()
+    for task in lost:
+        if task.begin():  # it tells those that wait for a cancelled one, too
+            deliveries.settle(task, again(error))
+    deliveries.hand_over()
 
 
 def _failed(outcome: Outcome) -> bool:

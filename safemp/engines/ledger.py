@@ -30,6 +30,8 @@ IDLE, LOADING, RUNNING = 0, 1, 2
 Result = tuple[int, int, Frames]
 """A task's id, the index of its item, the outcome."""
 
+_NO_ITEM = 0xFFFFFFFF
+
 _HEADER = struct.Struct("<QdII")
 _STATE = struct.Struct("<I")
 _STATE_AT = 20
@@ -109,6 +111,10 @@ class Ledger:
         """Write down that what had begun is finished."""
         _STATE.pack_into(self._page, _STATE_AT, IDLE)
 
+    def refuse(self, task: int) -> None:
+        """Write down that *task* did not load: nothing runs, and none of its items is finished."""
+        _HEADER.pack_into(self._page, 0, task, 0.0, _NO_ITEM, IDLE)
+
     def add(self, record: bytes) -> bool:
         """Hold one more outcome.
 
@@ -148,13 +154,15 @@ class Ledger:
         return Progress(*_HEADER.unpack_from(self._page, 0))
 
     def held(self) -> list[Result]:
-        """Return the outcomes held; none when the worker is sending them just now."""
-        flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
-        (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
-        records = self._page[_DATA : _DATA + held]
-        if flushes != _NUMBER.unpack_from(self._page, _FLUSHES_AT):
-            return []
-        return unpack_results(records)
+        """Return the outcomes held, among them all that were there when this was called and were not sent since."""
+        while True:
+            flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
+            (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
+            records = self._page[_DATA : _DATA + held]
+            if flushes == _NUMBER.unpack_from(self._page, _FLUSHES_AT):
+                return unpack_results(records)
+            # The worker has sent them meanwhile, which takes it longer than this takes us;
+            # and what is held now may be behind a task that takes for ever.
 
     def close(self) -> None:
         """Give the memory back."""

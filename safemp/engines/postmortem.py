@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
-from safemp.engines import memory, stacks
+from safemp.engines import memory, stacks, system
 from safemp.engines.blackbox import FATAL, Box
 from safemp.engines.memory import size
 from safemp.engines.report import Report
@@ -13,8 +12,6 @@ from safemp.engines.report import Report
 __all__ = ["PostMortem"]
 
 _oom_kills = memory.OomKills()
-
-_SIGKILL = -int(getattr(signal, "SIGKILL", 9))
 
 
 class PostMortem:
@@ -62,7 +59,7 @@ class PostMortem:
             A report without the call.
         """
         stack = self.box.fatal_stack() if exitcode in FATAL else self.box.dump() if asked else ""
-        reason = "" if ours or exitcode != _SIGKILL else self._want_of_memory()
+        reason = "" if ours or exitcode != -system.KILL else self._want_of_memory()
         return Report(
             pid=pid,
             exitcode=exitcode,

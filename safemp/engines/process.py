@@ -88,15 +88,16 @@ class Worker:
     def send(self, messages: Sequence[Message]) -> None:
         """Write *messages* as far as the socket takes them; the rest is queued.
 
-        A worker that is gone swallows everything; its end is noticed elsewhere.
+        A worker that is gone swallows everything; its end is noticed elsewhere. The tokens
+        of what it swallowed are there all the same, so that ``recall`` tells the whole of
+        what has not begun.
         """
-        try:
+        with contextlib.suppress(OSError):
             self.outbox.send(self.stream, messages)
-            ahead = [message.task for message in messages if message.ahead]
-            if ahead:
+        ahead = [message.task for message in messages if message.ahead]
+        if ahead:
+            with contextlib.suppress(OSError):
                 self._tokens.give(ahead)
-        except OSError:
-            pass
 
     def recall(self) -> set[int]:
         """Take back what was written ahead and has not begun.

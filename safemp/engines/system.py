@@ -25,7 +25,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
 STOP: int = getattr(signal, "SIGSTOP", 0)
 CONTINUE: int = getattr(signal, "SIGCONT", 0)
-"""Signals; 0 where there is no such thing (Windows)."""
+"""Signals; where there is no such thing (Windows) SIGTERM, which cannot be caught there either, and 0."""
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""

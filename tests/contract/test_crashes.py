@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -31,15 +31,9 @@ DEATHS: dict[str, Death] = {
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[safemp.SafeExecutor]:
-    with safemp.SafeExecutor(2) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[safemp.Pool]:
-    with safemp.Pool(2) as pool:
-        yield pool
+def engine() -> str:
+    """Only processes have this."""
+    return "local"
 
 
 def _check(error: BaseException, exitcode: int, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,6 @@ import pytest
 import safemp
 from tests.support import errors, jobs, tracing
 from tests.support.errors import MAKERS, portrait
-
-
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    """Two workers for the module."""
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool
-
 
 # -- that they are hostile -------------------------------------------------------------
 

@@ -32,13 +32,6 @@ from tests.support.child import alive, lines, until
 
 
 @pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module, of every engine."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
 def local() -> Iterator[safemp.SafeExecutor]:
     """Two worker processes for the module."""
     with safemp.SafeExecutor(2) as executor:

@@ -91,18 +91,6 @@ def test_a_killed_worker_breaks_todays_pools() -> None:
 # -- that ours answers -----------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool
-
-
 Ask = Callable[..., Any]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,9 @@ SHORT = 0.4
 
 
 @pytest.fixture(scope="module")
-def executor() -> Iterator[safemp.SafeExecutor]:
-    with safemp.SafeExecutor(2) as executor:
-        yield executor
+def engine() -> str:
+    """Only processes have this."""
+    return "local"
 
 
 # -- time ----------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ def test_a_limit_is_of_the_call_not_of_the_wait(executor: safemp.SafeExecutor) -
     """Time in the queue does not count; and ``result(timeout=)`` ends no call."""
     with safemp.SafeExecutor(1, task_timeout=3) as alone:
         futures = [alone.submit(jobs.work, i, 0.8) for i in range(6)]
-        with pytest.raises(TimeoutError):
+        with pytest.raises(FutureTimeoutError):
             futures[-1].result(0.1)
         assert [f.result(60) for f in futures] == [10 * i for i in range(6)]
 
@@ -408,6 +410,30 @@ def test_a_killed_call_is_not_tried_again(executor: safemp.SafeExecutor, tmp_pat
     assert future.kill()
     assert isinstance(future.exception(30), safemp.TaskKilled)
     assert len(lines(path)) == 1
+
+
+def test_a_call_that_waits_for_another_try_at_loading_can_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker could not import its module, it was encoded again, and waits behind a longer one."""
+    (tmp_path / "only_here_to_wait.py").write_text("def f():\n    return 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here_to_wait  # type: ignore[import-not-found]
+
+    release = tmp_path / "release"
+    try:
+        with safemp.SafeExecutor(1) as executor:
+            (tmp_path / "only_here_to_wait.py").unlink()
+            executor.submit(jobs.started_then_wait, str(tmp_path / "first"), str(release))
+            future = executor.submit(only_here_to_wait.f)
+            second = executor.submit(jobs.started_then_wait, str(tmp_path / "second"), str(tmp_path / "never"))
+            release.touch()
+            assert until((tmp_path / "second").exists), "it has taken the worker while the other is encoded"
+            assert future.kill()
+            assert isinstance(future.exception(30), safemp.TaskKilled)
+            assert second.kill()
+    finally:
+        del sys.modules["only_here_to_wait"]
 
 
 def test_a_finished_call_cannot_be_killed(executor: safemp.SafeExecutor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,20 +11,6 @@ import safemp
 openai = pytest.importorskip("openai", reason="wants the openai package")
 
 from tests.support import jobs, openai_errors  # noqa: E402  # after the check that openai is there
-
-
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    """Two workers for the module."""
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool
 
 
 def test_these_exceptions_do_not_survive_pickle() -> None:

@@ -23,20 +23,6 @@ from tests.support import jobs
 from tests.support.child import lines, run_script
 
 
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    """Two workers for the module."""
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool
-
-
 @pytest.fixture
 def conn() -> Iterator[socket.socket]:
     """An open socket: nothing can send it."""

@@ -80,7 +80,7 @@ def test_the_promises_are_seen_to_hold(arguments: tuple[str, ...]) -> None:
     """The demo exits with 0, says three times "kept", gives both pools a chance, and leaves no process and no port."""
     if not arguments:
         pytest.importorskip("openai")
-    with demo("--deadline", "3", *arguments) as marked:
+    with demo("--deadline", "12", *arguments) as marked:
         printed, noise = marked.process.communicate(timeout=150)
 
     assert noise == ""

@@ -159,8 +159,10 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, ignores=st.booleans())
     def a_stopped_one_goes_on(self, which: int, ignores: bool) -> None:
-        self._worker(which).stopped_at = None
-        self._worker(which).ignores_term = self._worker(which).slow_stack = ignores
+        worker = self._worker(which)
+        if not worker.halted:
+            worker.stopped_at = None
+        worker.ignores_term = worker.slow_stack = ignores
 
     @precondition(lambda self: self.engine.workers)
     @rule(which=WHICH, used=st.sampled_from([BIG // 2, 2 * BIG]))

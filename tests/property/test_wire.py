@@ -21,7 +21,7 @@ FRAMES: st.SearchStrategy[Frames] = st.lists(
 )
 NUMBER = st.integers(0, 2**32 - 1)
 MESSAGES = st.builds(
-    Message, st.integers(0, 255), NUMBER, NUMBER, st.integers(0, 2**64 - 1), FRAMES, NUMBER, st.booleans()
+    Message, st.integers(0, 255), NUMBER, NUMBER, st.integers(0, 2**64 - 1), FRAMES, NUMBER, st.booleans(), st.just(0)
 )
 
 

@@ -265,4 +265,6 @@ class Job(Task):
             raise ZeroDivisionError
         if what == "outcome":
             return FAILED
+        if record.call:
+            return Tasks([self])
         return Tasks([Job(record, first, self.count - self.done, function, size)])

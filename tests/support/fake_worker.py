@@ -206,6 +206,7 @@ class FakeWorker:
         self.died_at = 0.0
         self.closed = False  # its stream is; it does nothing any more
         self.stopped_at: float | None = None
+        self.halted = False  # by the caller, and not let go since
         self.ignores_term = False
         self.slow_stack = False
         self.why = ""  # what ended it: "outside", "signal" or "verdict"
@@ -217,7 +218,7 @@ class FakeWorker:
         self._clock = clock
         self._find = tasks
         self._broken = broken
-        self._stepping = self._halted = False
+        self._stepping = False
         self._pausing = pause
         self._socket = _Socket(self._pause)
         self._tokens = _Tokens(self._socket)
@@ -239,12 +240,11 @@ class FakeWorker:
 
     def send(self, messages: list[Message]) -> None:
         self._pause()
-        if self.closed and not self.outbox and sum(len(f) for m in messages for f in m.frames) <= wire.SMALL:
-            return
-        self.outbox.send(messages)
+        if not self.closed or self.outbox or sum(len(f) for m in messages for f in m.frames) > wire.SMALL:
+            self.outbox.send(messages)
         self._pause()
         ahead = [message.task for message in messages if message.ahead]
-        if ahead and not self.closed:
+        if ahead:
             self._tokens.give(ahead)
             self._pause()
 
@@ -254,9 +254,9 @@ class FakeWorker:
     def signal(self, number: int) -> None:
         self._pause()
         if number in (signal.SIGSTOP, signal.SIGCONT):
-            self._halted = number == signal.SIGSTOP
+            self.halted = number == signal.SIGSTOP
         if number == signal.SIGKILL:
-            assert self.state != LEAVING or not self._halted, "it was told to leave, and kept from it"
+            assert self.state != LEAVING or not self.halted, "it was told to leave, and kept from it"
             self.die(-number, "signal")
         elif number == signal.SIGSTOP:
             self.stop(STOP_DELAY)
@@ -435,7 +435,7 @@ class FakeWorker:
 
     def _not_loaded(self, task: int, outcome: Frames) -> Steps:
         yield from self._flush()
-        self.ledger.rest()
+        self.ledger.refuse(task)
         yield True
         self._finished += 1
         yield from self._send(child.NOT_LOADED, 0, task, outcome)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -131,6 +134,34 @@ def test_what_is_flushed_is_sent_then_forgotten(both: tuple[Ledger, Ledger]) -> 
 
     assert sent == [(RESULTS, RESULTS)], "nothing held, nothing sent"
     assert caller.held() == RESULTS[1:2]
+
+
+def test_what_is_held_behind_a_flush_is_seen() -> None:
+    """A flush in the middle of a look does not hide what is held after it: nobody may look again."""
+
+    class Page(mmap.mmap):
+        """While it is read for the first time, its writer goes on."""
+
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            if meanwhile:
+                meanwhile.pop()()
+            return found
+
+    def meanwhile_flush() -> None:
+        worker.flush(sent.append)
+        worker.add(pack_result(*RESULTS[1]))
+
+    meanwhile: list[Callable[[], None]] = []
+    sent: list[bytes] = []
+    with contextlib.closing(Ledger(-1)) as worker:
+        worker._page.close()
+        worker._page = Page(-1, SIZE)
+        worker.add(pack_result(*RESULTS[0]))
+        meanwhile.append(meanwhile_flush)
+
+        assert worker.held() == RESULTS[1:2]
+        assert not meanwhile
 
 
 def test_a_page_that_is_written_is_not_misread(both: tuple[Ledger, Ledger]) -> None:
