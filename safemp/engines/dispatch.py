@@ -308,7 +308,10 @@ class Dispatcher:
             for task in reversed(back):
                 self._requeue(task, deliveries)
             self._feed_idle()
-        if not worker.tasks and worker.state == BUSY:
+        if len(worker.tasks) > 1:  # answers that are on their way came before those it holds
+            worker.heard = self._clock()
+            self._stacked[worker] = None
+        elif not worker.tasks and worker.state == BUSY:
             self._next(worker)
 
     def _dismiss(self, worker: Worker) -> None:
@@ -434,7 +437,8 @@ class Dispatcher:
                     left = worker.heard + PATIENCE - now
                     if left <= 0:
                         self._recall(worker, deliveries)
-                    else:
+                        left = PATIENCE
+                    if worker in self._stacked:
                         waits.append(left)
             if self._closing and not self._has_more():
                 for worker in self._idle:

@@ -242,6 +242,32 @@ class Model(RuleBasedStateMachine):
                 worker.ledger.close()
 
 
+def test_what_is_held_behind_answers_on_their_way_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at what a worker holds, while earlier answers are on their way, is not the last one."""
+    monkeypatch.setattr(dispatch, "BUNDLE", 3)
+    engine = FakeEngine(1)
+    engine.warm()
+    engine.dispatcher._pace.seconds = 1e-5
+    for plan in (VALUE, VALUE, VALUE, HANG):  # one to the idle worker, and three behind it
+        engine.submit(plan=[plan])
+    (worker,) = engine.workers
+    while worker.ledger.progress().task != worker.tasks[-1].id:
+        if not worker.sent:
+            engine.now += 0.002  # then it sends what it holds, and holds the next
+        assert worker.step()
+    assert worker.sent
+    assert worker.ledger.held()
+
+    engine.now += 0.006
+    engine.dispatcher.tick()
+    assert len(worker.tasks) == 4, "nobody has read the stream yet"
+    engine.drain(1.0)
+
+    assert [record.number for record in engine.records if record.owed()] == [4]
+    assert len(worker.tasks) == 1
+    worker.ledger.close()
+
+
 @pytest.mark.timeout(600)  # a failure is made small first
 def test_the_invariants_hold_in_any_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks, workers, deaths, limits, cancels and ends, mixed at random: invariants 1 to 5 hold."""
