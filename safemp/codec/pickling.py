@@ -66,6 +66,17 @@ _AT_ONCE: dict[type, Callable[[Any], Any]] = {
 }
 """Of these, what is in functions and classes."""
 
+_AT_ONCE_OURS = {**_AT_ONCE, rebuild.Made: rebuild.Made.__reduce__}
+
+
+_BUILDERS = frozenset(
+    value
+    for module in (_cp, rebuild, namespaces)
+    for value in vars(module).values()
+    if type(value) is FunctionType and value.__module__ == module.__name__
+)
+"""What streams are made of: functions that are there on the other side, by their names."""
+
 
 class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     """cloudpickle with our rules for globals, exceptions and repairs.
@@ -93,19 +104,22 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         found: ByName | None = None,
     ) -> None:
         # Before the C pickler looks for it.
-        table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE)
+        table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE_OURS)
         table.by_name = found
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._by_name = by_name
         self._needs = needs
         self._inside = inside
         self._spaces: dict[int, tuple[Home | str | None, rebuild.Made | None]] = {}
+        self._ordinary: set[type] = set(_AT_ONCE_OURS)  # types about whose objects there is nothing to say here
         self.direct: set[tuple[str, str]] = set()
 
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
         if cls is FunctionType:
-            return self._reduce_function(obj)
+            return NotImplemented if obj in _BUILDERS else self._reduce_function(obj)
+        if cls in self._ordinary:
+            return NotImplemented
         if issubclass(cls, type):
             return self._reduce_class(obj)
         if issubclass(cls, BaseException):
@@ -117,6 +131,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
                 return self._reduce_named(obj, obj.__name__)
             reduced = self.dispatch_table[cls](obj)
             return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
+        self._ordinary.add(cls)
         return NotImplemented
 
     def _named(self, home: Home, obj: Any) -> tuple[Any, ...] | None:
@@ -168,7 +183,9 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
     def _reduce_function(self, function: FunctionType) -> Any:
         space = function.__globals__
         home, reference = self._place(space)
-        if isinstance(home, Home):
+        if "<locals>" in function.__qualname__:
+            pass  # it has no name
+        elif isinstance(home, Home):
             named = self._named(home, function)
             if named is not None:
                 return named
@@ -380,8 +397,8 @@ def dumps_fast(
     Raises:
         Exception: Whatever pickling raises.
     """
-    payload, texts = _dump(obj, buffers, ship, heritage, policy)
-    return _accept(payload, ship, by_name, heritage, policy, texts)
+    payload, pickler = _dump(obj, buffers, ship, heritage, policy)
+    return _accept(payload, ship, by_name, heritage, policy, pickler)
 
 
 def dumps_call(
@@ -417,16 +434,14 @@ _FUNCTIONS = frozenset({FunctionType, type})
 
 def _dump(
     obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None, policy: Policy
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, Pickler]:
     file = BytesIO()
-    counting = _Counting(_split(buffers, ship))
-    pickler = Pickler(file, 5, buffer_callback=counting)
+    pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
     table = pickler.dispatch_table = Table({}, heritage, policy)
     pickler.dump(obj)
     if table.met:
         _watch(table.met, obj, ship, heritage, policy)
-    payload = file.getvalue()
-    return payload, _texts(pickler, counting, payload)
+    return file.getvalue(), pickler
 
 
 def _watch(
@@ -461,33 +476,22 @@ def _watch(
         raise watch.WatchError(refusals)
 
 
-class _Counting:
-    """A ``buffer_callback`` that counts the bytes that stay in the stream."""
-
-    __slots__ = ("inner", "nbytes")
-
-    def __init__(self, inner: Callable[[PickleBuffer], Any] | None) -> None:
-        self.inner = inner
-        self.nbytes = 0
-
-    def __call__(self, buffer: PickleBuffer) -> Any:
-        if self.inner is not None and not self.inner(buffer):
-            return False
-        with memoryview(buffer) as view:
-            self.nbytes += view.nbytes
-        return True
+def _texts(pickler: Any, payload: bytes) -> bytes:
+    """Return where the names of modules in *payload* are to be found: it, or its texts if these are less."""
+    if len(payload) < _MUCH or payload.count(_TEXT) * _MUCH_OF_IT > len(payload):
+        return payload
+    return "\n".join(obj for _, obj in pickler.memo.copy().values() if type(obj) is str).encode("utf-8", "replace")
 
 
 _MUCH = 1 << 15
-"""Bytes of buffers in a stream from which its texts are looked at instead of all of it.
+"""Bytes of a stream with few texts from which these are looked at instead of all of it.
 Picked: looking for a name in 800 kB of numbers takes longer than pickling them."""
 
+_TEXT = b"\x8c"
+"""SHORT_BINUNICODE, and every 256th byte of numbers."""
 
-def _texts(pickler: Any, counting: _Counting, payload: bytes) -> bytes:
-    """Return where the names of modules in *payload* are to be found: it, or less of it."""
-    if counting.nbytes < _MUCH:
-        return payload
-    return "\n".join(obj for _, obj in pickler.memo.copy().values() if type(obj) is str).encode("utf-8", "replace")
+_MUCH_OF_IT = 64
+"""Bytes a text, if there are few."""
 
 
 def _accept(
@@ -496,19 +500,69 @@ def _accept(
     by_name: bool,
     heritage: Heritage | None,
     policy: Policy,
-    texts: bytes | None = None,
+    pickler: Pickler | None = None,
 ) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
-    if _GLOBAL not in payload:
-        return payload
-    texts = payload if texts is None else texts
-    for name in names_by_value():
-        if name in texts:
-            return None
-    if b"_main__" in texts and not by_name:
+    by_value, main = _places(payload, pickler)
+    if by_value:
+        return None
+    if main and not by_name:
         return _with_main(payload, ship, heritage, policy)
     return payload
 
+
+def _places(payload: bytes, pickler: Pickler | None) -> tuple[bool, bool]:
+    """Tell whether a stream of the fast rung names a by-value module, and whether ``__main__``.
+
+    Where it only seems to, the next rung is slower, and as right.
+    """
+    if _GLOBAL not in payload:
+        return False, False
+    modules = _modules_in(payload) if len(payload) > _SHORT else None
+    if modules is None:
+        texts = payload if pickler is None else _texts(pickler, payload)
+        return any(name in texts for name in names_by_value()), b"_main__" in texts
+    main = any(name in (b"__main__", b"__mp_main__") for name in modules)
+    return any(name == each or each.startswith(name + b".") for name in names_by_value() for each in modules), main
+
+
+def _modules_in(payload: bytes) -> set[bytes] | None:
+    """Return the modules of the globals in a stream of protocol 5, if these are few and seen at once.
+
+    Quicker than a look for every name in all of a long stream.
+
+    Returns:
+        Their names; ``None`` where one is not written out there, or it takes too long.
+    """
+    found: set[bytes] = set()
+    at = payload.find(_GLOBAL)
+    for _ in range(len(payload) // _SHORT):
+        if at < 0:
+            return found
+        if payload[at - 1] == _MEMOIZE:
+            name = _text_before(payload, at - 1)
+            module = _text_before(payload, name - 1) if name > 0 and payload[name - 1] == _MEMOIZE else -1
+            if module < 0:
+                return None
+            found.add(payload[module + 2 : name - 1])
+        elif _MEMOIZED.match(payload, at - 2) or _MEMOIZED.match(payload, max(0, at - 5)):
+            return None
+        at = payload.find(_GLOBAL, at + 1)
+    return None
+
+
+def _text_before(payload: bytes, end: int) -> int:
+    """Return where the SHORT_BINUNICODE begins whose text ends at *end*; -1: nowhere."""
+    start = payload.rfind(_TEXT, max(0, end - 257), end)
+    while start >= 0 and payload[start + 1] != end - start - 2:
+        start = payload.rfind(_TEXT, max(0, end - 257), start)
+    return start
+
+
+_SHORT = 1 << 10
+"""Bytes in which looking for a name costs as much as looking at one global. Measured."""
+
+_MEMOIZE = 0x94
 
 _GLOBAL = b"\x93"
 """STACK_GLOBAL: without this byte, protocol 5 names nothing. Looking for one byte is fast."""
@@ -530,9 +584,7 @@ def _globals_in(payload: bytes) -> set[str]:
     found = set()
     at = payload.find(_NAMED_GLOBAL)
     while at >= 0:
-        start = payload.rfind(b"\x8c", max(0, at - 257), at)
-        while start >= 0 and payload[start + 1] != at - start - 2:
-            start = payload.rfind(b"\x8c", max(0, at - 257), start)
+        start = _text_before(payload, at)
         if start >= 0:
             found.add(payload[start + 2 : at].decode("utf-8", "replace").partition(".")[0])
         at = payload.find(_NAMED_GLOBAL, at + 2)
@@ -690,15 +742,12 @@ def dumps_portable(
     # The callback must not be called by an attempt that fails; of a local function it is known.
     if buffer_callback is None and not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
         file = BytesIO()
-        counting = _Counting(None)
-        pickler = Pickler(file, 5, buffer_callback=counting)
+        pickler = Pickler(file, 5)
         table = pickler.dispatch_table = Table({}, None, policy, portable=True)
         try:
             pickler.dump(obj)
             payload = file.getvalue()
-            texts = _texts(pickler, counting, payload)
-            names = _GLOBAL in payload and (b"_main__" in texts or any(name in texts for name in names_by_value()))
-            if not names:
+            if not any(_places(payload, pickler)):
                 if table.met:
                     _watch(table.met, obj, True, policy=policy)
                 return payload

@@ -339,7 +339,10 @@ def importable(name: str) -> bool:
     if name in sys.builtin_module_names or getattr(module, "__file__", None):
         return True
     spec = getattr(module, "__spec__", None)
-    return spec is not None and getattr(spec, "loader", None) is not None
+    if spec is not None and getattr(spec, "loader", None) is not None:
+        return True
+    package, _, _ = name.partition(".")  # ``typing.io`` is there as soon as ``typing`` is
+    return package != name and package in sys.stdlib_module_names and importable(package)
 
 
 # -- what is refused ------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses  # noqa: F401  # for SOURCE
 import enum
+import io
 import pickle
 import sys
 import types
@@ -224,6 +225,36 @@ def test_a_graph_of_importable_classes_stays_on_the_fast_rung(value: Any) -> Non
 
     assert stream is not None
     assert b"cloudpickle" not in stream
+
+
+class Finding(pickle.Unpickler):
+    """Notes the modules of the globals in a stream."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(io.BytesIO(stream))
+        self.modules: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.modules.add(module)
+        return super().find_class(module, name)
+
+
+@given(graphs((here, in_memory)), st.lists(st.binary(max_size=600), max_size=12), st.sampled_from([0, 3_000, 100_000]))
+def test_the_modules_of_a_stream_are_all_told(value: Any, noise: list[bytes], size: int) -> None:
+    """Those of every global in it, or that one cannot tell; whatever bytes are in the data."""
+    stream = pickle.dumps([noise, value, [here.__name__, here.Plain, here.Slotted], bytes(size), value], 5)
+    finding = Finding(stream)
+    finding.load()
+    told = pickling._modules_in(stream)
+
+    assert told is None or finding.modules <= {name.decode() for name in told}
+
+
+def test_the_modules_of_a_long_plain_stream_are_told() -> None:
+    """It is worth the trouble: records of one class do not need a look through all of the stream."""
+    stream = pickle.dumps([here.Plain(i, i / 7) for i in range(3_000)], 5)
+
+    assert pickling._modules_in(stream) == {here.__name__.encode()}
 
 
 @given(graphs((here, in_memory)), graphs((here, in_memory)), st.booleans())
