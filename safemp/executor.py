@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from safemp import lifetime
@@ -54,6 +55,8 @@ def check_callable(fn: Any) -> None:
     Raises:
         TypeError: *fn* is not callable, or calling it would give a coroutine.
     """
+    if type(fn) is FunctionType and not fn.__code__.co_flags & _CO_COROUTINE:
+        return
     if not callable(fn):
         raise TypeError(
             f"cannot call fn: {type_name(type(fn))} is not callable\n"

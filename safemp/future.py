@@ -35,7 +35,7 @@ class SafeFuture(Future[T]):
     def __init__(self, engine: Engine | None = None) -> None:
         super().__init__()
         self._outcome: Any = None
-        self._decoding = threading.RLock()
+        self._decoding: Any = None
         self._engine = engine
         self._task: Task | None = None
 
@@ -85,6 +85,9 @@ class SafeFuture(Future[T]):
     def _decode(self) -> None:
         if self._outcome is None:
             return
+        if self._decoding is None:
+            with self._condition:
+                self._decoding = self._decoding or threading.RLock()
         with self._decoding:
             if self._outcome is None:
                 return

@@ -62,16 +62,27 @@ def pack(kind: int, payload: Buffer, buffers: Frames | None = None) -> Frames:
     Returns:
         ``[header, payload, *buffers]``.
     """
-    head = _HEADER.pack(_MAGIC, VERSION, kind, len(buffers) if buffers else 0)
+    if not buffers:
+        head, checksum = _PLAIN[kind]
+        return [head + _CHECKSUM.pack(crc32(_checked(payload), checksum)), payload]
+    head = _HEADER.pack(_MAGIC, VERSION, kind, len(buffers))
     frames: Frames = [head + _CHECKSUM.pack(_checksum(head, payload, buffers)), payload]
-    if buffers:
-        frames += buffers
-    return frames
+    return frames + buffers
 
 
-def _checksum(head: Buffer, payload: Buffer, buffers: Frames | None) -> int:
-    checksum = crc32(payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED], crc32(head))
+def _checked(payload: Buffer) -> Buffer:
+    return payload if len(payload) <= _CHECKED else memoryview(payload)[:_CHECKED]
+
+
+def _checksum(head: Buffer, payload: Buffer, buffers: Frames) -> int:
+    checksum = crc32(_checked(payload), crc32(head))
     return crc32(struct.pack(f"<{len(buffers)}Q", *map(len, buffers)), checksum) if buffers else checksum
+
+
+_PLAIN = {int(kind): (head, crc32(head)) for kind in Kind for head in [_HEADER.pack(_MAGIC, VERSION, kind, 0)]}
+"""The headers of what has no buffers, and their checksums so far."""
+
+_KINDS_OF_PLAIN = {head: (_KINDS[kind], checksum) for kind, (head, checksum) in _PLAIN.items()}
 
 
 def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
@@ -86,6 +97,9 @@ def unpack(frames: Frames) -> tuple[Kind, Buffer, Frames]:
     if len(frames) < 2 or len(frames[0]) != _HEADER.size + _CHECKSUM.size:
         raise FrameError("cannot read frames: they are cut short, or not written by safemp")
     head = bytes(frames[0][: _HEADER.size])
+    plain = _KINDS_OF_PLAIN.get(head) if len(frames) == 2 else None
+    if plain is not None and frames[0][_HEADER.size :] == _CHECKSUM.pack(crc32(_checked(frames[1]), plain[1])):
+        return plain[0], frames[1], []
     magic, version, kind, count = _HEADER.unpack(head)
     if magic != _MAGIC:
         raise FrameError("cannot read frames: not written by safemp")

@@ -420,8 +420,11 @@ def dumps_call(
     plain = type(fn) in _FUNCTIONS or (type(fn) is BuiltinFunctionType and type(fn.__self__) is ModuleType)
     if plain and ATOMS.issuperset(map(type, args)) and ATOMS.issuperset(map(type, kwargs.values())):
         payload = _dumps((fn, args, kwargs), 5)
-        if not by_name and heritage is None and policy is ALL and fn.__module__ == "__main__":
-            # Nothing but the function names a global; most often it is known what that takes.
+        module = fn.__module__  # the only one that the stream names
+        if type(module) is str and not goes_by_value(module):
+            return payload
+        if not by_name and heritage is None and policy is ALL and module == "__main__":
+            # Most often it is known what that takes.
             known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
             if known is not None:
                 return known + payload
