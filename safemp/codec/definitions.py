@@ -67,13 +67,11 @@ class _Definition:
     def holds_for(self, value: Any) -> bool:
         """Tell whether pickling *value* now would give the same."""
         try:
-            return (
-                value is self._value
-                and self._same()
-                and all(space.get(name) is was for space, name, was in self._named)
-            )
+            if value is not self._value or not self._same():
+                return False
         except ValueError:  # a cell has been emptied since
             return False
+        return not self._named or all(space.get(name) is was for space, name, was in self._named)
 
 
 _kept: dict[Name, _Definition] = {}
@@ -148,10 +146,10 @@ class _Prefix:
         self.table = table
 
     def holds(self) -> bool:
-        return all(
-            definition.holds_for(space.get(name)) if definition is not None else name not in space
-            for space, name, definition in self._parts
-        )
+        for space, name, definition in self._parts:
+            if name in space if definition is None else not definition.holds_for(space.get(name)):
+                return False
+        return True
 
 
 _prefixes: dict[tuple[Name, ...], _Prefix] = {}
@@ -275,7 +273,7 @@ def _function_sameness(function: FunctionType) -> Callable[[], bool] | None:
             and function.__defaults__ is defaults
             and not function.__kwdefaults__
             and not function.__dict__
-            and all(cell.cell_contents is content for cell, content in cells)
+            and (not cells or all(cell.cell_contents is content for cell, content in cells))
         )
 
     return same
@@ -346,9 +344,9 @@ def _parts(value: Any) -> tuple[Any, ...]:
 
 
 class _Last:
-    """The table loaded last: most often the next one is the same."""
+    """What was loaded last: most often the next one is the same."""
 
-    table: bytes = b""
+    prefix: bytes = b"\0"
     changes = -1
 
 
@@ -367,12 +365,12 @@ def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
     """
     if stream[0] != _MARK:
         return stream
-    _, length = _HEAD.unpack_from(stream)
     view = memoryview(stream)
-    table, rest = view[_HEAD.size : _HEAD.size + length], view[_HEAD.size + length :]
-    if _Last.changes != namespaces.changes() or table != _Last.table:
-        attrs, groups = marshal.loads(table)
+    size = len(_Last.prefix)
+    if _Last.changes != namespaces.changes() or view[:size] != _Last.prefix:
+        size = _HEAD.size + _HEAD.unpack_from(stream)[1]
+        attrs, groups = marshal.loads(view[_HEAD.size : size])
         for key, names, blob in groups:
             namespaces.define(key, attrs[key], names, blob, load)
-        _Last.table, _Last.changes = bytes(table), namespaces.changes()
-    return rest
+        _Last.prefix, _Last.changes = bytes(view[:size]), namespaces.changes()
+    return view[size:]
