@@ -1,0 +1,98 @@
+"""PyTorch: models, tensors, random generators and errors go to workers and come back as they are."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import safemp
+from safemp.codec.libraries import torch as rules
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(torch is None, reason="wants the torch package"),
+    pytest.mark.timeout(120),  # a worker imports it first
+]
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[safemp.SafeExecutor]:
+    """Two workers for the module; torch takes its time to be imported."""
+    with safemp.SafeExecutor(2) as executor:
+        yield executor
+
+
+def draw(generator: Any) -> Any:
+    """Draw three numbers."""
+    return torch.rand(3, generator=generator)
+
+
+def call(model: Any, x: Any) -> Any:
+    """Run a model without its gradients."""
+    with torch.no_grad():
+        return model(x)
+
+
+def rebuilt(generator: Any) -> Any:
+    """Do what a stream does with the reduce value of the rule for a torch whose generators do not pickle."""
+    make, args, state, _, _, set_state = rules._generator(generator)
+    made = make(*args)
+    set_state(made, state)
+    return made
+
+
+@pytest.mark.parametrize("way", ["worker", "dumps", "rule"])
+def test_a_generator_goes_on_from_its_state(executor: safemp.SafeExecutor, way: str) -> None:
+    """The copy draws what the original would draw next."""
+    generator = torch.Generator().manual_seed(5)
+    draw(generator)
+    if way == "worker":
+        there = executor.submit(draw, generator).result(60)
+    else:
+        there = draw(rebuilt(generator) if way == "rule" else pickle.loads(safemp.dumps(generator)))
+
+    assert torch.equal(there, draw(generator))
+
+
+def test_a_model_with_a_lock_and_a_lambda_works_there(executor: safemp.SafeExecutor) -> None:
+    """What plain pickle refuses in it arrives; the answer is the one of here."""
+    model = torch.nn.Linear(3, 2)
+    model.lock = threading.RLock()
+    model.scale = lambda x: 2 * x
+    x = torch.arange(3.0)
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(model)
+
+    assert torch.equal(executor.submit(call, model, x).result(100), call(model, x))
+    assert torch.equal(executor.submit(lambda m, x: m.scale(call(m, x)), model, x).result(100), 2 * call(model, x))
+
+
+def test_tensors_come_and_go(executor: safemp.SafeExecutor) -> None:
+    """Large and small ones, views and other types, whole or in a map."""
+    tensors = [torch.arange(1e6), torch.arange(12).reshape(3, 4).T, torch.zeros(0), torch.tensor([True, False])]
+
+    for there, here in zip(executor.map(torch.clone, tensors), tensors, strict=True):
+        assert there.dtype == here.dtype
+        assert torch.equal(there, here)
+
+
+def test_errors_arrive_as_themselves(executor: safemp.SafeExecutor) -> None:
+    """The library's own classes, and those that its C++ raises."""
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        executor.submit(torch.nn.Linear(3, 2), torch.zeros(7)).result(60)
+    with pytest.raises(torch.OutOfMemoryError, match="none left"):
+        executor.submit(raise_it, torch.OutOfMemoryError("none left")).result(60)
+
+
+def raise_it(error: BaseException) -> None:
+    """Raise what is given."""
+    raise error
