@@ -8,7 +8,7 @@ from typing import Any
 from safemp.codec import calls, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
-from safemp.codec.repairs import ALL
+from safemp.codec.repairs import Policy, Spec, policy_of
 from safemp.codec.survey import Survey, repaired_of, survey, trail_to
 from safemp.codec.table import ByName
 from safemp.errors import Culprit
@@ -22,7 +22,7 @@ _MOST_CULPRITS = 100
 _WHY_BY_VALUE = "no other process can import the module {!r}, so what it defines is sent along"
 
 
-def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "obj") -> Report:
+def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "obj", repairs: Spec = "all") -> Report:
     """Tell what in *obj* cannot travel to another process, where it is, and what to type instead.
 
     Nothing is sent and no process is started. What pickling calls is called
@@ -35,15 +35,19 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
         sizes: Also name the ten heaviest parts, in bytes.
         load: Also load the pickle again, in this process, and name what does not load.
         name: What paths begin with.
+        repairs: Which repairs are made; as for the pool that is to have it.
 
     Returns:
         The report. Print it.
 
     Raises:
+        TypeError: *repairs* is not what it can be.
+        ValueError: *repairs* names a kind that does not exist.
         KeyboardInterrupt: The user's.
     """
     roots = [(name, obj)]
-    seen, semantics, found = _survey(roots)
+    policy = policy_of(repairs)
+    seen, semantics, found = _survey(roots, policy)
     # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
     again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
     load, sizes = load and again, sizes and again
@@ -51,11 +55,11 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     if lost:
         with homes.supposing(lost):
             first = {module: seen.modules[module] for module in lost}
-            seen, semantics, found = _survey(roots)
-            seen, size = _finish(seen, roots, semantics, load, found)
+            seen, semantics, found = _survey(roots, policy)
+            seen, size = _finish(seen, roots, semantics, load, found, policy)
         _note_by_value(seen, first)
     else:
-        seen, size = _finish(seen, roots, semantics, load, found)
+        seen, size = _finish(seen, roots, semantics, load, found, policy)
     for module, (reason, fix) in elsewhere.items():
         _add_named(seen, seen.modules.get(module), reason, fix)
     return Report(
@@ -74,13 +78,13 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     )
 
 
-def _survey(roots: list[tuple[str, Any]]) -> tuple[Survey, pickling.Semantics, ByName | None]:
+def _survey(roots: list[tuple[str, Any]], policy: Policy) -> tuple[Survey, pickling.Semantics, ByName | None]:
     """See what a pool would; it looks up what is an attribute of a module, if that mends all of it."""
-    semantics = pickling.Semantics(roots=[roots[0][1]])
+    semantics = pickling.Semantics(policy=policy, roots=[roots[0][1]])
     seen = survey(roots, semantics, limit=_MOST_CULPRITS)
-    found = calls.attributes_of_modules(seen.culprits, ALL) if seen.culprits else None
+    found = calls.attributes_of_modules(seen.culprits, policy) if seen.culprits else None
     if found is not None:
-        semantics = pickling.Semantics(roots=[roots[0][1]], found=found)
+        semantics = pickling.Semantics(policy=policy, roots=[roots[0][1]], found=found)
         seen = survey(roots, semantics, limit=_MOST_CULPRITS)
     return seen, semantics, found
 
@@ -105,17 +109,22 @@ def _doubtful(seen: Survey) -> tuple[list[str], dict[str, tuple[str, str]]]:
 
 
 def _finish(
-    seen: Survey, roots: list[tuple[str, Any]], semantics: pickling.Semantics, load: bool, found: ByName | None
+    seen: Survey,
+    roots: list[tuple[str, Any]],
+    semantics: pickling.Semantics,
+    load: bool,
+    found: ByName | None,
+    policy: Policy,
 ) -> tuple[Survey, int | None]:
     """Pickle the whole, and load it; return what is seen now, and its size in bytes."""
     frames: list[Any] = []
     size = None
     if not seen.culprits:
         try:
-            stream = pickling.dumps_careful(roots[0][1], frames, found=found)
+            stream = pickling.dumps_careful(roots[0][1], frames, policy=policy, found=found)
             size = len(stream) + sum(memoryview(frame).nbytes for frame in frames)
         except pickling.USER_ERRORS as error:  # each part pickles, the whole does not
-            semantics = pickling.Semantics(roots=[roots[0][1]], error=error, found=found)
+            semantics = pickling.Semantics(policy=policy, roots=[roots[0][1]], error=error, found=found)
             seen = survey(roots, semantics, limit=_MOST_CULPRITS)  # a weak reference to what does not travel, say
             if not seen.culprits:
                 seen.culprits.append(calls.whole(roots[0], error))

@@ -263,6 +263,7 @@ def test_a_preflight_error_is_an_instance_of_what_the_users_reduce_raised(execut
     assert caught.value.culprits[0].reason.endswith("refuses to dump")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # callbacks run as deep as it gets
 def test_reprs_and_attributes_of_values_are_never_asked(ask: Ask) -> None:
     """An object whose ``repr`` raises travels; one that looks up attributes for ever is answered."""
     assert ask(jobs.take, jobs.Mute()) == "Mute"

@@ -651,3 +651,19 @@ def test_advice_names_what_people_have_in_hand(library: Any, conn: socket.socket
     (culprit,) = safemp.inspect([library.Lazy()]).culprits
     assert culprit.problem == "does not load"
     assert culprit.fix == "make the installed_library.Lazy in the task or in an initializer"
+
+
+def test_the_report_is_of_the_repairs_that_are_asked_for(tmp_path: Path) -> None:
+    """As for a pool: none, some kinds, or those that are off by default."""
+    path = tmp_path / "words"
+    path.write_text("one two")
+    with path.open("rb") as file:
+        obj = {"lock": threading.Lock(), "file": file}
+
+        assert [c.path for c in safemp.inspect(obj, repairs="none").culprits] == ["obj['lock']", "obj['file']"]
+        assert [c.path for c in safemp.inspect(obj).culprits] == ["obj['file']"]
+        report = safemp.inspect(obj, repairs=("all", "reopen"), load=False)  # or it would open another
+        assert report.ok
+        assert {(r.path, r.kind) for r in report.repairs} == {("obj['lock']", "rebuild"), ("obj['file']", "reopen")}
+    with pytest.raises(ValueError, match="cannot find repairs 'magic'"):
+        safemp.inspect(obj, repairs="magic")
