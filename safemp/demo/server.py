@@ -55,7 +55,8 @@ class ChatServer:
                 """Keep quiet: the demo's own output says what was asked."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-server")
+        # A daemon: Ctrl-C may come before, or while, it is told to end.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-server", daemon=True)
 
     @property
     def address(self) -> tuple[str, int]:
