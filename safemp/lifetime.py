@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from safemp.engines import Engine
+from safemp.engines import Engine, running
 
 __all__ = ["abandon", "disown", "forget", "track", "waiting"]
 
@@ -33,9 +33,6 @@ class _Front(Protocol):
 
 
 _open: WeakSet[_Front] = WeakSet()
-_abandoned: WeakSet[Engine] = WeakSet()
-"""Those whose front is gone. An engine's own threads keep it while it works."""
-
 _registered_in: int | None = None
 
 
@@ -56,7 +53,7 @@ def forget(front: _Front) -> None:
 
 def abandon(engine: Engine) -> None:
     """Close *engine*, whose front nobody refers to any more; it finishes what it has taken."""
-    _abandoned.add(engine)
+    running.add(engine)
     engine.abandon()
 
 
@@ -106,7 +103,7 @@ def _end_all() -> None:
         try:
             for front in list(_open):
                 front._at_exit(now)
-            for engine in list(_abandoned):
+            for engine in list(running):  # whose front is gone, or never was: Ctrl-C in a constructor
                 if now:
                     engine.kill(signal.SIGTERM)
                 engine.close()
@@ -125,9 +122,9 @@ def _after_fork() -> None:
     for front in list(_open):
         front._forked()
     _open.clear()
-    for engine in list(_abandoned):
+    for engine in list(running):
         disown(engine)
-    _abandoned.clear()
+    running.clear()
     # Threads that are not in this child may have held them.
     for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
         tracker: Any = getattr(sys.modules.get(name), "_resource_tracker", None)

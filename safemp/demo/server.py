@@ -54,9 +54,15 @@ class ChatServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Keep quiet: the demo's own output says what was asked."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Keep quiet: a client was interrupted in the middle of its question."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         # A daemon: Ctrl-C may come before, or while, it is told to end.
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-server", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="demo-server", daemon=True
+        )
 
     @property
     def address(self) -> tuple[str, int]:

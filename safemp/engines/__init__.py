@@ -17,6 +17,7 @@ from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from safemp.codec.frames import Frames
 from safemp.codec.repairs import Policy
@@ -24,7 +25,7 @@ from safemp.codec.repairs import Policy
 if TYPE_CHECKING:  # not in workers
     from safemp.engines.settings import Limits
 
-__all__ = ["Engine", "Function", "Outcome", "Task", "Tasks"]
+__all__ = ["Engine", "Function", "Outcome", "Task", "Tasks", "running"]
 
 Outcome = Frames | BaseException
 """Frames for ``decode_outcome``, or an error that arose on the caller's side."""
@@ -198,3 +199,8 @@ class Engine(Protocol):
 
     def kill(self, signal: int) -> None:
         """End now: queued tasks are aborted, running ones fail, workers get *signal*."""
+
+
+running: WeakSet[Engine] = WeakSet()
+"""Those to be ended with the interpreter, from before they have a thread or process.
+These keep an engine while it works."""

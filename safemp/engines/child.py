@@ -93,6 +93,7 @@ def main(
     """
     system.die_with(caller, direct)
     signal.signal(signal.SIGINT, _ignore)
+    system.let_interrupts_in()
     surroundings.enter()
     if adopt:
         namespaces.adopt()

@@ -34,7 +34,7 @@ from itertools import count
 from typing import Any
 
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Outcome, Task, child, process, system, wire
+from safemp.engines import Outcome, Task, child, process, running, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
@@ -87,9 +87,11 @@ class LocalEngine:
         )
         self.workers = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
+        running.add(self)
         try:
             self._thread.start()
         except RuntimeError:  # the system has no thread left for us
+            running.discard(self)
             self._listener.close()
             self._close()
             raise
@@ -108,7 +110,7 @@ class LocalEngine:
         if self._pid != os.getpid():
             return
         self._dispatcher.close(cancel=cancel)
-        if wait and threading.current_thread() is not self._thread:
+        if wait and self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def end_task(self, task: Task) -> bool:

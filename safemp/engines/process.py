@@ -220,7 +220,7 @@ def start(settings: Settings, name: str, source: Source | None = None) -> Worker
             ),
         )
         surroundings.hand_over(process)
-        with _daemons_may():
+        with _daemons_may(), system.interrupts_held(context.get_start_method()):
             process.start()
         post_mortem.started(context.get_start_method())
         board = source.fds if source is not None else []

@@ -13,11 +13,24 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from safemp.engines.ledger import SIZE
 
-__all__ = ["Poller", "descendants", "die_with", "ledger_file", "nameless_file", "open_pidfd", "resident", "signal_name"]
+__all__ = [
+    "Poller",
+    "descendants",
+    "die_with",
+    "interrupts_held",
+    "ledger_file",
+    "let_interrupts_in",
+    "nameless_file",
+    "open_pidfd",
+    "resident",
+    "signal_name",
+]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 """Bytes in which ``/proc/<pid>/statm`` counts."""
@@ -29,6 +42,32 @@ CONTINUE: int = getattr(signal, "SIGCONT", 0)
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+
+
+@contextmanager
+def interrupts_held(method: str) -> Iterator[None]:
+    """Have what this thread starts meanwhile not hear of Ctrl-C, until it lets it in.
+
+    An interpreter that is interrupted while it starts dies with a fatal error on stderr.
+    A fork server would hand that on to processes that are not ours.
+
+    Args:
+        method: The start method.
+    """
+    if method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_interrupts_in() -> None:
+    """Hear of Ctrl-C again, also of one that came meanwhile."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def die_with(parent: int, direct: bool) -> None:

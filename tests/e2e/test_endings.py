@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.child import in_session, lines, started, until
+from tests.support.child import in_session, lines, quiet, started, until
 from tests.support.programs import run, script_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="sends signals and forks as POSIX does")
@@ -111,6 +111,19 @@ def test_a_program_that_catches_ctrl_c_and_exits_is_not_held_up(tmp_path: Path, 
         body = body.replace("f = e.submit(stay)\ne.submit(stay)\n", "")
 
     assert signalled(tmp_path, body, ctrl_c) == (130, "aborted\n", "")
+
+
+@pytest.mark.parametrize("kind", ["Pool", "SafeExecutor"])
+def test_ctrl_c_in_a_constructor_leaves_nothing_to_wait_for(tmp_path: Path, kind: str) -> None:
+    """The pool that nobody has got ends with the program, its workers too."""
+    body = (
+        "from safemp.engines.local import LocalEngine\ninit = LocalEngine.__init__\n"
+        "def interrupted(self, settings):\n    init(self, settings)\n    raise KeyboardInterrupt\n"
+        "LocalEngine.__init__ = interrupted\n"
+        f"try: safemp.{kind}(2)\nexcept KeyboardInterrupt: print('ok')\ntime.sleep(0.3)"
+    )
+
+    assert quiet(run(tmp_path, body))
 
 
 def test_a_program_that_goes_on_after_ctrl_c_has_its_calls_finished(tmp_path: Path) -> None:
