@@ -166,7 +166,11 @@ def test_no_program_is_named() -> None:
 def test_compileall_compiles_with_it(tmp_path: Path) -> None:
     """A program of the standard library that nobody here wrote: same lines, same files."""
     for way in ("stock", "ours"):
-        shutil.copytree(Path(__file__).parents[2] / "safemp" / "engines", tmp_path / way / "code")
+        shutil.copytree(
+            Path(__file__).parents[2] / "safemp" / "engines",
+            tmp_path / way / "code",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
         (tmp_path / way / "code" / "bad.py").write_text("1 +\n")
 
     stock = run_python("-m", "compileall", "-j", "2", "code", cwd=tmp_path / "stock")
