@@ -140,7 +140,10 @@ def _main_is_there(process: Any, method: str) -> bool:
     """Tell whether the new process will have this program's main module."""
     if method == "loky":
         return False  # it has it at best, and by value is right in any case
-    return any(key.startswith("init_main") for key in spawn.get_preparation_data(process.name))
+    plan = spawn.get_preparation_data(process.name)
+    name = plan.get("init_main_from_name", "")
+    # The main module of a package is named, and not imported: it may have no guard.
+    return "init_main_from_path" in plan or (name != "" and not f".{name}".endswith(".__main__"))
 
 
 def _roots(process: Any) -> list[tuple[str, Any]]:

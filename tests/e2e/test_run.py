@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.child import Ended, quiet, run_python
-from tests.support.unmodified import ABOUT_ITSELF, FATAL, IDIOMS, SPAWNED, WITH_METHOD
+from tests.support.unmodified import ABOUT_ITSELF, EXITS, FATAL, IDIOMS, SPAWNED, WITH_METHOD
 
 METHODS = [None, "spawn", "forkserver"]
 
@@ -64,6 +64,18 @@ def test_a_process_gets_what_it_was_meant_to_have(tmp_path: Path) -> None:
     assert stock.returncode not in (0, None)
     assert "cannot pickle" in stock.err.lower() or "can't pickle" in stock.err.lower()
     assert quiet(ours, out="42\n"), str(ours)
+
+
+def test_functions_of_a_main_that_is_not_imported_arrive(tmp_path: Path) -> None:
+    """A package's ``__main__`` is not imported again, so the standard library does not find its functions."""
+    write(tmp_path, "", "package/__init__.py")
+    write(tmp_path, EXITS, "package/__main__.py")
+
+    stock, ours = both(tmp_path, "-m", "package")
+
+    assert stock.out == "1\n"
+    assert "AttributeError" in stock.err
+    assert quiet(ours, out="7\n"), str(ours)
 
 
 def test_what_cannot_be_sent_is_named_at_the_line(tmp_path: Path) -> None:

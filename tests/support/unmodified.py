@@ -281,6 +281,20 @@ if __name__ == "__main__":
 """
 """Works under fork, and not under spawn."""
 
+EXITS = """
+import multiprocessing
+
+def work():
+    raise SystemExit(7)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+"""Prints the exit code of a spawned process."""
+
 ABOUT_ITSELF = """
 import sys, os
 spec = getattr(sys.modules["__main__"], "__spec__", 0)
