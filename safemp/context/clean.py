@@ -1,4 +1,7 @@
-"""Contexts whose processes are loky's: clean interpreters that do not import the caller's main."""
+"""Contexts whose processes are loky's: clean interpreters that do not import the caller's main.
+
+As for ``standard``, little is imported here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from loky.backend.context import LokyContext
 from loky.backend.process import LokyProcess
 
 from safemp.context.standard import SafeContext
-from safemp.engines.launch import launch, wants_fork
 from safemp.errors import PreflightError
 
 __all__ = ["CleanContext", "CleanProcess", "DefaultContext", "Process", "clean", "default"]
@@ -20,6 +22,8 @@ class CleanProcess(LokyProcess):  # type: ignore[misc]  # loky is untyped
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
+        from safemp.engines.launch import launch
+
         return launch(process_obj, LokyProcess._Popen)
 
 
@@ -45,6 +49,8 @@ class Process(CleanProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
+        from safemp.engines.launch import wants_fork
+
         try:
             return CleanProcess._Popen(process_obj)
         except PreflightError as error:

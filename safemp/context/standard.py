@@ -1,14 +1,18 @@
-"""The standard library's contexts, with processes that are given what they were meant to have."""
+"""The standard library's contexts, with processes that are given what they were meant to have.
+
+A process imports this file to find its class, so what only its caller needs is imported
+where it is used.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing import context as stdlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safemp.engines.launch import launch
-from safemp.pool import Pool
+if TYPE_CHECKING:
+    from safemp.pool import Pool
 
 __all__ = ["SafeContext", "SpawnContext", "SpawnProcess", "contexts"]
 
@@ -44,6 +48,8 @@ class SafeContext(stdlib.BaseContext):
         Raises:
             As ``safemp.Pool``.
         """
+        from safemp.pool import Pool
+
         return Pool(processes, initializer, initargs, maxtasksperchild, self._pool_context, **options)
 
 
@@ -52,6 +58,8 @@ class SpawnProcess(stdlib.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
+        from safemp.engines.launch import launch
+
         return launch(process_obj, stdlib.SpawnProcess._Popen)
 
 
@@ -72,6 +80,8 @@ if sys.platform != "win32":
 
         @staticmethod
         def _Popen(process_obj: Any) -> Any:
+            from safemp.engines.launch import launch
+
             return launch(process_obj, stdlib.ForkServerProcess._Popen)
 
     class ForkServerContext(SafeContext, stdlib.ForkServerContext):

@@ -4,7 +4,8 @@ A ``Popen`` of the standard library, or of loky, writes two pickles for the new 
 how to prepare itself (its path, its main module), and the process object. It is given a
 ``Parcel`` in place of that object. When the Popen pickles it, the parcel pickles the
 process with our rules, while whatever multiprocessing has to hand over goes the way it
-always goes, through that Popen. It becomes one call of ``unpack`` with a stream of ours.
+always goes, through that Popen. It becomes a call of ``unpack`` with a stream of ours, or,
+if that is a plain pickle, of ``pickle.loads``.
 
 Rule 1: the new process loads what it would have loaded, when it would have: after its
 main module has been prepared. So ``__main__`` goes by name where there is one.
@@ -22,9 +23,10 @@ from multiprocessing import context as stdlib
 from multiprocessing import spawn
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from operator import getitem
 from typing import Any, TypeAlias
 
-from safemp.codec import calls, namespaces, pickling
+from safemp.codec import calls, definitions, namespaces, pickling
 from safemp.codec.inheritance import NotInheritedError
 from safemp.engines.handover import is_nameless, needs_fork, reducer_while_spawning
 from safemp.errors import PreflightError
@@ -46,7 +48,7 @@ def launch(process: Any, popen: Callable[[Any], Any], unpack: Unpack | None = No
     Args:
         process: A process object.
         popen: What starts it: the ``_Popen`` of a class of processes.
-        unpack: What the new process calls; ``None``: ``unpack``.
+        unpack: What the new process calls; ``None``: ``unpack``, if it must.
 
     Returns:
         What *popen* returns.
@@ -56,7 +58,7 @@ def launch(process: Any, popen: Callable[[Any], Any], unpack: Unpack | None = No
     """
     if isinstance(process, Parcel):  # by a patch of what we call
         return popen(process)
-    return popen(Parcel(process, unpack or globals()["unpack"]))
+    return popen(Parcel(process, unpack))
 
 
 def unpack(stream: bytes, main_by_name: bool) -> Any:
@@ -67,9 +69,7 @@ def unpack(stream: bytes, main_by_name: bool) -> Any:
         main_by_name: This process has its caller's main module; if not, it gets what it
             needs of it by value.
     """
-    if main_by_name:
-        namespaces.share_main()
-    else:
+    if not main_by_name:
         namespaces.adopt()
     return pickling.loads(stream)[0]
 
@@ -79,10 +79,10 @@ class Parcel:
 
     Args:
         process: The process object.
-        unpack: What the new process calls with the stream.
+        unpack: As for ``launch``.
     """
 
-    def __init__(self, process: Any, unpack: Unpack) -> None:
+    def __init__(self, process: Any, unpack: Unpack | None) -> None:
         self._safemp_process = process
         self._safemp_unpack = unpack
 
@@ -96,7 +96,19 @@ class Parcel:
         by_name = _main_is_there(process, popen.method)
         stream = calls.encode_process(process, _roots(process), by_name=by_name, heritage=estate)
         estate.settle()
-        return self._safemp_unpack, (stream, by_name)
+        if self._safemp_unpack is None and not definitions.are_in(stream):
+            return getitem, (_Pickle(stream), 0)  # a process that needs nothing of ours loads nothing of ours
+        return self._safemp_unpack or unpack, (stream, by_name)
+
+
+class _Pickle:
+    """Becomes what is in a plain pickle."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._stream = stream
+
+    def __reduce__(self) -> Any:
+        return pickling.plain_loads, (self._stream,)
 
 
 class _Estate:

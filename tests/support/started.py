@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -94,6 +95,11 @@ ForkingPickler.register(Registered, lambda _: (Registered, ("the reducer",)))
 def send_attribute(end: Connection, thing: Any, name: str) -> None:
     """Send an attribute of *thing*."""
     end.send(getattr(thing, name))
+
+
+def send_modules(end: Connection) -> None:
+    """Send which modules of safemp are loaded."""
+    end.send([name for name in sys.modules if name.startswith("safemp.")])
 
 
 def use(kind: str, thing: Any, end: Connection) -> None:

@@ -153,7 +153,7 @@ def main():
                 break
             except multiprocessing.TimeoutError:
                 waits += 1
-        print(waits > 2)
+        print(waits > 0)
 
     with multiprocessing.Pool(2) as pool:
         got = []

@@ -321,6 +321,17 @@ def test_a_descriptor_is_handed_over_once() -> None:
     assert sorted(fds) == sorted(set(fds))
 
 
+@pytest.mark.parametrize("method", ["spawn", "loky"])
+def test_a_process_that_needs_nothing_of_ours_loads_nothing_of_ours(method: str) -> None:
+    """But the file that its class is in; so it starts as fast as the standard library's."""
+    assert set(heard(safemp.get_context(method), target=started.send_modules)) <= {
+        "safemp.context",
+        "safemp.context.clean",
+        "safemp.context.standard",
+        "safemp.errors",
+    }
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="wants fork")
 def test_nothing_is_checked_that_is_not_pickled() -> None:
     """A forked process has everything."""
