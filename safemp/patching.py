@@ -22,6 +22,7 @@ import multiprocessing
 import multiprocessing.pool
 import os
 import threading
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,10 +37,8 @@ _StdlibPool: Any = multiprocessing.pool.Pool
 _StdlibExecutor: Any = concurrent.futures.process.ProcessPoolExecutor
 
 
-class _InTheirPlace(type(_StdlibExecutor)):  # type: ignore[misc]  # computed: a plain type at first, ABCMeta one day
+class _InTheirPlace(ABCMeta):  # so that a subclass can have an abstract base, too
     """Makes the standard library's own objects instances of what stands in their place."""
-
-    _stands_for: Any
 
     def __instancecheck__(cls, instance: Any) -> bool:
         stands_for = cls.__dict__.get("_stands_for")  # not inherited: a subclass is only itself

@@ -6,12 +6,15 @@ loads the one its class is in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safemp.context.standard import SafeContext
 
 __all__ = ["get_context"]
 
 
-def get_context(method: str | None = None) -> Any:
+def get_context(method: str | None = None) -> SafeContext:
     """Return a context as ``multiprocessing.get_context`` does, whose processes are checked and repaired.
 
     It is a ``multiprocessing.context.BaseContext``: ``Process``, ``Queue``, ``Lock``, ``Event``,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing import context as stdlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from safemp.pool import Pool
@@ -20,9 +20,12 @@ __all__ = ["SafeContext", "SpawnContext", "SpawnProcess", "contexts"]
 class SafeContext(stdlib.BaseContext):
     """What every context of safemp has. Ask ``get_context`` for one."""
 
+    Process: ClassVar[Any]
+    """The class of its processes: as ``multiprocessing.Process``."""
+
     _pool_context: str | None = None
 
-    def get_context(self, method: str | None = None) -> Any:
+    def get_context(self, method: str | None = None) -> SafeContext:  # type: ignore[override]  # one of ours
         """Return the context of safemp for *method*; ``None``: this one."""
         from safemp.context import get_context
 

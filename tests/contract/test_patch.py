@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import concurrent.futures
 import multiprocessing
 import multiprocessing.pool
@@ -204,7 +205,7 @@ def test_they_can_be_derived_from() -> None:
             def twice(self, fn: Any, item: Any) -> Any:
                 return self.apply(fn, (item,)) * 2
 
-        class MyExecutor(concurrent.futures.ProcessPoolExecutor):
+        class MyExecutor(concurrent.futures.ProcessPoolExecutor, abc.ABC):
             pass
 
         with MyPool(1, context=multiprocessing.get_context("fork")) as pool, multiprocessing.Pool(1) as other:
