@@ -96,6 +96,9 @@ class Parcel:
         by_name = _main_is_there(process, popen.method)
         stream = calls.encode_process(process, _roots(process), by_name=by_name, heritage=estate)
         estate.settle()
+        # The process object drops its arguments as soon as it has started; a semaphore that
+        # nobody else holds would be gone before the new process has opened it by its name.
+        popen._safemp_semaphores = estate.semaphores
         if self._safemp_unpack is None and not definitions.are_in(stream):
             return getitem, (_Pickle(stream), 0)  # a process that needs nothing of ours loads nothing of ours
         return self._safemp_unpack or unpack, (stream, by_name)
@@ -116,6 +119,9 @@ class _Estate:
 
     Args:
         popen: What starts the process. It collects descriptors.
+
+    Attributes:
+        semaphores: Those that the process will open.
     """
 
     def __init__(self, popen: Any) -> None:
@@ -123,9 +129,11 @@ class _Estate:
         self._method: str = popen.method
         self._fds: list[int] = getattr(popen, "_fds", [])
         self._before = len(self._fds)
+        self.semaphores: list[Any] = []
 
     def begin(self) -> None:
         del self._fds[self._before :]
+        self.semaphores.clear()
 
     def reducer_for(self, cls: type) -> Callable[[Any], Any]:
         reducer = reducer_while_spawning(cls)
@@ -133,6 +141,8 @@ class _Estate:
         def reduce(obj: Any) -> Any:
             if is_nameless(obj):
                 raise NotInheritedError(*needs_fork(obj, self._method, "this process starts"))
+            if "_semlock" in getattr(obj, "__dict__", ()):
+                self.semaphores.append(obj)
             return reducer(obj)
 
         return reduce

@@ -239,6 +239,19 @@ def test_multiprocessings_own_objects_go_their_way(method: str | None) -> None:
     memory.unlink()
 
 
+@pytest.mark.parametrize("method", SPAWNING)
+def test_a_lock_that_only_the_process_has_is_there(method: str | None) -> None:
+    """The caller may drop it at once; the standard library's child does not find it then."""
+    context = safemp.get_context(method)
+    end, its_end = context.Pipe(duplex=False)
+    with end:
+        process = context.Process(target=started.use, args=("Lock", context.Lock(), its_end))
+        with its_end:
+            process.start()
+        assert end.recv() is True
+        process.join()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_customized_manager_works(method: str | None) -> None:
     """Even one whose registry has a lambda, which the standard library cannot spawn."""
