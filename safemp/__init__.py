@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from safemp.codec.lost import Lost
     from safemp.codec.repairs import register
+    from safemp.context import get_context
+    from safemp.context.clean import Process
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from safemp.future import SafeFuture
     from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
+    from safemp.patching import patch, patched, unpatch
     from safemp.pool import AsyncResult, Pool
 
 __version__ = "0.1.0"
@@ -32,6 +35,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "Pool",
     "PreflightError",
+    "Process",
     "ProcessPoolExecutor",
     "Repaired",
     "Report",
@@ -44,15 +48,19 @@ __all__ = [
     "WorkerCrashed",
     "dump",
     "dumps",
+    "get_context",
     "imap",
     "imap_unordered",
     "inspect",
     "load",
     "loads",
     "map",
+    "patch",
+    "patched",
     "register",
     "repairing",
     "starmap",
+    "unpatch",
 ]
 
 _HOMES = {
@@ -64,6 +72,7 @@ _HOMES = {
     "MemoryLimitExceeded": "safemp.engines.crash",
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
+    "Process": "safemp.context.clean",
     "ProcessPoolExecutor": "safemp.executor",
     "Repaired": "safemp.errors",
     "Report": "safemp.inspection",
@@ -76,15 +85,19 @@ _HOMES = {
     "WorkerCrashed": "safemp.engines.crash",
     "dump": "safemp.dumping",
     "dumps": "safemp.dumping",
+    "get_context": "safemp.context",
     "imap": "safemp.maps",
     "imap_unordered": "safemp.maps",
     "inspect": "safemp.inspection",
     "load": "safemp.dumping",
     "loads": "safemp.dumping",
     "map": "safemp.maps",
+    "patch": "safemp.patching",
+    "patched": "safemp.patching",
     "register": "safemp.codec.repairs",
     "repairing": "safemp.dumping",
     "starmap": "safemp.maps",
+    "unpatch": "safemp.patching",
 }
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import safemp
-from safemp import doctor
+from safemp import doctor, running
 from safemp.inspection import command
 
 __all__ = ["main"]
@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--builtin", action="store_true", help="use the built-in client even where openai is installed")
     command.add_to(commands)
     doctor.add_to(commands)
-    options = parser.parse_args(argv)
+    running.add_to(commands)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["run"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
+        return running.run(arguments[1:])  # what follows is the program's, not for argparse to read
+    options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
@@ -61,6 +65,9 @@ def _run(options: argparse.Namespace) -> int:
         return command.run(options)
     if options.command == "doctor":
         return doctor.run(options)
+    if options.command == "run":
+        print(f"usage: {running.USAGE}\ncannot run: no program is named", file=sys.stderr)
+        return 2
     from safemp.demo.show import run
 
     return run(deadline=options.deadline, builtin=options.builtin)

@@ -44,6 +44,7 @@ __all__ = [
     "encode_function",
     "encode_not_loaded",
     "encode_outcome",
+    "encode_process",
     "failed",
     "preflight",
     "read_not_loaded",
@@ -93,8 +94,21 @@ def _encode(
     heritage: Heritage | None = None,
     policy: Policy = ALL,
 ) -> Frames:
-    """Climb the ladder; at its top, name every culprit under *roots*."""
+    """Climb the ladder, and pack what it gives."""
     buffers: Frames = []
+    return pack(kind, _climb(obj, buffers, roots, careful, by_name, heritage, policy), buffers)
+
+
+def _climb(
+    obj: Any,
+    buffers: Frames | None,
+    roots: Callable[[], list[tuple[str, Any]]],
+    careful: bool,
+    by_name: bool,
+    heritage: Heritage | None,
+    policy: Policy,
+) -> bytes:
+    """Climb the ladder; at its top, name every culprit under *roots*."""
     before = Made.repairs
     found: ByName | None = None
     try:
@@ -106,7 +120,8 @@ def _encode(
             found = attributes_of_modules(failure.culprits, policy)
             if found is None:
                 raise failure from error
-            buffers.clear()
+            if buffers is not None:
+                buffers.clear()
             if heritage is not None:
                 heritage.begin()
             try:
@@ -119,7 +134,7 @@ def _encode(
             del failure  # its traceback holds this frame: no cycle is left behind
     if found is not None or Made.repairs != before:
         log_repairs(roots(), policy, found)
-    return pack(kind, payload, buffers)
+    return payload
 
 
 def attributes_of_modules(culprits: Iterable[Culprit], policy: Policy) -> ByName | None:
@@ -239,6 +254,38 @@ def encode_call(
     return _encode(
         Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage, policy
     )
+
+
+def encode_process(
+    process: Any, roots: list[tuple[str, Any]], *, by_name: bool, heritage: Heritage, policy: Policy = ALL
+) -> bytes:
+    """Pickle a process object for the process that is about to start.
+
+    Args:
+        process: It.
+        roots: Its parts under their names, for paths and for what is handed over by itself.
+        by_name: As for ``encode_call``.
+        heritage: Takes what it inherits.
+        policy: As for ``encode_call``.
+
+    Returns:
+        A stream for ``pickling.loads``, of a tuple in which the process is the first.
+
+    Raises:
+        PreflightError: Something cannot be pickled.
+    """
+    obj = (process, *(part for _, part in roots))
+    before = Made.repairs
+    try:
+        payload = pickling.dumps_fast(obj, by_name=by_name, heritage=heritage, policy=policy)
+    except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
+        payload = None
+    if payload is None:
+        heritage.begin()
+        return _climb(obj, None, lambda: roots, True, by_name, heritage, policy)
+    if Made.repairs != before:
+        log_repairs(roots, policy)
+    return payload
 
 
 def roots_of(

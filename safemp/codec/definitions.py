@@ -350,6 +350,11 @@ class _Last:
     changes = -1
 
 
+def are_in(stream: Buffer) -> bool:
+    """Tell whether definitions come before the pickle in *stream*."""
+    return stream[0] == _MARK
+
+
 def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
     """Take the definitions off *stream*, and make them.
 
@@ -363,7 +368,7 @@ def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
     Raises:
         BaseException: Whatever user code raises while it is loaded.
     """
-    if stream[0] != _MARK:
+    if not are_in(stream):
         return stream
     view = memoryview(stream)
     size = len(_Last.prefix)

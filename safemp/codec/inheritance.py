@@ -9,7 +9,7 @@ a call to a worker that runs. ``Heritage`` is who hands them over.
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
@@ -94,7 +94,13 @@ class NotInheritedError(RuntimeError):
 
 
 class Heritage(Protocol):
-    """Collects what the workers of one pool are given when they start."""
+    """Collects what the workers of one pool, or one process, are given when they start.
+
+    Attributes:
+        registered: Reducers that come before the repairs, by the exact type.
+    """
+
+    registered: Mapping[type, Callable[[Any], Any]]
 
     def begin(self) -> None:
         """Forget what was collected: the same objects are pickled anew."""

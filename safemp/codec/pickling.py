@@ -29,6 +29,7 @@ from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import dumps as _dumps
 from pickle import load as _load
 from pickle import loads as _loads
+from pickle import loads as plain_loads
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NewType, TypeVar
 
@@ -45,7 +46,7 @@ from safemp.codec.table import ByName, Table, portable_exception
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads"]
+__all__ = ["PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads", "plain_loads"]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""

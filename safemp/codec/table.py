@@ -79,6 +79,8 @@ class Table(dict[type, Callable[[Any], Any]]):
         own = self._policy.given(cls)
         if own is not None:
             return self._repaired(cls, own)
+        if self._heritage is not None and cls in self._heritage.registered:
+            return self._heritage.registered[cls]
         kind = bound_kind(cls)
         if kind is not None:
             reducer = reducer_for(cls, kind, self._heritage, self._of_globals)

@@ -87,7 +87,7 @@ def _wrong(obj: Any) -> RefusedError:
     return RefusedError(
         f"a threading {name} is there to talk to others, and nobody would hear the copy in another process",
         f"use multiprocessing.Manager().{managed}(), whose handle travels; or "
-        f"multiprocessing.{managed}() in initargs= of the pool",
+        f"multiprocessing.{managed}() in initargs= of a pool, or in args= of a Process",
     )
 
 

@@ -23,7 +23,7 @@ import io
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from operator import methodcaller
@@ -35,7 +35,7 @@ from safemp.codec.inheritance import PROXY, Given, NotInheritedError, given, hei
 from safemp.codec.repairs import ALL, Policy
 from safemp.engines.inherit import AT_ONCE, Descriptor, Received, Share, take
 
-__all__ = ["Inheritance", "encode_start"]
+__all__ = ["Inheritance", "encode_start", "is_nameless", "needs_fork", "reducer_while_spawning"]
 
 _ON_WINDOWS = "use that of a multiprocessing.Manager(), whose handle travels"
 
@@ -60,6 +60,8 @@ class Inheritance:
         wants_fork: Something goes to forked workers only.
     """
 
+    registered: Mapping[type, Callable[[Any], Any]] = {}
+
     def __init__(self, method: str | None) -> None:
         self._method = method
         self.wants_fork = False
@@ -80,9 +82,9 @@ class Inheritance:
         if self._method not in _BY_MEMORY:
             if sys.platform == "win32" and heirloom(type(obj)) != PROXY:
                 raise NotInheritedError("it cannot be handed over on Windows yet", _ON_WINDOWS)
-            if _is_nameless(obj):
+            if is_nameless(obj):
                 if self._method is not None:
-                    raise NotInheritedError(*_needs_fork(obj, self._method))
+                    raise NotInheritedError(*needs_fork(obj, self._method))
                 self.wants_fork = True
         # No lock, which a fork could leave locked: at worst a global that another pool was
         # given, and gives back at this moment, is refused later.
@@ -159,6 +161,8 @@ class Inheritance:
 class _Contents:
     """The ``Heritage`` of the objects themselves; a ``Popen`` as far as pickling asks for one."""
 
+    registered: Mapping[type, Callable[[Any], Any]] = {}
+
     def __init__(self) -> None:
         self.fds: dict[int, int] = {}
 
@@ -166,10 +170,7 @@ class _Contents:
         self.fds.clear()
 
     def reducer_for(self, cls: type) -> Callable[[Any], Any]:
-        from multiprocessing.reduction import ForkingPickler
-
-        registered: Callable[[Any], Any] = ForkingPickler(io.BytesIO()).dispatch_table.get(cls, _default)
-        return _only_in_shared_memory(registered) if _is_of_ctypes(cls) else registered
+        return reducer_while_spawning(cls)
 
     def duplicate_for_child(self, fd: int) -> int:
         number = next(_numbers)
@@ -178,6 +179,14 @@ class _Contents:
 
     def DupFd(self, number: int) -> Descriptor:
         return Descriptor(number)
+
+
+def reducer_while_spawning(cls: type) -> Callable[[Any], Any]:
+    """Return how multiprocessing itself reduces an heirloom of class *cls* for a process that starts."""
+    from multiprocessing.reduction import ForkingPickler
+
+    registered: Callable[[Any], Any] = ForkingPickler(io.BytesIO()).dispatch_table.get(cls, _default)
+    return _only_in_shared_memory(registered) if _is_of_ctypes(cls) else registered
 
 
 @contextmanager
@@ -228,24 +237,24 @@ def _only_in_shared_memory(reducer: Callable[[Any], Any]) -> Callable[[Any], Any
     return lambda obj: reducer(obj) if in_shared_memory(obj) else usual(obj)
 
 
-def _is_nameless(obj: Any) -> bool:
+def is_nameless(obj: Any) -> bool:
     """Tell whether *obj* is, or is made of, semaphores that no other process can open."""
     space = getattr(obj, "__dict__", {})
     if "_semlock" in space:
         return space["_semlock"].name is None
-    return any(_is_nameless(part) for part in space.values() if heirloom(type(part)) is not None)
+    return any(is_nameless(part) for part in space.values() if heirloom(type(part)) is not None)
 
 
 _FACTORIES = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
 
 
-def _needs_fork(obj: Any, method: str) -> tuple[str, str]:
-    """Say that *obj* cannot go to workers started by *method*, and what to type."""
+def needs_fork(obj: Any, method: str, workers: str = "these workers start") -> tuple[str, str]:
+    """Say that *obj* cannot go to what is started by *method*, and what to type."""
     name = next(base.__name__ for base in type(obj).__mro__ if base.__module__.startswith("multiprocessing."))
     factory = _FACTORIES.get(name, name)
     context = method if method in ("spawn", "forkserver") else "spawn"
+    fork = ', or have the workers forked: mp_context="fork" (context="fork" of a Pool)' if "worker" in workers else ""
     return (
-        f"it was made in a fork context, so only forked processes can have it, and these workers start by {method!r}",
-        f'make it with multiprocessing.get_context("{context}").{factory}(...), '
-        'or have the workers forked: mp_context="fork" (context="fork" of a Pool)',
+        f"it was made in a fork context, so only forked processes can have it, and {workers} by {method!r}",
+        f'make it with multiprocessing.get_context("{context}").{factory}(...){fork}',
     )

@@ -102,6 +102,15 @@ def test_the_promises_are_seen_to_hold(arguments: tuple[str, ...]) -> None:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def pressed(process: subprocess.Popen[str]) -> str | None:
+    """Press Ctrl-C; return what was said on stderr, ``None`` if it goes on."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.communicate(timeout=40)[1]
+    except subprocess.TimeoutExpired:
+        return None
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_ctrl_c_ends_it_quietly(processes: int) -> None:
@@ -112,8 +121,9 @@ def test_ctrl_c_ends_it_quietly(processes: int) -> None:
         deadline = time.monotonic() + 20
         while len(marked.left()) < processes and time.monotonic() < deadline:
             pass  # no sleep: the stage is over in a moment
-        os.killpg(marked.process.pid, signal.SIGINT)
-        _, noise = marked.process.communicate(timeout=60)
+        noise = pressed(marked.process)
+        if noise is None:  # CPython drops an interrupt that comes in a callback of its own, and says so
+            noise = (pressed(marked.process) or "").partition("KeyboardInterrupt: \n")[2]
 
     assert noise == "interrupted\n"
     # An interrupt that passes through exec(), as in the making of a dataclass, makes CPython

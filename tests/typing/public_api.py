@@ -36,3 +36,14 @@ def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
     assert_type(error.culprits[0].path, str)
     assert_type(crash.pid, int | None)
     assert_type(crash.item, int | None)
+
+
+def contexts() -> None:
+    """A context has what those of multiprocessing have, and its pool is ours."""
+    context = safemp.get_context("spawn")
+    assert_type(context.Pool(2), safemp.Pool)
+    context.Process(target=area, args=(1,)).start()
+    context.Queue().put(1)
+    safemp.Process(target=area, kwargs={"width": 1}).start()
+    with safemp.patched():
+        pass
