@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import threading
 from collections.abc import Iterator
+from datetime import datetime_CAPI  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -96,3 +98,35 @@ def test_errors_arrive_as_themselves(executor: safemp.SafeExecutor) -> None:
 def raise_it(error: BaseException) -> None:
     """Raise what is given."""
     raise error
+
+
+class Numbers:
+    """A dataset that holds what spawn does not take."""
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("numbers")
+        self.lock = threading.RLock()
+        self.transform = lambda x: 3 * x
+        self.capsule = datetime_CAPI
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Any:
+        with self.lock:
+            if self.capsule is not datetime_CAPI:
+                raise AssertionError("the capsule is not that of the module")
+            return self.transform(torch.tensor([float(index), 1.0]))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", None])
+def test_a_data_loader_takes_our_context(method: str | None) -> None:
+    """``DataLoader`` fails with stock spawn; with ours its batches are the serial ones."""
+    load = torch.utils.data.DataLoader
+    with pytest.warns(UserWarning, match="pickle error"), pytest.raises((TypeError, AttributeError)):
+        next(iter(load(Numbers(), num_workers=1, multiprocessing_context="spawn")))
+
+    there = list(load(Numbers(), batch_size=6, num_workers=2, multiprocessing_context=safemp.get_context(method)))
+    here = list(load(Numbers(), batch_size=6))
+    assert len(there) == len(here) == 4
+    assert all(torch.equal(a, b) for a, b in zip(there, here, strict=True))
