@@ -372,7 +372,7 @@ def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
         return stream
     view = memoryview(stream)
     size = len(_Last.prefix)
-    if _Last.changes != namespaces.changes() or view[:size] != _Last.prefix:
+    if _Last.changes != namespaces.changes() or bytes(view[:size]) != _Last.prefix:  # views compare byte by byte
         size = _HEAD.size + _HEAD.unpack_from(stream)[1]
         attrs, groups = marshal.loads(view[_HEAD.size : size])
         for key, names, blob in groups:
