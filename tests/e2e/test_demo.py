@@ -25,6 +25,8 @@ from safemp.demo.client import error_class
 from safemp.demo.errors import BY_STATUS, Response
 from safemp.demo.prompts import BATCH, CRASH
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

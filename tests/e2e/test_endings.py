@@ -81,6 +81,7 @@ AT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", AT)
 def test_ctrl_c_ends_a_program_wherever_it_is(tmp_path: Path, where: str) -> None:
     """One traceback, the caller's own; the exit code says SIGINT; no call is waited for."""

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.child import ROOT, quiet, run_python, run_script
 
+pytestmark = pytest.mark.slow
+
 PAGES = sorted(page for page in (ROOT / "docs" / "how-to").glob("*.md") if page.stem != "find-what-cannot-be-pickled")
 """The other one has its own test: what it prints names the module."""
 
