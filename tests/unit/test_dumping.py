@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -273,3 +274,17 @@ def test_blocks_may_overlap_in_threads() -> None:
         thread.join()
 
     assert dict(vars(cloudpickle.Pickler)) == before
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+AESGCM:!aNULL", "DEFAULT@SECLEVEL=1", "HIGH", "AES256-SHA"])
+def test_a_tls_context_has_the_ciphers_it_had(ciphers: str) -> None:
+    """As httpx before 0.28 sets them; the rest of the context stays what it was."""
+    context = ssl.create_default_context()
+    context.set_ciphers(ciphers)
+    found = pickle.loads(safemp.dumps([context, context]))
+
+    assert found[0] is found[1]
+    assert found[0].get_ciphers() == context.get_ciphers()
+    assert found[0].security_level == context.security_level
+    assert found[0].get_ca_certs() == context.get_ca_certs()
+    assert (found[0].verify_mode, found[0].check_hostname) == (context.verify_mode, context.check_hostname)

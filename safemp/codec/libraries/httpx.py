@@ -13,8 +13,8 @@ import ssl
 from typing import Any
 
 from safemp.codec.libraries import loaded
-from safemp.codec.libraries.tls import settings_of
-from safemp.codec.repairs import REBUILD, RECONSTRUCT, Repair
+from safemp.codec.libraries.tls import ciphers_of, settings_of
+from safemp.codec.repairs import REBUILD, RECONSTRUCT, RefusedError, Repair
 
 __all__ = ["table"]
 
@@ -33,6 +33,8 @@ def _auto_backend(backend: Any) -> Any:
 
 def _truststore(context: Any) -> Any:
     """Ask the operating system about certificates, as here."""
+    if ciphers_of(context._ctx) is not None:
+        raise RefusedError("cannot pickle an SSLContext with ciphers of its own")
     return type(context), (ssl.PROTOCOL_TLS_CLIENT,), (None, settings_of(context._ctx))
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import enum
 import ssl
 from functools import partial
+from operator import getitem
 from typing import Any
 
 from safemp.codec.libraries import loaded
 from safemp.codec.rebuild import Made
 from safemp.codec.repairs import RECONSTRUCT, RefusedError, Repair
 
-__all__ = ["settings_of", "table"]
+__all__ = ["ciphers_of", "settings_of", "table"]
 
 _FIX = "make it in the task or in an initializer: ssl.create_default_context()"
 
@@ -70,8 +71,6 @@ def settings_of(context: ssl.SSLContext) -> dict[str, Any]:
         raise RefusedError("cannot pickle the SSLContext of a server: its private key cannot be read", _FIX)
     if context.sni_callback is not None or getattr(context, "_msg_callback", None) is not None:
         raise RefusedError("cannot pickle an SSLContext with callbacks", _FIX)
-    if [c["name"] for c in context.get_ciphers()] != _ciphers():
-        raise RefusedError("cannot pickle an SSLContext with ciphers of its own", _FIX)
     checks = ["check_hostname", "verify_mode"]
     names = [*(checks[::-1] if context.check_hostname else checks), "options", "minimum_version", "maximum_version"]
     names += ["verify_flags", "post_handshake_auth"]
@@ -79,14 +78,44 @@ def settings_of(context: ssl.SSLContext) -> dict[str, Any]:
     return {n: int(v) if isinstance(v := getattr(context, n), enum.IntFlag) else v for n in names}
 
 
-def _ciphers() -> list[Any]:
-    return [c["name"] for c in ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()]
+class _Ciphered:
+    """Stands in a reduce value for what *make* gives, once its ciphers are set."""
+
+    def __init__(self, make: Any, ciphers: str) -> None:
+        self._reduced = make, (), ciphers, None, None, ssl.SSLContext.set_ciphers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reduced
+
+
+def ciphers_of(context: ssl.SSLContext) -> str | None:
+    """Return what sets the ciphers that *context* has; ``None`` if they are the default.
+
+    Raises:
+        RefusedError: They cannot be set so.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if _told(made) == _told(context):
+        return None
+    names = [c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"]  # which are always there
+    text = f"{':'.join(names)}:@SECLEVEL={context.security_level}"
+    made.set_ciphers(text)
+    if _told(made) != _told(context):
+        raise RefusedError("cannot pickle an SSLContext whose ciphers cannot be set by their names", _FIX)
+    return text
+
+
+def _told(context: ssl.SSLContext) -> tuple[Any, ...]:
+    return context.security_level, [c["name"] for c in context.get_ciphers()]
 
 
 def _context(context: ssl.SSLContext) -> Any:
     state = settings_of(context)
     if context.sslsocket_class is not ssl.SSLSocket or context.sslobject_class is not ssl.SSLObject:
         raise RefusedError("cannot pickle an SSLContext that makes sockets of a class of its own", _FIX)
+    ciphers = ciphers_of(context)
+    if ciphers is not None:
+        return getitem, ((_Ciphered(_maker(context), ciphers),), 0), (context.__dict__ or None, state)
     return _maker(context), (), (context.__dict__ or None, state)
 
 
