@@ -715,6 +715,8 @@ class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unt
 
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
+        if cls is FunctionType:
+            return NotImplemented if obj in _BUILDERS else self._function_reduce(obj)
         if issubclass(cls, BaseException):
             return portable_exception(obj)
         if cls.__module__ == "_ctypes" and isinstance(obj, type):
