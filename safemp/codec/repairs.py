@@ -147,9 +147,10 @@ def _refresh() -> None:
     seen = len(modules), next(reversed(modules), "")
     if seen == _Known.seen:
         return
-    exact: _Table = {}
+    exact: dict[Any, Repair] = {}
     for file in dict.fromkeys(file for module, file in _LIBRARIES if module in modules):
         exact.update(import_module(f"safemp.codec.libraries.{file}").table())
+    exact.pop(None, None)  # what is not loaded
     _Known.families = {cls: repair for cls, repair in exact.items() if repair.family}
     _Known.exact = exact
     _Known.seen = len(modules), next(reversed(modules), "")

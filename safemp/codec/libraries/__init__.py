@@ -1,7 +1,7 @@
 """One file for each library whose objects are mended; loaded only when that library is.
 
 Each has one function, ``table() -> {type: Repair}``, called again whenever modules have
-come: a type that is not there yet is left out. None of them imports its library.
+come: a type that is not there yet stands as ``None``, and is left out. None of them imports its library.
 """
 
 from __future__ import annotations

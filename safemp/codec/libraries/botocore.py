@@ -91,12 +91,10 @@ def _session(session: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "it has the same service, region, endpoint, options and keys, and connections of its own"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("botocore.client", "BaseClient"): Repair(RECONSTRUCT, why, _client, family=True),
         loaded("boto3.resources.base", "ServiceResource"): Repair(RECONSTRUCT, why, _resource, family=True),
         loaded("boto3.session", "Session"): Repair(
             RECONSTRUCT, "it has the same profile, region and keys; others are looked up there", _session
         ),
     }
-    rules.pop(None, None)
-    return rules

@@ -71,7 +71,7 @@ def _sqlite(connection: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     again = "it is opened for reading again, at its position; the file is the same on this machine"
-    rules = {
+    return {
         TextIOWrapper: Repair(REOPEN, again, _text),
         BufferedReader: Repair(REOPEN, again, _binary),
         BufferedRandom: Repair(REOPEN, again, _binary),
@@ -81,4 +81,3 @@ def table() -> dict[type, Repair]:
             REOPEN, "it connects to the same file; nothing was uncommitted", _sqlite
         ),
     }
-    return {cls: rule for cls, rule in rules.items() if cls is not None}

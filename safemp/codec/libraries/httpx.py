@@ -13,7 +13,7 @@ import ssl
 from typing import Any
 
 from safemp.codec.libraries import loaded
-from safemp.codec.libraries.tls import ciphers_of, settings_of
+from safemp.codec.libraries.tls import FIX, ciphers_of, settings_of
 from safemp.codec.repairs import REBUILD, RECONSTRUCT, RefusedError, Repair
 
 __all__ = ["table"]
@@ -34,7 +34,7 @@ def _auto_backend(backend: Any) -> Any:
 def _truststore(context: Any) -> Any:
     """Ask the operating system about certificates, as here."""
     if ciphers_of(context._ctx) is not None:
-        raise RefusedError("cannot pickle an SSLContext with ciphers of its own")
+        raise RefusedError("cannot pickle an SSLContext with ciphers of its own", FIX)
     return type(context), (ssl.PROTOCOL_TLS_CLIENT,), (None, settings_of(context._ctx))
 
 
@@ -43,14 +43,12 @@ def table() -> dict[type, Repair]:
     fresh = "it has the same limits, proxy and TLS settings, and connections of its own"
     rules: dict[Any, Repair] = {}
     for package in ("httpcore", "httpcore2"):
-        for module, name in (("connection_pool", "ConnectionPool"), ("connection_pool", "AsyncConnectionPool")):
-            which = "_async" if name.startswith("Async") else "_sync"
-            cls = loaded(f"{package}.{which}.{module}", name)
+        for which, name in (("_sync", "ConnectionPool"), ("_async", "AsyncConnectionPool")):
+            cls = loaded(f"{package}.{which}.connection_pool", name)
             rules[cls] = Repair(RECONSTRUCT, fresh, _pool, family=True)
         backend = loaded(f"{package}._backends.auto", "AutoBackend")
         rules[backend] = Repair(REBUILD, "it finds out again which event loop it is in", _auto_backend)
     rules[loaded("truststore._api", "SSLContext")] = Repair(
         RECONSTRUCT, "it asks the operating system about certificates, with the same settings", _truststore
     )
-    rules.pop(None, None)
     return rules

@@ -37,5 +37,4 @@ def table() -> dict[type, Repair]:
     rules: dict[Any, Repair] = {loaded("jinja2.environment", "Template"): Repair(RECONSTRUCT, why, _template)}
     cache = loaded("jinja2.utils", "LRUCache")
     rules[cache] = Repair(RECONSTRUCT, "a cache of templates; they are compiled again when they are asked for", _cache)
-    rules.pop(None, None)
     return rules

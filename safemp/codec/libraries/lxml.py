@@ -49,7 +49,7 @@ def _compiled(thing: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "its document travels as text, and the element is found there at the same place"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("lxml.etree", "_Element"): Repair(RECONSTRUCT, why, _element),
         loaded("lxml.html", "HtmlElement"): Repair(RECONSTRUCT, why, _element),
         loaded("lxml.etree", "_Comment"): Repair(RECONSTRUCT, why, _element),
@@ -59,5 +59,3 @@ def table() -> dict[type, Repair]:
         loaded("lxml.etree", "XMLSchema"): Repair(RECONSTRUCT, "", _compiled),
         loaded("lxml.etree", "XPath"): Repair(RECONSTRUCT, "", _compiled),
     }
-    rules.pop(None, None)
-    return rules

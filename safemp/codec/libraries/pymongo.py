@@ -40,7 +40,7 @@ def _session(_: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "it is made from the same arguments, and has connections of its own"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("pymongo.synchronous.mongo_client", "MongoClient"): Repair(RECONSTRUCT, why, _client),
         loaded("pymongo.asynchronous.mongo_client", "AsyncMongoClient"): Repair(RECONSTRUCT, why, _client),
         loaded("pymongo.synchronous.collection", "Collection"): Repair(RECONSTRUCT, why, _collection),
@@ -48,5 +48,3 @@ def table() -> dict[type, Repair]:
         loaded("pymongo.synchronous.cursor", "Cursor"): Repair(RECONSTRUCT, "", _cursor, family=True),
         loaded("pymongo.synchronous.client_session", "ClientSession"): Repair(RECONSTRUCT, "", _session),
     }
-    rules.pop(None, None)
-    return rules

@@ -33,10 +33,8 @@ def _pubsub(_: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "it has the same address and settings, and connections of its own"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("redis.connection", "ConnectionPool"): Repair(RECONSTRUCT, why, _pool, family=True),
         loaded("redis.asyncio.connection", "ConnectionPool"): Repair(RECONSTRUCT, why, _pool, family=True),
         loaded("redis.client", "PubSub"): Repair(RECONSTRUCT, why, _pubsub, family=True),
     }
-    rules.pop(None, None)
-    return rules

@@ -90,7 +90,7 @@ def table() -> dict[type, Repair]:
     """Return the rules."""
     engine = "it has the same URL and settings, and a pool of connections of its own"
     session = "nothing is under way in it, so it is its engine and its settings"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("sqlalchemy.engine.base", "Engine"): Repair(RECONSTRUCT, engine, _engine),
         loaded("sqlalchemy.ext.asyncio.engine", "AsyncEngine"): Repair(RECONSTRUCT, engine, _async_engine),
         loaded("sqlalchemy.orm.session", "Session"): Repair(RECONSTRUCT, session, _session),
@@ -101,5 +101,3 @@ def table() -> dict[type, Repair]:
             RECONSTRUCT, "it has the same factory; each thread there gets its own session", _scoped
         ),
     }
-    rules.pop(None, None)
-    return rules

@@ -19,9 +19,9 @@ from safemp.codec.libraries import loaded
 from safemp.codec.rebuild import Made
 from safemp.codec.repairs import RECONSTRUCT, RefusedError, Repair
 
-__all__ = ["ciphers_of", "settings_of", "table"]
+__all__ = ["FIX", "ciphers_of", "settings_of", "table"]
 
-_FIX = "make it in the task or in an initializer: ssl.create_default_context()"
+FIX = "make it in the task or in an initializer: ssl.create_default_context()"
 
 
 class _Stores:
@@ -68,9 +68,9 @@ def settings_of(context: ssl.SSLContext) -> dict[str, Any]:
         RefusedError: Some cannot be read.
     """
     if context.protocol not in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS):
-        raise RefusedError("cannot pickle the SSLContext of a server: its private key cannot be read", _FIX)
+        raise RefusedError("cannot pickle the SSLContext of a server: its private key cannot be read", FIX)
     if context.sni_callback is not None or getattr(context, "_msg_callback", None) is not None:
-        raise RefusedError("cannot pickle an SSLContext with callbacks", _FIX)
+        raise RefusedError("cannot pickle an SSLContext with callbacks", FIX)
     checks = ["check_hostname", "verify_mode"]
     names = [*(checks[::-1] if context.check_hostname else checks), "options", "minimum_version", "maximum_version"]
     names += ["verify_flags", "post_handshake_auth"]
@@ -101,7 +101,7 @@ def ciphers_of(context: ssl.SSLContext) -> str | None:
     text = f"{':'.join(names)}:@SECLEVEL={context.security_level}"
     made.set_ciphers(text)
     if _told(made) != _told(context):
-        raise RefusedError("cannot pickle an SSLContext whose ciphers cannot be set by their names", _FIX)
+        raise RefusedError("cannot pickle an SSLContext whose ciphers cannot be set by their names", FIX)
     return text
 
 
@@ -112,7 +112,7 @@ def _told(context: ssl.SSLContext) -> tuple[Any, ...]:
 def _context(context: ssl.SSLContext) -> Any:
     state = settings_of(context)
     if context.sslsocket_class is not ssl.SSLSocket or context.sslobject_class is not ssl.SSLObject:
-        raise RefusedError("cannot pickle an SSLContext that makes sockets of a class of its own", _FIX)
+        raise RefusedError("cannot pickle an SSLContext that makes sockets of a class of its own", FIX)
     ciphers = ciphers_of(context)
     if ciphers is not None:
         return getitem, ((_Ciphered(_maker(context), ciphers),), 0), (context.__dict__ or None, state)

@@ -34,6 +34,4 @@ def _bar(bar: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "it counts on from where it is, on the other process's own stream"
-    rules: dict[Any, Repair] = {loaded("tqdm.std", "tqdm"): Repair(RECONSTRUCT, why, _bar, family=True)}
-    rules.pop(None, None)
-    return rules
+    return {loaded("tqdm.std", "tqdm"): Repair(RECONSTRUCT, why, _bar, family=True)}

@@ -34,9 +34,7 @@ def _pool(pool: Any) -> Any:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     why = "it has the same settings, and connections of its own"
-    rules: dict[Any, Repair] = {
+    return {
         loaded("urllib3._collections", "RecentlyUsedContainer"): Repair(RECONSTRUCT, why, _container),
         loaded("urllib3.connectionpool", "HTTPConnectionPool"): Repair(RECONSTRUCT, why, _pool, family=True),
     }
-    rules.pop(None, None)
-    return rules
