@@ -11,20 +11,14 @@ from typing import Any
 from loky.backend.context import LokyContext
 from loky.backend.process import LokyProcess
 
-from safemp.context.standard import SafeContext
+from safemp.context.standard import Launched, SafeContext
 from safemp.errors import PreflightError
 
 __all__ = ["CleanContext", "CleanProcess", "DefaultContext", "Process", "clean", "default"]
 
 
-class CleanProcess(LokyProcess):  # type: ignore[misc]  # loky is untyped
+class CleanProcess(Launched, LokyProcess):  # type: ignore[misc]  # loky is untyped
     """A process of the loky context: see ``safemp.Process``."""
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        from safemp.engines.launch import launch
-
-        return launch(process_obj, LokyProcess._Popen)
 
 
 class CleanContext(SafeContext, LokyContext):  # type: ignore[misc]  # as above

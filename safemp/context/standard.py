@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from safemp.pool import Pool
 
-__all__ = ["SafeContext", "SpawnContext", "SpawnProcess", "contexts"]
+__all__ = ["Launched", "SafeContext", "SpawnContext", "SpawnProcess", "contexts"]
 
 
 class SafeContext(stdlib.BaseContext):
@@ -56,14 +56,18 @@ class SafeContext(stdlib.BaseContext):
         return Pool(processes, initializer, initargs, maxtasksperchild, self._pool_context, **options)
 
 
-class SpawnProcess(stdlib.SpawnProcess):
-    """A process of a spawn context: see ``safemp.Process``."""
+class Launched:
+    """Comes before a class of processes whose start is to be checked and repaired."""
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
         from safemp.engines.launch import launch
 
-        return launch(process_obj, stdlib.SpawnProcess._Popen)
+        return launch(process_obj, super(Launched, type(process_obj))._Popen)  # type: ignore[misc]
+
+
+class SpawnProcess(Launched, stdlib.SpawnProcess):
+    """A process of a spawn context: see ``safemp.Process``."""
 
 
 class SpawnContext(SafeContext, stdlib.SpawnContext):
@@ -78,14 +82,8 @@ contexts: dict[str, SafeContext] = {"spawn": SpawnContext()}
 
 if sys.platform != "win32":
 
-    class ForkServerProcess(stdlib.ForkServerProcess):
+    class ForkServerProcess(Launched, stdlib.ForkServerProcess):
         """A process of a forkserver context: see ``safemp.Process``."""
-
-        @staticmethod
-        def _Popen(process_obj: Any) -> Any:
-            from safemp.engines.launch import launch
-
-            return launch(process_obj, stdlib.ForkServerProcess._Popen)
 
     class ForkServerContext(SafeContext, stdlib.ForkServerContext):
         """As ``multiprocessing.get_context("forkserver")``."""
