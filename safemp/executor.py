@@ -108,20 +108,20 @@ def make_engine(
         if inherited.wants_fork:
             context, by_name = "fork", True
             frames, inherited = encode_start(*start, method="fork", by_name=True, policy=policy)
+    made: Engine
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
-        made: Engine = InlineEngine(frames, inherited)
-        made.policy = policy
-        return made
-    if engine != "local":
-        raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
-    from safemp.engines.local import LocalEngine
+        made = InlineEngine(frames, inherited)
+    elif engine == "local":
+        from safemp.engines.local import LocalEngine
 
-    nesting.check_depth()
-    made = LocalEngine(
-        Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
-    )
+        nesting.check_depth()
+        made = LocalEngine(
+            Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
+        )
+    else:
+        raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     made.policy = policy
     return made
 
@@ -209,12 +209,7 @@ class CallTask(Task):
         engine = self._future._engine
         policy = engine.policy if engine is not None else ALL
         if self._careful:
-            roots = [
-                ("fn", fn),
-                *((f"args[{i}]", a) for i, a in enumerate(args)),
-                *((f"kwargs[{k!r}]", v) for k, v in kwargs.items()),
-            ]
-            return calls.blame_load(reason.text, roots, policy)
+            return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
         self.frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
@@ -347,8 +342,8 @@ class SafeExecutor(Executor):
             lifetime.waiting.goes_on()
         engine = self._engine
         frames = calls.encode_call(fn, args, kwargs, by_name=engine.main_by_name, policy=engine.policy)
-        future: SafeFuture[T] = SafeFuture(self._engine)
-        self._engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
+        future: SafeFuture[T] = SafeFuture(engine)
+        engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
         return future
 
     def map(

@@ -287,7 +287,7 @@ class Pool:
         arguments, keywords = tuple(args), dict(kwds or {})
         engine = self._engine
         frames = calls.encode_call(func, arguments, keywords, by_name=engine.main_by_name, policy=engine.policy)
-        future: SafeFuture[Any] = SafeFuture(self._engine)
+        future: SafeFuture[Any] = SafeFuture(engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
         self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))

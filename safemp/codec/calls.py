@@ -23,7 +23,7 @@ from safemp.codec import named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error
 from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage, bound_kind
-from safemp.codec.record import Made, log_repairs
+from safemp.codec.record import Count, log_repairs
 from safemp.codec.repairs import ALL, BY_NAME, Policy
 from safemp.codec.statics import type_name
 from safemp.codec.table import ByName
@@ -109,7 +109,7 @@ def _climb(
     policy: Policy,
 ) -> bytes:
     """Climb the ladder; at its top, name every culprit under *roots*."""
-    before = Made.repairs
+    before = Count.repairs
     found: ByName | None = None
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
@@ -132,7 +132,7 @@ def _climb(
                 raise failure from error
         finally:
             del failure  # its traceback holds this frame: no cycle is left behind
-    if found is not None or Made.repairs != before:
+    if found is not None or Count.repairs != before:
         log_repairs(roots(), policy, found)
     return payload
 
@@ -237,13 +237,13 @@ def encode_call(
     """
     if not careful:
         buffers: Frames = []
-        before = Made.repairs
+        before = Count.repairs
         try:
             payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy)
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
-            if Made.repairs != before:
+            if Count.repairs != before:
                 log_repairs(roots_of(fn, args, kwargs, root), policy)
             return pack(Kind.CALL, payload, buffers)
 
@@ -275,7 +275,7 @@ def encode_process(
         PreflightError: Something cannot be pickled.
     """
     obj = (process, *(part for _, part in roots))
-    before = Made.repairs
+    before = Count.repairs
     try:
         payload = pickling.dumps_fast(obj, by_name=by_name, heritage=heritage, policy=policy)
     except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
@@ -283,7 +283,7 @@ def encode_process(
     if payload is None:
         heritage.begin()
         return _climb(obj, None, lambda: roots, True, by_name, heritage, policy)
-    if Made.repairs != before:
+    if Count.repairs != before:
         log_repairs(roots, policy)
     return payload
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from safemp.codec.repairs import Policy
     from safemp.codec.table import ByName
 
-__all__ = ["Made", "counted", "log_repairs"]
+__all__ = ["Count", "counted", "log_repairs"]
 
 _LOGGER = "safemp.repairs"
 _DEBUG = 10
 
 
-class Made:
+class Count:
     """Counts the repairs of this process, so that a call without any is known at no cost."""
 
     repairs = 0
@@ -38,7 +38,7 @@ def counted(reducer: Callable[[Any], Any], plain: Callable[[Any], bool] | None =
     def reduce(obj: Any) -> Any:
         reduced = reducer(obj)
         if plain is None or not plain(reduced):
-            Made.repairs += 1
+            Count.repairs += 1
         return reduced
 
     return reduce

@@ -248,13 +248,14 @@ def is_nameless(obj: Any) -> bool:
 _FACTORIES = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
 
 
-def needs_fork(obj: Any, method: str, workers: str = "these workers start") -> tuple[str, str]:
-    """Say that *obj* cannot go to what is started by *method*, and what to type."""
+def needs_fork(obj: Any, method: str, *, of_pool: bool = True) -> tuple[str, str]:
+    """Say that *obj* cannot go to workers, or to a process, started by *method*, and what to type."""
     name = next(base.__name__ for base in type(obj).__mro__ if base.__module__.startswith("multiprocessing."))
     factory = _FACTORIES.get(name, name)
     context = method if method in ("spawn", "forkserver") else "spawn"
-    fork = ', or have the workers forked: mp_context="fork" (context="fork" of a Pool)' if "worker" in workers else ""
+    starts = "these workers start" if of_pool else "this process starts"
+    fork = ', or have the workers forked: mp_context="fork" (context="fork" of a Pool)' if of_pool else ""
     return (
-        f"it was made in a fork context, so only forked processes can have it, and {workers} by {method!r}",
+        f"it was made in a fork context, so only forked processes can have it, and {starts} by {method!r}",
         f'make it with multiprocessing.get_context("{context}").{factory}(...){fork}',
     )

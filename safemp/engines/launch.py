@@ -140,7 +140,7 @@ class _Estate:
 
         def reduce(obj: Any) -> Any:
             if is_nameless(obj):
-                raise NotInheritedError(*needs_fork(obj, self._method, "this process starts"))
+                raise NotInheritedError(*needs_fork(obj, self._method, of_pool=False))
             if "_semlock" in getattr(obj, "__dict__", ()):
                 self.semaphores.append(obj)
             return reducer(obj)
