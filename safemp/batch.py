@@ -160,7 +160,7 @@ class _ChunkTask(Task):
             return Tasks([batch._encode_carefully(items[i : i + 1], first + i) for i in range(len(items))])
         reason = calls.read_not_loaded(outcome)
         assert reason is not None
-        if self.function is batch._careful:
+        if self.shared is batch._careful:
             roots = [("fn", batch._fn), *((f"items[{first + i}]", item) for i, item in enumerate(items))]
             return calls.blame_load(reason.text, roots, batch._engine.policy)
         if reason.module is not None:

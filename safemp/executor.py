@@ -18,10 +18,10 @@ from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
-from safemp.codec.frames import Frames
+from safemp.codec.frames import Buffer, Frames
 from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
-from safemp.engines import Engine, Outcome, Task, Tasks, nesting, system
+from safemp.engines import Definitions, Engine, Outcome, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
@@ -157,18 +157,24 @@ def processes_of(engine: Engine) -> dict[int, Any]:
 
 
 class CallTask(Task):
-    """A call whose outcome settles a future."""
+    """A call whose outcome settles a future.
+
+    Raises:
+        PreflightError: The call cannot be pickled.
+    """
 
     __slots__ = ("_call", "_careful", "_future")
 
     def __init__(
         self,
-        frames: Frames,
+        engine: Engine,
         call: tuple[Any, tuple[Any, ...], dict[str, Any]],
         future: SafeFuture[Any],
         limits: Limits | None = None,
     ) -> None:
-        super().__init__(frames, name_of(call[0]), limits=limits)
+        apart: list[Buffer] = []
+        frames = calls.encode_call(*call, by_name=engine.main_by_name, policy=engine.policy, apart=apart)
+        super().__init__(frames, name_of(call[0]), Definitions.of(apart), limits=limits)
         self._call = call
         self._future = future
         self._careful = False
@@ -213,6 +219,7 @@ class CallTask(Task):
         if reason.module is not None:
             homes.send_by_value(reason.module)
         self.frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
+        self.shared = None
         self._careful = True
         return Tasks([self])  # by this one its future knows it
 
@@ -341,9 +348,8 @@ class SafeExecutor(Executor):
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
         engine = self._engine
-        frames = calls.encode_call(fn, args, kwargs, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[T] = SafeFuture(engine)
-        engine.submit(CallTask(frames, (fn, args, kwargs), future, self._limits))
+        engine.submit(CallTask(engine, (fn, args, kwargs), future, self._limits))
         return future
 
     def map(

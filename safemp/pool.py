@@ -14,10 +14,8 @@ from typing import Any, Protocol
 
 from safemp import lifetime
 from safemp.batch import default_chunksize
-from safemp.codec import calls
-from safemp.codec.frames import Frames
 from safemp.codec.repairs import Spec
-from safemp.engines import Engine, Outcome, Task
+from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
@@ -136,9 +134,9 @@ class _PoolTask(CallTask):
     __slots__ = ("_result",)
 
     def __init__(
-        self, frames: Frames, call: Any, future: SafeFuture[Any], result: AsyncResult, limits: Limits | None
+        self, engine: Engine, call: Any, future: SafeFuture[Any], result: AsyncResult, limits: Limits | None
     ) -> None:
-        super().__init__(frames, call, future, limits)
+        super().__init__(engine, call, future, limits)
         self._result = result
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
@@ -148,11 +146,6 @@ class _PoolTask(CallTask):
     def abort(self) -> None:
         super().abort()
         self._result._arrived()
-
-    def again(self, frames: Frames) -> Task:
-        task = _PoolTask(frames, self._call, self._future, self._result, self.limits)
-        task._careful = True
-        return task
 
 
 class Pool:
@@ -286,11 +279,10 @@ class Pool:
         check_callable(func)
         arguments, keywords = tuple(args), dict(kwds or {})
         engine = self._engine
-        frames = calls.encode_call(func, arguments, keywords, by_name=engine.main_by_name, policy=engine.policy)
         future: SafeFuture[Any] = SafeFuture(engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
-        self._submit(_PoolTask(frames, (func, arguments, keywords), future, result, self._limits))
+        self._submit(_PoolTask(engine, (func, arguments, keywords), future, result, self._limits))
         return result
 
     def _submit(self, task: Any) -> None:

@@ -18,24 +18,25 @@ from typing import Any
 from safemp.codec import calls
 from safemp.codec.calls import Chunk
 from safemp.codec.exceptions import Where
-from safemp.codec.frames import Frames
+from safemp.codec.frames import Buffer, Frames
 from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 
 __all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_item"]
 
 
-def run(frames: Frames) -> Frames:
+def run(frames: Frames, apart: Buffer | None = None) -> Frames:
     """Make one call.
 
     Args:
         frames: What ``encode_call`` gave.
+        apart: What it gave apart, if it did.
 
     Returns:
         Frames for ``decode_outcome``. Never raises.
     """
     try:
-        call = calls.decode_call(frames)
+        call = calls.decode_call(frames, apart)
     except BaseException as error:  # user code, in __setstate__ or a constructor
         return not_loaded(error)
     try:

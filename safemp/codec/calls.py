@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from safemp.codec import named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error
-from safemp.codec.frames import Frames, Kind, kind_of, pack, unpack
+from safemp.codec.frames import Buffer, Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage, bound_kind
 from safemp.codec.record import Count, log_repairs
 from safemp.codec.repairs import ALL, BY_NAME, Policy
@@ -93,10 +93,11 @@ def _encode(
     by_name: bool,
     heritage: Heritage | None = None,
     policy: Policy = ALL,
+    apart: list[Buffer] | None = None,
 ) -> Frames:
     """Climb the ladder, and pack what it gives."""
     buffers: Frames = []
-    return pack(kind, _climb(obj, buffers, roots, careful, by_name, heritage, policy), buffers)
+    return pack(kind, _climb(obj, buffers, roots, careful, by_name, heritage, policy, apart), buffers)
 
 
 def _climb(
@@ -107,13 +108,14 @@ def _climb(
     by_name: bool,
     heritage: Heritage | None,
     policy: Policy,
+    apart: list[Buffer] | None = None,
 ) -> bytes:
     """Climb the ladder; at its top, name every culprit under *roots*."""
     before = Count.repairs
     found: ByName | None = None
     try:
         dump = pickling.dumps_careful if careful else pickling.dumps
-        payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy)
+        payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
     except pickling.USER_ERRORS as error:
         failure = preflight(error, roots(), heritage, policy)
         try:
@@ -126,7 +128,7 @@ def _climb(
                 heritage.begin()
             try:
                 payload = pickling.dumps_careful(
-                    obj, buffers, by_name=by_name, heritage=heritage, policy=policy, found=found
+                    obj, buffers, by_name=by_name, heritage=heritage, policy=policy, found=found, apart=apart
                 )
             except pickling.USER_ERRORS:
                 raise failure from error
@@ -215,6 +217,7 @@ def encode_call(
     root: str = "",
     heritage: Heritage | None = None,
     policy: Policy = ALL,
+    apart: list[Buffer] | None = None,
 ) -> Frames:
     """Turn a call into frames that any engine can carry.
 
@@ -228,6 +231,9 @@ def encode_call(
         root: Put before ``fn``, ``args`` and ``kwargs`` in the paths of culprits.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
         policy: Which repairs are made.
+        apart: Takes what many calls have in common, the definitions of by-value globals,
+            if that has served before; ``decode_call`` wants it back. ``None``: it is
+            among the frames.
 
     Returns:
         ``[header, payload, buffer_0, ..., buffer_n-1]``.
@@ -239,7 +245,9 @@ def encode_call(
         buffers: Frames = []
         before = Count.repairs
         try:
-            payload = pickling.dumps_call(fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy)
+            payload = pickling.dumps_call(
+                fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart
+            )
         except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
             payload = None
         if payload is not None:
@@ -251,9 +259,8 @@ def encode_call(
         heritage.begin()
     # Carefully: by name still, unless a name was what the worker could not find.
     by_name = by_name and not careful
-    return _encode(
-        Kind.CALL, (fn, args, kwargs), lambda: roots_of(fn, args, kwargs, root), True, by_name, heritage, policy
-    )
+    call = (fn, args, kwargs)
+    return _encode(Kind.CALL, call, lambda: roots_of(*call, root), True, by_name, heritage, policy, apart)
 
 
 def encode_process(
@@ -339,21 +346,25 @@ def encode_chunk(
 # -- the worker's side ----------------------------------------------------------------
 
 
-def _decode(frames: Frames, wanted: Kind) -> Any:
+def _decode(frames: Frames, wanted: Kind, apart: Buffer | None = None) -> Any:
     kind, payload, buffers = unpack(frames)
     if kind is not wanted:
         raise FrameError(f"cannot read frames: {wanted.name} expected, {kind.name} found")
-    return pickling.loads(payload, buffers)
+    return pickling.loads(payload, buffers, apart)
 
 
-def decode_call(frames: Frames) -> Call:
+def decode_call(frames: Frames, apart: Buffer | None = None) -> Call:
     """Load a call.
+
+    Args:
+        frames: What ``encode_call`` gave.
+        apart: What it gave apart, if it did.
 
     Raises:
         FrameError: The frames are damaged.
         BaseException: Whatever user code raises while it is loaded.
     """
-    return Call(*_decode(frames, Kind.CALL))
+    return Call(*_decode(frames, Kind.CALL, apart))
 
 
 def decode_function(frames: Frames) -> Callable[..., Any]:

@@ -3,10 +3,15 @@
 A definition is one global, pickled. One that can be told not to have changed is kept,
 so that a script's own functions and classes cost little more than imported ones.
 
-    stream = 0x00, length, marshal of (attributes by key, groups), then one pickle
+    table  = 0x00, length, checksum, marshal of (attributes by key, groups)
+    stream = table, then one pickle
 
 A group is the names and the pickle of the tuple of their values. It refers only to
 itself and to groups before it.
+
+A table that many calls have in common may travel *apart* from them, once:
+
+    stream = 0x01, checksum of the table, then one pickle
 """
 
 from __future__ import annotations
@@ -20,11 +25,13 @@ from graphlib import CycleError, TopologicalSorter
 from reprlib import recursive_repr
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
+from zlib import crc32
 
 from safemp.codec import namespaces
 from safemp.codec.frames import Buffer
 from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
+from safemp.errors import FrameError
 
 __all__ = ["ATOMS", "Name", "Write", "known_prefix", "prefix", "split"]
 
@@ -35,9 +42,11 @@ Write = Callable[[tuple[Any, ...], Needs, frozenset[Name]], tuple[bytes, set[Nam
 """Pickles a tuple of values, of which the names are given: gives the pickle, and the
 other by-value globals it names. What else the values need is added to the ``Needs``."""
 
-_HEAD = struct.Struct("<BI")
-_MARK = 0
+_HEAD = struct.Struct("<BII")
+_MARK, _APART = 0, 1
 """A pickle begins with 0x80."""
+
+_REFERENCE = struct.Struct("<BI")
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose instances hold no other object, and never change."""
@@ -81,13 +90,14 @@ class _Generation:
     of_kept = (0, 0)
 
 
-def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
+def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer] | None = None) -> bytes:
     """Pickle every global in *needs*, and those which these need in turn.
 
     Args:
         needs: Grows by what is found.
         write: Pickles.
         keep: What is written now may serve again.
+        apart: Takes the table, if it has served before; ``None``: it always goes ahead.
 
     Returns:
         What goes ahead of the stream; nothing, if nothing is needed.
@@ -103,7 +113,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
     asked = tuple(needs.names)
     known = _prefixes.get(asked)
     if known is not None and known.holds():
-        return known.table
+        return known.ahead(apart)
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
     parts = []
     done = 0
@@ -119,7 +129,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
-    made = _HEAD.pack(_MARK, len(table)) + table
+    made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
     if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
         if len(asked) == 1:
@@ -127,23 +137,30 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True) -> bytes:
     return made
 
 
-def known_prefix(name: str, space: dict[str, Any]) -> bytes | None:
+def known_prefix(name: str, space: dict[str, Any], apart: list[Buffer] | None) -> bytes | None:
     """Return what ``prefix`` would give for the global *name* of *space* alone, if that is known."""
     known = _of_one.get(name)
     if known is None or known.space is not space or _Generation.of_kept != generation() or not known.holds():
         return None
-    return known.table
+    return known.ahead(apart)
 
 
 class _Prefix:
     """What was made for some names, while none of their definitions changes."""
 
-    __slots__ = ("_parts", "space", "table")
+    __slots__ = ("_parts", "_reference", "_table", "space")
 
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
         self.space = parts[0][0]
-        self.table = table
+        self._table = table
+        self._reference = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
+
+    def ahead(self, apart: list[Buffer] | None) -> bytes:
+        if apart is None:
+            return self._table
+        apart.append(self._table)
+        return self._reference
 
     def holds(self) -> bool:
         for space, name, definition in self._parts:
@@ -343,39 +360,61 @@ def _parts(value: Any) -> tuple[Any, ...]:
 # -- the receiving side ---------------------------------------------------------------
 
 
-class _Last:
-    """What was loaded last: most often the next one is the same."""
+_made: dict[bytes, tuple[int, int]] = {}
+"""The checksums of the tables that were made here of late, and what ``changes`` was then:
+if nothing has been defined since, there is nothing to do about them."""
 
-    prefix: bytes = b"\0"
-    changes = -1
+_MOST_MADE = 64
 
 
 def are_in(stream: Buffer) -> bool:
-    """Tell whether definitions come before the pickle in *stream*."""
-    return stream[0] == _MARK
+    """Tell whether a stream needs definitions."""
+    return stream[0] in (_MARK, _APART)
 
 
-def split(stream: Buffer, load: Callable[[bytes], Any]) -> Buffer:
+def split(stream: Buffer, apart: Buffer | None, load: Callable[[bytes], Any]) -> Buffer:
     """Take the definitions off *stream*, and make them.
 
     Args:
         stream: What was sent.
+        apart: The table that *stream* refers to, if it has none itself.
         load: Loads one pickle.
 
     Returns:
         The rest: one pickle.
 
     Raises:
+        FrameError: The table is damaged, or not the one that *stream* refers to.
         BaseException: Whatever user code raises while it is loaded.
     """
     if not are_in(stream):
         return stream
-    view = memoryview(stream)
-    size = len(_Last.prefix)
-    if _Last.changes != namespaces.changes() or bytes(view[:size]) != _Last.prefix:  # views compare byte by byte
-        size = _HEAD.size + _HEAD.unpack_from(stream)[1]
-        attrs, groups = marshal.loads(view[_HEAD.size : size])
-        for key, names, blob in groups:
-            namespaces.define(key, attrs[key], names, blob, load)
-        _Last.prefix, _Last.changes = bytes(view[:size]), namespaces.changes()
-    return view[size:]
+    if stream[0] == _APART:
+        size, (_, checksum) = _REFERENCE.size, _REFERENCE.unpack_from(stream)
+        table = bytes(apart or b"")
+    else:
+        size, checksum = _HEAD.size + _HEAD.unpack_from(stream)[1], None
+        table = bytes(stream[:size])
+    made, changes = _made.get(table, (None, -1))
+    if changes != namespaces.changes():
+        made = _make(table, load)
+    if checksum is not None and checksum != made:
+        raise FrameError("cannot read frames: they are cut short, or not written by safemp")
+    return memoryview(stream)[size:]
+
+
+def _make(table: bytes, load: Callable[[bytes], Any]) -> int:
+    """Define what *table* says; return its checksum."""
+    if len(table) < _HEAD.size:
+        raise FrameError("cannot read frames: they are cut short, or not written by safemp")
+    _, length, checksum = _HEAD.unpack_from(table)
+    body = memoryview(table)[_HEAD.size :]
+    if len(body) != length or crc32(body) != checksum:
+        raise FrameError("cannot read frames: they are damaged")
+    attrs, groups = marshal.loads(body)
+    for key, names, blob in groups:
+        namespaces.define(key, attrs[key], names, blob, load)
+    if len(_made) >= _MOST_MADE:
+        _made.clear()
+    _made[table] = int(checksum), namespaces.changes()
+    return int(checksum)

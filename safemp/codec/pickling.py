@@ -332,7 +332,7 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy) -> bytes:
+def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy, apart: list[Buffer] | None = None) -> bytes:
     """Pickle the by-value globals in *needs*."""
 
     def write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
@@ -342,7 +342,7 @@ def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy) -> bytes:
         return file.getvalue(), pickler.direct
 
     # What is inherited by one pool's workers means nothing to another's.
-    return definitions.prefix(needs, write, keep=heritage is None and policy is ALL)
+    return definitions.prefix(needs, write, keep=heritage is None and policy is ALL, apart=apart)
 
 
 def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
@@ -377,6 +377,7 @@ def dumps_fast(
     by_name: bool = False,
     heritage: Heritage | None = None,
     policy: Policy = ALL,
+    apart: list[Buffer] | None = None,
 ) -> bytes | None:
     """Pickle with the C pickler.
 
@@ -390,6 +391,8 @@ def dumps_fast(
         by_name: ``__main__`` is the same script on the other side: no need to ship it.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
         policy: Which repairs are made.
+        apart: Takes the table of definitions, where it can go apart; ``None``: it goes
+            ahead.
 
     Returns:
         The stream; ``None`` where it would not be right, since it names a module that
@@ -399,7 +402,7 @@ def dumps_fast(
         Exception: Whatever pickling raises.
     """
     payload, pickler = _dump(obj, buffers, ship, heritage, policy)
-    return _accept(payload, ship, by_name, heritage, policy, pickler)
+    return _accept(payload, ship, by_name, heritage, policy, pickler, apart)
 
 
 def dumps_call(
@@ -411,6 +414,7 @@ def dumps_call(
     by_name: bool = False,
     heritage: Heritage | None = None,
     policy: Policy = ALL,
+    apart: list[Buffer] | None = None,
 ) -> bytes | None:
     """Pickle ``(fn, args, kwargs)`` as ``dumps_fast`` does, faster if they are plain.
 
@@ -426,11 +430,11 @@ def dumps_call(
             return payload
         if not by_name and heritage is None and policy is ALL and module == "__main__":
             # Most often it is known what that takes.
-            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__)
+            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__, apart)
             if known is not None:
                 return known + payload
-        return _accept(payload, True, by_name, heritage, policy)
-    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage, policy=policy)
+        return _accept(payload, True, by_name, heritage, policy, None, apart)
+    return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
 
 
 _FUNCTIONS = frozenset({FunctionType, type})
@@ -505,13 +509,14 @@ def _accept(
     heritage: Heritage | None,
     policy: Policy,
     pickler: Pickler | None = None,
+    apart: list[Buffer] | None = None,
 ) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
     by_value, main = _places(payload, pickler)
     if by_value:
         return None
     if main and not by_name:
-        return _with_main(payload, ship, heritage, policy)
+        return _with_main(payload, ship, heritage, policy, apart)
     return payload
 
 
@@ -595,7 +600,9 @@ def _globals_in(payload: bytes) -> set[str]:
     return found
 
 
-def _with_main(payload: bytes, ship: bool, heritage: Heritage | None, policy: Policy) -> bytes | None:
+def _with_main(
+    payload: bytes, ship: bool, heritage: Heritage | None, policy: Policy, apart: list[Buffer] | None
+) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
     if main is None:
@@ -622,7 +629,7 @@ def _with_main(payload: bytes, ship: bool, heritage: Heritage | None, policy: Po
     if not ship and home.names is not None:
         return payload
     try:
-        return _prefix(needs, heritage, policy) + payload
+        return _prefix(needs, heritage, policy, apart) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
@@ -636,6 +643,7 @@ def dumps_careful(
     heritage: Heritage | None = None,
     policy: Policy = ALL,
     found: ByName | None = None,
+    apart: list[Buffer] | None = None,
 ) -> bytes:
     """Pickle with cloudpickle under our rules.
 
@@ -647,6 +655,7 @@ def dumps_careful(
         heritage: As for ``dumps_fast``.
         policy: As for ``dumps_fast``.
         found: Objects to look up by name: see ``Table.by_name``.
+        apart: As for ``dumps_fast``.
 
     Returns:
         The stream.
@@ -671,7 +680,7 @@ def dumps_careful(
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return _prefix(needs, heritage, policy) + file.getvalue()
+    return _prefix(needs, heritage, policy, apart) + file.getvalue()
 
 
 def dumps(
@@ -682,8 +691,9 @@ def dumps(
     by_name: bool = False,
     heritage: Heritage | None = None,
     policy: Policy = ALL,
+    apart: list[Buffer] | None = None,
 ) -> bytes:
-    """Pickle by the first rung of the ladder that works.
+    """Pickle by the first rung of the ladder that works: see ``dumps_fast``.
 
     Raises:
         Exception: What the careful rung raised.
@@ -693,14 +703,16 @@ def dumps(
     try:
         local = type(obj) is FunctionType and "<locals>" in obj.__qualname__
         stream = (
-            None if local else dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
+            None
+            if local
+            else dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
         )
     except USER_ERRORS:  # the careful rung says what is wrong, if anything is
         stream = None
     if stream is None:
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy)
+        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
     return stream
 
 
@@ -767,13 +779,19 @@ def dumps_portable(
     return file.getvalue()
 
 
-def loads(stream: Buffer, buffers: Frames | None = None) -> Any:
+def loads(stream: Buffer, buffers: Frames | None = None, apart: Buffer | None = None) -> Any:
     """Load what ``dumps`` wrote.
 
+    Args:
+        stream: It.
+        buffers: What it took out of the stream.
+        apart: The definitions, where they are not in the stream.
+
     Raises:
+        FrameError: The definitions are damaged.
         BaseException: Whatever user code raises while it is loaded.
     """
-    return _loads(definitions.split(stream, _loads), buffers=buffers)
+    return _loads(definitions.split(stream, apart, _loads), buffers=buffers)
 
 
 def load(file: Any, buffers: Any = None) -> Any:

@@ -16,37 +16,71 @@ from collections.abc import Sequence
 from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar, Protocol
 from weakref import WeakSet
 
-from safemp.codec.frames import Frames
+from safemp.codec.frames import Buffer, Frames
 from safemp.codec.repairs import Policy
 
 if TYPE_CHECKING:  # not in workers
     from safemp.engines.settings import Limits
 
-__all__ = ["Engine", "Function", "Outcome", "Task", "Tasks", "running"]
+__all__ = ["Definitions", "Engine", "Function", "Outcome", "Shared", "Task", "Tasks", "running"]
 
 Outcome = Frames | BaseException
 """Frames for ``decode_outcome``, or an error that arose on the caller's side."""
 
 
-class Function:
-    """The function of a map, in frames that each worker gets once.
+class Shared:
+    """What many tasks have in common, in frames that each worker gets once.
 
     Attributes:
         number: Distinct in this process.
-        frames: What ``encode_function`` gave.
+        frames: It.
+        size: Their bytes.
     """
 
-    __slots__ = ("frames", "number")
+    __slots__ = ("frames", "number", "size")
 
-    _last = 0
+    _numbers = count(1)
 
     def __init__(self, frames: Frames) -> None:
-        Function._last += 1
-        self.number = Function._last
+        self.number = next(Shared._numbers)
         self.frames = frames
+        self.size = sum(map(len, frames))
+
+
+class Function(Shared):
+    """The function of a map: what ``encode_function`` gave."""
+
+    __slots__ = ()
+
+
+class Definitions(Shared):
+    """What ``encode_call`` gave apart."""
+
+    __slots__ = ()
+
+    _known: ClassVar[dict[Buffer, Definitions]] = {}
+
+    @classmethod
+    def of(cls, apart: list[Buffer]) -> Definitions | None:
+        """Return the one for what ``encode_call`` put into *apart*, if anything."""
+        if not apart:
+            return None
+        (table,) = apart
+        found = cls._known.get(table)
+        if found is None:
+            if len(cls._known) >= _MOST_DEFINITIONS:
+                cls._known.clear()
+            found = cls._known[table] = cls([table])
+        return found
+
+
+_MOST_DEFINITIONS = 256
+"""Tables that are told apart by their numbers. More than a script's functions have; a
+table that comes back later gets another number, and is sent again."""
 
 
 class Task:
@@ -57,8 +91,9 @@ class Task:
 
     Attributes:
         id: Distinct in its engine; the engine sets it.
-        frames: A call, or a chunk when *function* is set.
-        function: The function of a map.
+        frames: A call, or a chunk when *shared* is a function.
+        shared: What other tasks have, too: the function of a map, or the definitions that
+            a call refers to.
         count: The number of items; 1 for a call.
         done: How many items have had their outcome. The engine keeps it.
         name: The function's name, for messages.
@@ -77,12 +112,12 @@ class Task:
         "done",
         "first",
         "frames",
-        "function",
         "id",
         "killed",
         "last",
         "limits",
         "name",
+        "shared",
         "tries",
     )
 
@@ -90,7 +125,7 @@ class Task:
         self,
         frames: Frames,
         name: str,
-        function: Function | None = None,
+        shared: Shared | None = None,
         count: int = 1,
         first: int = 0,
         limits: Limits | None = None,
@@ -98,7 +133,7 @@ class Task:
         self.id = 0
         self.frames = frames
         self.name = name
-        self.function = function
+        self.shared = shared
         self.count = count
         self.done = 0
         self.first = first
@@ -107,6 +142,11 @@ class Task:
         self.tries = 0
         self.killed = 0
         self.last: Outcome | None = None
+
+    @property
+    def is_chunk(self) -> bool:
+        """Whether it is of a map."""
+        return isinstance(self.shared, Function)
 
     def begin(self) -> bool:
         """Tell whether the task may be sent: nobody has cancelled it. Quick."""

@@ -81,12 +81,12 @@ def choose(worker: Worker, queue: deque[Task], room: int) -> list[Task]:
     while queue and len(tasks) < room:
         task = queue[0]
         if have or tasks:
-            # Its function must be there: what brings it could be taken back, and what
+            # What it shares must be there: what brings it could be taken back, and what
             # needs it could not, when the worker has just taken its token.
             size += sum(map(len, task.frames))
-            function = task.function
-            brought = not have and function is tasks[0].function
-            if size > SMALL or not (function is None or function.number in worker.functions or brought):
+            shared = task.shared
+            brought = not have and shared is tasks[0].shared
+            if size > SMALL or not (shared is None or shared.number in worker.shared or brought):
                 break
             if task.limits is not None and task.limits.max_memory is not None:
                 break  # the worker may be replaced before it

@@ -24,7 +24,7 @@ from typing import Any
 from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
-from safemp.codec.frames import Frames, Kind, kind_of, split
+from safemp.codec.frames import Buffer, Frames, Kind, kind_of, split
 from safemp.engines import blackbox, inherit, system, wire
 from safemp.engines.board import Notice
 from safemp.engines.forward import LOG, Forwarding
@@ -36,24 +36,28 @@ from safemp.engines.wire import Message
 __all__ = [
     "BROKEN",
     "CALL",
+    "CALL_AND_SHARED",
     "CHUNK",
+    "CHUNK_AND_SHARED",
     "EXIT",
+    "FORGET",
     "LOG",
     "NOT_LOADED",
     "READY",
     "RESULT",
     "RESULTS",
     "START",
-    "TEACH",
     "main",
 ]
 
 # To the worker.
 START = 1  # frames: the initializer's call, or none; ref: what to forward; items: the slot on the board
-CALL = 2
-CHUNK = 3  # items, stop: which of its items; ref: the function's number
-TEACH = 4  # the same; behind the chunk's frames come the function's
-EXIT = 5
+CALL = 2  # ref: the number of its definitions; 0: it has none
+CHUNK = 3  # items, stop: which of its items; ref: the number of its function
+CALL_AND_SHARED = 4  # behind the call's frames come the definitions
+CHUNK_AND_SHARED = 5  # behind the chunk's frames come the function's
+FORGET = 6  # ref: the number of what is not needed any more
+EXIT = 7
 # From the worker; ref: microseconds that a task has taken, 0: none has finished.
 READY = 16
 BROKEN = 17  # the initializer raised; frames: the outcome
@@ -127,6 +131,7 @@ class _Child:
         self._messages: deque[Message] = deque()
         self._dropped = 0
         self._functions: dict[int, Callable[..., Any] | Frames] = {}
+        self._definitions: dict[int, Buffer | Frames] = {}
         self._since = 0.0  # when the first item began whose outcome is held; 0: none is
         self._finished = 0  # tasks since something was sent
         self._busy = 0.0  # seconds that they have taken
@@ -148,10 +153,13 @@ class _Child:
                 continue
             if self._forwarding is not None:
                 self._forwarding.refresh()
-            if kind == CALL:
+            if kind in (CALL, CALL_AND_SHARED):
                 self._call(message)
-            elif kind in (CHUNK, TEACH):
+            elif kind in (CHUNK, CHUNK_AND_SHARED):
                 self._chunk(message)
+            elif kind == FORGET:
+                self._functions.pop(message.ref, None)
+                self._definitions.pop(message.ref, None)
             elif kind == START:
                 if not self._start(message):
                     return
@@ -176,7 +184,10 @@ class _Child:
     def _call(self, message: Message) -> None:
         task, begun = message.task, time.monotonic()
         self._ledger.begin(task, 0, RUNNING, begun)
-        outcome = worker.run(message.frames)
+        if message.kind == CALL_AND_SHARED:
+            self._definitions[message.ref] = bytes(message.frames.pop())
+        definitions = self._definitions.get(message.ref)
+        outcome = definitions if isinstance(definitions, list) else worker.run(message.frames, definitions)
         self._only_we()
         if kind_of(outcome) == Kind.NOT_LOADED:
             self._not_loaded(task, outcome)
@@ -187,7 +198,7 @@ class _Child:
         task, begun = message.task, time.monotonic()
         self._ledger.begin(task, message.items, LOADING, begun)
         frames = message.frames
-        if message.kind == TEACH:
+        if message.kind == CHUNK_AND_SHARED:
             frames, function = split(frames)
             self._functions[message.ref] = worker.load_function(function)
         fn = self._functions[message.ref]
@@ -241,7 +252,13 @@ class _Child:
     def _no_memory(self, message: Message) -> None:
         """Say that a task is larger than the memory that is to be had here."""
         self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
-        self._not_loaded(message.task, worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes")))
+        why = worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes"))
+        # What counts on what was to come with it is told the same.
+        if message.kind == CHUNK_AND_SHARED:
+            self._functions[message.ref] = why
+        elif message.kind == CALL_AND_SHARED:
+            self._definitions[message.ref] = why
+        self._not_loaded(message.task, why)
 
     def _not_loaded(self, task: int, outcome: Frames) -> None:
         self._flush()

@@ -219,25 +219,28 @@ class Dispatcher:
             worker.heard = self._clock()
             self._busy.append(worker)
         messages: list[Message] = []
-        guarded = False
+        guarded = brings = False
         for task in tasks:
             task.id = next(self._ids)
             ahead = bool(worker.tasks)
             worker.tasks.append(task)
-            function = task.function
-            if function is None:
+            shared = task.shared
+            if shared is None:
                 messages.append(Message(child.CALL, 0, 0, task.id, task.frames, 1, ahead))
-            elif function.number in worker.functions:
-                messages.append(
-                    Message(child.CHUNK, task.done, function.number, task.id, task.frames, task.count, ahead)
-                )
-            else:  # in one message with its first chunk, so that none goes without the other
-                worker.functions.add(function.number)
-                frames = [*task.frames, *function.frames]
-                messages.append(Message(child.TEACH, task.done, function.number, task.id, frames, task.count))
+            elif shared.number in worker.shared:
+                kind = child.CHUNK if task.is_chunk else child.CALL
+                messages.append(Message(kind, task.done, shared.number, task.id, task.frames, task.count, ahead))
+            else:  # in one message with the first task, so that none goes without the other
+                worker.shared[shared.number] = shared.size
+                brings = True
+                kind = child.CHUNK_AND_SHARED if task.is_chunk else child.CALL_AND_SHARED
+                frames = [*task.frames, *shared.frames]
+                messages.append(Message(kind, task.done, shared.number, task.id, frames, task.count))
             limits = task.limits
             if limits is not None and (limits.task_timeout is not None or limits.max_memory is not None):
                 guarded = True
+        if brings:
+            messages += worker.forget()
         worker.send(messages)
         if len(worker.tasks) > 1:
             if not self._stacked:
@@ -628,7 +631,7 @@ class Dispatcher:
             self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
         index = task.done
-        item = None if task.function is None else task.first + index
+        item = task.first + index if task.is_chunk else None
         report = replace(
             report,
             call=task.name,

@@ -12,7 +12,7 @@ from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Outcome, Task, Tasks
+from safemp.engines import Function, Outcome, Task, Tasks
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 
@@ -87,9 +87,10 @@ def _copied(frames: Frames) -> Frames:
 
 
 def _outcomes(task: Task) -> list[Frames]:
-    if task.function is None:
-        return [worker.run(task.frames)]
-    fn = worker.load_function(task.function.frames)
+    shared = task.shared
+    if not isinstance(shared, Function):
+        return [worker.run(task.frames, shared.frames[0] if shared is not None else None)]
+    fn = worker.load_function(shared.frames)
     if isinstance(fn, list):
         return [fn]
     chunk = worker.load_chunk(task.frames)

@@ -167,7 +167,7 @@ class Listener:
         name, item, context = "", None, None
         if task is not None and task.id == message.task:
             name, context = task.name, task.context
-            if task.function is not None:
+            if task.is_chunk:
                 item = task.first + message.items
         with self._changed:
             self._queue.append((source, message, name, item, context))

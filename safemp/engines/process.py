@@ -24,6 +24,11 @@ __all__ = ["BUSY", "IDLE", "LEAVING", "STARTING", "Worker", "start"]
 
 STARTING, IDLE, BUSY, LEAVING = range(4)
 
+_MOST_SHARED = 64
+_MOST_SHARED_BYTES = 1 << 24
+"""What a worker keeps of functions and definitions. Picked: more than the functions that
+a script alternates, and less than anybody misses; beyond it, the latest is kept alone."""
+
 
 class Worker:
     """A worker process.
@@ -33,7 +38,7 @@ class Worker:
         tasks: What was sent and has not finished, in order. The first runs, or is about
             to; those that were written ahead and have not begun can be taken back.
         tasks_left: Tasks until it is replaced; ``None``: never.
-        functions: The functions of maps that it has.
+        shared: What of the tasks' ``shared`` it has: sizes by numbers, the oldest first.
         heard: When it last finished something or got work (``time.monotonic``).
         deadline: When the next thing is done about it (``time.monotonic``); 0: nothing
             is to be done.
@@ -68,7 +73,7 @@ class Worker:
         self.state = STARTING
         self.tasks: deque[Task] = deque()
         self.tasks_left = tasks_left
-        self.functions: set[int] = set()
+        self.shared: dict[int, int] = {}
         self.heard = 0.0
         self.deadline = 0.0
         self.verdict: Verdict | None = None
@@ -98,6 +103,16 @@ class Worker:
         if ahead:
             with contextlib.suppress(OSError):
                 self._tokens.give(ahead)
+
+    def forget(self) -> list[Message]:
+        """Make the orders to forget what is too much of ``shared``; they go behind what needs it."""
+        kept = self.shared
+        orders = []
+        while len(kept) > _MOST_SHARED or (sum(kept.values()) > _MOST_SHARED_BYTES and len(kept) > 1):
+            oldest = next(iter(kept))
+            del kept[oldest]
+            orders.append(Message(child.FORGET, 0, oldest, 0, []))
+        return orders
 
     def recall(self) -> set[int]:
         """Take back what was written ahead and has not begun.

@@ -81,7 +81,7 @@ class Model(RuleBasedStateMachine):
 
     # -- what users do -----------------------------------------------------------------------
 
-    @rule(size=SIZES, limits=LIMITS, plan=PLANS, loads=LOADS, mends=MENDS)
+    @rule(key=st.integers(0, 2), size=SIZES, limits=LIMITS, plan=PLANS, loads=LOADS, mends=MENDS)
     def submit_a_call(self, **how: Any) -> None:
         self.engine.submit(**how)
 
@@ -91,7 +91,7 @@ class Model(RuleBasedStateMachine):
     def submit_a_chunk(self, **how: Any) -> None:
         self.engine.submit(**how)
 
-    @rule(n=st.integers(2, 20), count=st.integers(0, 3), size=SIZES, plan=PLANS)
+    @rule(n=st.integers(2, 20), count=st.integers(0, 3), key=st.integers(0, 2), size=SIZES, plan=PLANS)
     def submit_many(self, n: int, **how: Any) -> None:
         for _ in range(n):
             self.engine.submit(**how)

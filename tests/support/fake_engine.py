@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from safemp.engines import Function, child, dispatch
+from safemp.engines import Definitions, Function, Shared, child, dispatch
 from safemp.engines.ahead import PATIENCE
 from safemp.engines.crash import InitializerError, WorkerCrashed
 from safemp.engines.dispatch import Dispatcher
@@ -52,7 +52,7 @@ class FakeEngine:
         self.workers: list[FakeWorker] = []
         self.over = False
         self._max_tasks = max_tasks
-        self._functions: dict[int, Function] = {}
+        self._shared: dict[tuple[bool, int], Shared] = {}
         self._awake = True
         self._sleeps_until = 0.0
         self.dispatcher = Dispatcher(
@@ -71,11 +71,14 @@ class FakeEngine:
 
     # -- what users do -----------------------------------------------------------------------
 
-    def function(self, key: int) -> Function:
-        """Return the function of that key, the same each time."""
-        if key not in self._functions:
-            self._functions[key] = Function([b"function"])
-        return self._functions[key]
+    def shared(self, call: bool, key: int) -> Shared | None:
+        """Return the function of a map, or the definitions of a call, the same each time; for a call of key 0 none."""
+        if call and not key:
+            return None
+        found = self._shared.get((call, key))
+        if found is None:
+            found = self._shared[call, key] = Definitions([b"definitions"]) if call else Function([b"function"])
+        return found
 
     def submit(
         self,
@@ -97,7 +100,7 @@ class FakeEngine:
             self, len(self.records), count or 1, not count, limits, plan or [VALUE], loads or [], mends or []
         )
         self.records.append(record)
-        job = Job(record, 0, count or 1, self.function(key) if count else None, size)
+        job = Job(record, 0, count or 1, self.shared(not count, key), size)
         record.job = job
         try:
             self.dispatcher.submit(job)

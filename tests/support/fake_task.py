@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safemp import worker as real_worker
 from safemp.codec import calls
 from safemp.codec.frames import Frames
-from safemp.engines import Function, Outcome, Task, Tasks
+from safemp.engines import Outcome, Shared, Task, Tasks
 from safemp.engines.crash import (
     InitializerError,
     MemoryLimitExceeded,
@@ -212,9 +212,9 @@ class Job(Task):
 
     record: Record
 
-    def __init__(self, record: Record, offset: int, count: int, function: Function | None, size: int) -> None:
+    def __init__(self, record: Record, offset: int, count: int, shared: Shared | None, size: int) -> None:
         frames: Frames = [b"%d %d" % (record.number, offset), bytes(size)]
-        super().__init__(frames, f"job{record.number}", function, count, offset, record.limits)
+        super().__init__(frames, f"job{record.number}", shared, count, offset, record.limits)
         self.record = record
 
     def begin(self) -> bool:
@@ -255,7 +255,7 @@ class Job(Task):
         record = self.record
         assert not record.engine.dispatcher.lock.locked(), "mended with the lock held"
         record.mended = True
-        function = self.function and record.engine.function(-1)
+        function = record.engine.shared(record.call, 0 if record.call else -1)
         first, size = self.first + self.done, len(self.frames[1])
         if outcome is None:
             items = range(first, self.first + self.count)

@@ -23,6 +23,9 @@ from safemp.engines.wire import Message
 
 __all__ = ["FakeWorker", "Runs"]
 
+MOST_SHARED = 2
+"""What a worker keeps of functions and definitions."""
+
 CAPACITY = 60_000
 """Bytes that a stream takes in before its writer has to wait."""
 
@@ -192,7 +195,7 @@ class FakeWorker:
         self.state = STARTING
         self.tasks: deque[Task] = deque()
         self.tasks_left = tasks_left
-        self.functions: set[int] = set()
+        self.shared: dict[int, int] = {}
         self.heard = 0.0
         self.deadline = 0.0
         self.verdict: Verdict | None = None
@@ -233,6 +236,13 @@ class FakeWorker:
         self.send([Message(child.START, 0, 0, 0, [])])
 
     # -- what the dispatcher calls ------------------------------------------------------
+
+    def forget(self) -> list[Message]:
+        """Do as ``Worker.forget``, of what a worker keeps less of."""
+        oldest = list(self.shared)[:-MOST_SHARED]
+        for number in oldest:
+            del self.shared[number]
+        return [Message(child.FORGET, 0, number, 0, []) for number in oldest]
 
     @property
     def takes_ahead(self) -> bool:
@@ -345,10 +355,13 @@ class FakeWorker:
                 if not may:
                     continue
                 yield True
-            if message.kind in (child.CALL, child.CHUNK, child.TEACH):
+            if message.kind in (child.CALL, child.CHUNK, child.CALL_AND_SHARED, child.CHUNK_AND_SHARED):
                 self.begun += 1
                 assert self._most is None or self.begun <= self._most, "it should have been replaced"
-                yield from (self._call if message.kind == child.CALL else self._chunk)(message)
+                is_call = message.kind in (child.CALL, child.CALL_AND_SHARED)
+                yield from (self._call if is_call else self._chunk)(message)
+            elif message.kind == child.FORGET:
+                self._known.remove(message.ref)
             elif message.kind == child.START:
                 yield True
                 if self._broken is not None:
@@ -369,6 +382,10 @@ class FakeWorker:
         runs, item = self._find(message.frames[0])
         begun = self._begin(runs, message.task, 0, item, RUNNING)
         yield True
+        if message.kind == child.CALL_AND_SHARED:
+            self._known.add(message.ref)
+            yield True
+        assert not message.ref or message.ref in self._known, "it does not have these definitions"
         if (reason := runs.load(item)) is not None:
             yield from self._not_loaded(message.task, reason)
         else:
@@ -380,7 +397,7 @@ class FakeWorker:
         begun = self._begin(runs, message.task, message.items, first + message.items, LOADING)
         self.many = message.stop - message.items > 1
         yield True
-        if message.kind == child.TEACH:
+        if message.kind == child.CHUNK_AND_SHARED:
             self._known.add(message.ref)
             yield True
         assert message.ref in self._known, "it does not have that function"

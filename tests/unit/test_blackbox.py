@@ -269,7 +269,7 @@ def test_a_signal_handler_may_write_in_the_middle_of_a_write(box: Box) -> None:
             nonlocal beats
             beats += 1
             blackbox.note(f"beat {beats:06}\n")
-            if beats == 300:
+            if beats >= 300:  # on a slow machine handlers nest, and the 300th may meet the limit of recursion
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 raise TimeoutError
 
@@ -286,7 +286,7 @@ def test_a_signal_handler_may_write_in_the_middle_of_a_write(box: Box) -> None:
     kept = box.stderr().splitlines()
     assert all(re.fullmatch(r"(beat|work|last) \d{6}", line) for line in kept)
     assert kept[-1] == "last 000000"
-    assert "beat 000300" in kept[-10:]
+    assert any("beat 000300" <= line < "last" for line in kept[-10:])
 
 
 def test_a_worker_killed_in_the_middle_of_a_flood_leaves_whole_lines(box: Box) -> None:
