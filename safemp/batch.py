@@ -70,6 +70,7 @@ class Batch:
         self._sink: Sink = sink
         self._star = star
         self._limits = limits
+        self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
         self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy))
         self._careful: Function | None = None
@@ -81,7 +82,8 @@ class Batch:
             PreflightError: An item cannot be pickled.
         """
         engine = self._engine
-        frames = calls.encode_chunk(items, first, star=self._star, by_name=engine.main_by_name, policy=engine.policy)
+        by_name, policy = engine.main_by_name, engine.policy
+        frames = calls.encode_chunk(items, first, star=self._star, single=self._single, by_name=by_name, policy=policy)
         return _ChunkTask(self, frames, self._function, items, first)
 
     def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
@@ -123,7 +125,8 @@ class Batch:
     def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
         if self._careful is None:
             self._careful = Function(calls.encode_function(self._fn, careful=True, policy=self._engine.policy))
-        frames = calls.encode_chunk(items, first, star=self._star, careful=True, policy=self._engine.policy)
+        policy = self._engine.policy
+        frames = calls.encode_chunk(items, first, star=self._star, single=self._single, careful=True, policy=policy)
         return _ChunkTask(self, frames, self._careful, items, first)
 
 

@@ -70,6 +70,7 @@ class SafeFuture(Future[T]):
         if isinstance(outcome, BaseException):
             super().set_exception(outcome)
             return
+        assert isinstance(outcome, list), "a call's value comes in frames"
         self._outcome = outcome
         if failed(outcome):
             super().set_exception(_UNREAD)

@@ -18,20 +18,26 @@ from typing import Any
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.codec import calls
-from safemp.engines import Engine, Outcome
+from safemp.engines import Engine, Outcome, failed
 from safemp.engines.crash import not_run
 from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.worker import name_of
 
-__all__ = ["Feed", "Gather", "ItemIterator", "outcome_failed", "unwrap"]
+__all__ = ["Feed", "Gather", "ItemIterator", "unwrap"]
+
+
+_VALUES = frozenset({int, float, bool, type(None)})
+"""Types of the outcomes that are the values themselves."""
 
 
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
     settle()
-    if isinstance(outcome, BaseException):
-        raise outcome
+    if not isinstance(outcome, list):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
     good, value = calls.decode_outcome(outcome)
     if good:
         return value
@@ -39,11 +45,6 @@ def unwrap(outcome: Outcome) -> Any:
         raise value
     finally:
         del value, outcome  # no cycle of error, traceback and this frame
-
-
-def outcome_failed(outcome: Outcome) -> bool:
-    """Tell, without decoding it, whether *outcome* is anything but a value."""
-    return isinstance(outcome, BaseException) or calls.failed(outcome)
 
 
 class Gather:
@@ -78,7 +79,7 @@ class Gather:
         self._values: list[Any] | None = None
         batch = Batch(engine, fn, self._take, star=star, limits=limits)
         tasks, first = batch.encode_all(chunked(items, chunksize))
-        self._outcomes: list[Outcome | None] = [None] * first
+        self._outcomes: list[Outcome] = [None] * first
         self._left = first
         if not first:
             self._finish()
@@ -118,7 +119,7 @@ class Gather:
 
     def failed(self) -> bool:
         """Tell whether any item failed. After ``wait``."""
-        return any(outcome_failed(outcome) for outcome in self._outcomes if outcome is not None)
+        return any(map(failed, self._outcomes))
 
     def done(self) -> bool:
         """Tell whether every item has had its outcome."""
@@ -132,11 +133,13 @@ class Gather:
         """
         with self._reading:
             if self._values is None:
-                for outcome in self._outcomes:
-                    if outcome is not None and outcome_failed(outcome):
+                outcomes = self._outcomes
+                for outcome in [each for each in outcomes if type(each) not in _VALUES]:
+                    if failed(outcome):
                         unwrap(outcome)
-                self._values = [unwrap(outcome) for outcome in self._outcomes if outcome is not None]
-                self._outcomes.clear()
+                settle()
+                self._values = [each if type(each) in _VALUES else unwrap(each) for each in outcomes]
+                self._outcomes = []
             return self._values
 
 

@@ -22,7 +22,7 @@ from safemp.codec.frames import Buffer, Frames
 from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 
-__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_item"]
+__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items"]
 
 
 def run(frames: Frames, apart: Buffer | None = None) -> Frames:
@@ -70,25 +70,65 @@ def load_chunk(frames: Frames) -> Chunk | Frames:
         return not_loaded(error)
 
 
-def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
-    """Call *fn* for one item of *chunk*.
+def run_items(
+    fn: Callable[..., Any], chunk: Chunk, first: int, stop: int, open_row: Callable[[type], memoryview | None]
+) -> tuple[int, Frames | None]:
+    """Call *fn* for one item of *chunk*, and for those after it as long as the results make a row.
+
+    In a row nothing is done between two calls but one store, so that they cost little more
+    than those of a list comprehension.
+
+    Args:
+        fn: The function of the map.
+        chunk: The items.
+        first: The one to begin with.
+        stop: The one behind the last of a row.
+        open_row: Gives the cells for values of a type: see ``Ledger.open_row``. ``None``:
+            there is to be no row.
 
     Returns:
-        Frames for ``decode_outcome``. Never raises.
+        How many values are in the row; and the outcome of the item behind them, if that was
+        called, too: what it raised, or a value that is not of the row. Never raises.
     """
+    call = partial(_spread, fn) if chunk.star else fn
     try:
-        value = fn(*chunk.items[index]) if chunk.star else fn(chunk.items[index])
+        value = call(chunk.items[first])
     except BaseException as error:  # Rule 1
-        return _failed(error, fn, chunk.first + index)
-    return calls.encode_outcome(value)
+        return 0, _failed(error, fn, chunk.first + first)
+    cls, n = type(value), 0
+    cells = open_row(cls)
+    if cells is None:
+        return 0, calls.encode_outcome(value)
+    has_value = value is not None
+    try:
+        cells[0] = value if has_value else 0
+        for n, item in enumerate(chunk.items[first + 1 : stop], 1):
+            try:
+                value = call(item)
+            except BaseException as error:  # Rule 1
+                return n, _failed(error, fn, chunk.first + first + n)
+            if type(value) is not cls:
+                break
+            cells[n] = value if has_value else 0
+        else:
+            return stop - first, None
+    except ValueError:  # a number of more bytes; or a child that the task has forked comes back here
+        pass
+    return n, calls.encode_outcome(value)
+
+
+def _spread(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return fn(*arguments)
 
 
 def _failed(error: BaseException, fn: Callable[..., Any], index: int | None) -> Frames:
-    """Encode what a task raised, without the frame of this file it passed through."""
+    """Encode what a task raised, without the frames of this file it passed through."""
     # Past the class: a frozen dataclass, say, refuses to have attributes set.
     traceback = BaseException.__dict__["__traceback__"].__get__(error)
     if traceback is not None:
-        BaseException.with_traceback(error, traceback.tb_next)
+        while traceback is not None and traceback.tb_frame.f_globals is globals():
+            traceback = traceback.tb_next
+        BaseException.with_traceback(error, traceback)
     return calls.encode_failure(error, Where(name_of(fn), index, os.getpid(), node()))
 
 

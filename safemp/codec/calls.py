@@ -62,11 +62,15 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some items of a map: ``fn(item)`` for each, or ``fn(*item)`` when *star*."""
+    """Some items of a map: ``fn(item)`` for each, or ``fn(*item)`` when *star*.
+
+    *single*: when each of them begins is to be known, since it has a limit.
+    """
 
     items: Sequence[Any]
     first: int
     star: bool
+    single: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,7 @@ def encode_chunk(
     first: int,
     *,
     star: bool = False,
+    single: bool = False,
     careful: bool = False,
     by_name: bool = False,
     policy: Policy = ALL,
@@ -329,6 +334,7 @@ def encode_chunk(
         items: The items, a list or a tuple.
         first: The index of the first of them in the user's iterable.
         star: Each item is a tuple of arguments.
+        single: See ``Chunk``.
         careful: As for ``encode_call``.
         by_name: As for ``encode_call``.
         policy: As for ``encode_call``.
@@ -340,7 +346,7 @@ def encode_chunk(
     def roots() -> list[tuple[str, Any]]:
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
-    return _encode(Kind.CHUNK, (items, first, star), roots, careful, by_name and not careful, policy=policy)
+    return _encode(Kind.CHUNK, (items, first, star, single), roots, careful, by_name and not careful, policy=policy)
 
 
 # -- the worker's side ----------------------------------------------------------------

@@ -20,16 +20,29 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from weakref import WeakSet
 
+from safemp.codec import calls
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.repairs import Policy
 
 if TYPE_CHECKING:  # not in workers
     from safemp.engines.settings import Limits
 
-__all__ = ["Definitions", "Engine", "Function", "Outcome", "Shared", "Task", "Tasks", "running"]
+__all__ = ["Definitions", "Engine", "Function", "Outcome", "Shared", "Task", "Tasks", "Values", "failed", "running"]
 
-Outcome = Frames | BaseException
-"""Frames for ``decode_outcome``, or an error that arose on the caller's side."""
+Outcome = Frames | BaseException | float | None
+"""Frames for ``decode_outcome``, an error that arose on the caller's side, or the value
+itself: a number, a bool or ``None``."""
+
+
+class Values(list[Outcome]):
+    """Outcomes of items one after another that are the values themselves."""
+
+    __slots__ = ()
+
+
+def failed(outcome: Outcome) -> bool:
+    """Tell, without decoding it, whether *outcome* is anything but a value."""
+    return calls.failed(outcome) if isinstance(outcome, list) else isinstance(outcome, BaseException)
 
 
 class Shared:

@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from safemp import worker
@@ -29,6 +30,7 @@ from safemp.engines import blackbox, inherit, system, wire
 from safemp.engines.board import Notice
 from safemp.engines.forward import LOG, Forwarding
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
+from safemp.engines.rows import KINDS, Width
 from safemp.engines.speaker import Speaker
 from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
@@ -46,6 +48,7 @@ __all__ = [
     "READY",
     "RESULT",
     "RESULTS",
+    "ROW",
     "START",
     "main",
 ]
@@ -65,6 +68,7 @@ NOT_LOADED = 18  # of a call, or of all that is left of a chunk; frames: the out
 RESULT = 19  # one outcome; items: its index
 RESULTS = 20  # any outcomes, one record each
 # LOG = 21: see ``forward``
+ROW = 22  # outcomes of a row; items: the index of the first; frames: the kind of the row, its cells
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
@@ -72,6 +76,9 @@ seldom enough to cost nothing."""
 
 _HOLD = 0.001
 """Seconds after which outcomes of tasks are sent on, though more tasks are there."""
+
+_SHORT = 0.001
+"""Seconds that the first item of a row may take. What comes after a long one waits for it."""
 
 
 def main(
@@ -108,6 +115,8 @@ def main(
         return
     ledger = Ledger(fds[0])
     os.close(fds[0])
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=ledger.release_row)
     blackbox.install(fds[1])
     with contextlib.suppress(EOFError, ConnectionError):
         inherit.receive(stream, share)
@@ -211,12 +220,52 @@ class _Child:
         if not isinstance(loaded, Chunk):
             self._not_loaded(task, loaded)
             return
-        last = message.stop - 1
-        for index in range(message.items, message.stop):
+        index, stop = message.items, message.stop
+        width = Width(stop - index, loaded.single)
+        while index < stop:
             self._ledger.begin(task, index, RUNNING, begun)
-            outcome = worker.run_item(fn, loaded, index)
+            most = width.next(stop - index)
+            n, outcome = worker.run_items(fn, loaded, index, index + most, partial(self._open_row, index, most, begun))
             self._only_we()
-            begun = self._finish(task, index, outcome, begun, index == last)
+            if self._ledger.has_row:
+                since, begun = begun, self._finish_row(task, index, n, begun, outcome is not None, index + n == stop)
+                width.was(n, begun - since, outcome is not None)
+                index += n
+            if outcome is not None:
+                begun = self._finish(task, index, outcome, begun, index == stop - 1)
+                index += 1
+
+    def _open_row(self, first: int, width: int, begun: float, cls: type) -> memoryview | None:
+        """Begin a row, if one is worth it: see ``worker.run_items``."""
+        kind = KINDS.get(cls)
+        if kind is None or width == 1 or time.monotonic() - begun > _SHORT:
+            return None
+        self._flush()
+        return self._ledger.open_row(kind, first, width)
+
+    def _finish_row(self, task: int, first: int, n: int, begun: float, more: bool, whole: bool) -> float:
+        """Answer for the items of a row.
+
+        Args:
+            task: The id of their task.
+            first: The first item.
+            n: How many there are.
+            begun: When the first one began.
+            more: The item behind them has been called, and its outcome follows.
+            whole: Whether the last of them is the last one of its task.
+
+        Returns:
+            The time now.
+        """
+        now = time.monotonic()
+        if more:
+            self._ledger.begin(task, first + n, RUNNING, begun)
+        else:
+            self._ledger.rest()
+        self._busy += now - begun
+        self._finished += whole
+        self._ledger.close_row(n, lambda kind, cells: self._send(ROW, first, task, [bytes((kind,)), cells]))
+        return now
 
     def _finish(self, task: int, index: int, outcome: Frames, begun: float, whole: bool) -> float:
         """Answer for one item, or hold the answer for a moment while there is more to do.

@@ -20,12 +20,16 @@ class Deliveries:
 
     def add(self, task: Task, index: int, outcome: Outcome) -> None:
         """Have *outcome* delivered for one item; with those before it, if they are the same task's."""
+        self.extend(task, index, [outcome])
+
+    def extend(self, task: Task, index: int, outcomes: list[Outcome]) -> None:
+        """Have *outcomes* delivered for the items from *index* on, in the same manner."""
         if self._runs:
-            last, first, outcomes = self._runs[-1]
-            if last is task and first + len(outcomes) == index:
-                outcomes.append(outcome)
+            last, first, before = self._runs[-1]
+            if last is task and first + len(before) == index:
+                before += outcomes
                 return
-        self._runs.append((task, index, [outcome]))
+        self._runs.append((task, index, outcomes))
 
     def settle(self, task: Task, outcome: Outcome) -> None:
         """Have *outcome* delivered for all items of *task* that have had none."""

@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
-from safemp.codec.calls import failed
 from safemp.codec.frames import Frames
-from safemp.engines import Outcome, Task, Tasks, child, system
+from safemp.engines import Outcome, Task, Tasks, Values, child, failed, system
 from safemp.engines.ahead import BUNDLE, PATIENCE, Pace, choose
 from safemp.engines.crash import (
     FORKED,
@@ -38,7 +37,7 @@ from safemp.engines.crash import (
 )
 from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.ledger import IDLE as NOTHING
-from safemp.engines.ledger import LOADING, Progress
+from safemp.engines.ledger import LOADING, Progress, Result
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
@@ -68,9 +67,6 @@ _STACK_GRACE = 1.0
 
 _STOP_GRACE = 0.002
 """Seconds after which a stopped process has stopped on every processor."""
-
-_Result = tuple[int, int, Outcome]
-"""As ``ledger.Result``; what could not be taken is an error of ours."""
 
 
 class Dispatcher:
@@ -515,7 +511,7 @@ class Dispatcher:
             lost = self._break(error)
         _fail(lost, error)
 
-    def results(self, worker: Worker, results: Sequence[_Result], microseconds: int) -> None:
+    def results(self, worker: Worker, results: Sequence[Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
         deliveries = Deliveries()
         with self.lock:
@@ -525,7 +521,7 @@ class Dispatcher:
                 self._next(worker)
         deliveries.hand_over()
 
-    def _take(self, worker: Worker, results: Sequence[_Result], deliveries: Deliveries) -> int:
+    def _take(self, worker: Worker, results: Sequence[Result], deliveries: Deliveries) -> int:
         """Match *results* with their tasks.
 
         Returns:
@@ -534,15 +530,18 @@ class Dispatcher:
         tasks = worker.tasks
         finished = 0
         for task_id, index, outcome in results:
-            if not tasks or tasks[0].id != task_id or tasks[0].done != index:
+            end = index + (len(outcome) if isinstance(outcome, Values) else 1)
+            if not tasks or tasks[0].id != task_id or not index <= tasks[0].done < end:
                 continue  # seen before, when it was held
             task = tasks[0]
-            task.done = index + 1
-            if task.limits is not None and task.limits.retries and _failed(outcome):
+            first, task.done = task.done, end
+            if isinstance(outcome, Values):
+                deliveries.extend(task, first, outcome[first - index :])
+            elif task.limits is not None and task.limits.retries and failed(outcome):
                 self._fail_item(task, index, outcome, deliveries)
             else:
                 deliveries.add(task, index, outcome)
-            if index + 1 == task.count:
+            if end == task.count:
                 self._doomed.discard(task)
                 finished += 1
                 self._finished(worker)
@@ -787,10 +786,6 @@ def _fail(lost: list[Task], error: BaseException) -> None:
         if task.begin():  # it tells those that wait for a cancelled one, too
             deliveries.settle(task, again(error))
     deliveries.hand_over()
-
-
-def _failed(outcome: Outcome) -> bool:
-    return isinstance(outcome, BaseException) or failed(outcome)
 
 
 def _ended(task: Task) -> TaskKilled:

@@ -96,4 +96,9 @@ def _outcomes(task: Task) -> list[Frames]:
     chunk = worker.load_chunk(task.frames)
     if not isinstance(chunk, Chunk):
         return [chunk]
-    return [worker.run_item(fn, chunk, i) for i in range(len(chunk.items))]
+    outcomes = [worker.run_items(fn, chunk, i, i + 1, _no_row)[1] for i in range(len(chunk.items))]
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _no_row(cls: type) -> None:
+    """Have every outcome made by itself."""

@@ -4,31 +4,49 @@ It says which item of which task the worker has begun and when, and it holds out
 that were not sent yet. So a crash is blamed on exactly one item, the outcomes before it
 are not lost, and nothing that had finished runs again.
 
-    task, began, item, state, flushes, held | record, record, ...
+    task, began, item, state, flushes, held, row, blank | record, record, ...
     record = task, index, number of frames, their sizes, the frames
+
+or, instead of records, the cells of a row (see ``rows``). ``row`` says of which kind it is,
+and which item is its first; the cells that are not ``blank`` any more say how many have
+finished. So there is one store for each item, of its value.
 
 The page outlives its writer, whatever ended it; it has no name in any file system.
 
 Rule: a number of eight bytes at a multiple of eight is written and read whole. What is
 held grows by such a number, after the record; and ``flushes`` is another one before a
-record is written where an older one was. So a living worker's page can be read, too.
+record, or a row, is written where an older one was. So a living worker's page can be
+read, too.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
 from safemp.codec.frames import Frames
+from safemp.engines import Outcome, Values, rows
 
-__all__ = ["IDLE", "LOADING", "RUNNING", "SIZE", "Ledger", "Progress", "Result", "pack_result", "unpack_results"]
+__all__ = [
+    "IDLE",
+    "LOADING",
+    "PAGE",
+    "RUNNING",
+    "SIZE",
+    "Ledger",
+    "Progress",
+    "Result",
+    "pack_result",
+    "unpack_results",
+]
 
 IDLE, LOADING, RUNNING = 0, 1, 2
 
-Result = tuple[int, int, Frames]
-"""A task's id, the index of its item, the outcome."""
+Result = tuple[int, int, Outcome | Values]
+"""A task's id, the index of its item, the outcome; or those of more items from there on."""
 
 _NO_ITEM = 0xFFFFFFFF
 
@@ -38,9 +56,16 @@ _STATE_AT = 20
 _NUMBER = struct.Struct("<Q")
 _FLUSHES_AT = 24
 _HELD_AT = 32
-_DATA = 40
+_ROW = struct.Struct("<II")
+_ROW_AT = 40
+_BLANK_AT = 48
+_DATA = 56
 SIZE = 1 << 16
-"""Bytes. What does not fit is sent at once, which is as durable."""
+"""Bytes up to the end of the records. What does not fit is sent at once, which is as durable."""
+
+PAGE = _DATA + rows.CELL * (rows.MOST + 1)
+"""Bytes of the whole; what no row has needed takes no memory."""
+
 
 _RECORD = struct.Struct("<QII")
 _RECORD_2 = struct.Struct("<QIIQQ")
@@ -92,14 +117,16 @@ class Ledger:
     """The page, as either side sees it.
 
     Args:
-        fd: A file of ``SIZE`` bytes that both sides have open; ``-1``: memory that a
+        fd: A file of ``PAGE`` bytes that both sides have open; ``-1``: memory that a
             forked child shares. Borrowed; may be closed afterwards.
     """
 
     def __init__(self, fd: int) -> None:
-        self._page = mmap.mmap(fd, SIZE)
+        self._page = mmap.mmap(fd, PAGE)
         self._held = 0
         self._flushes = 0
+        self._row: memoryview | None = None
+        self._blank = b""
 
     # -- the worker's side ------------------------------------------------------------
 
@@ -142,6 +169,48 @@ class Ledger:
             _NUMBER.pack_into(self._page, _HELD_AT, 0)
             _NUMBER.pack_into(self._page, _FLUSHES_AT, self._flushes)
 
+    def open_row(self, kind: int, first: int, width: int) -> memoryview:
+        """Begin a row; nothing is held. End it with ``close_row``.
+
+        Args:
+            kind: Of which it is.
+            first: The item of the first one, which has begun.
+            width: How many values there may be, at most ``rows.MOST``.
+
+        Returns:
+            A cell for each value; what does not fit in raises ``ValueError``.
+        """
+        if not self._blank:  # a value that no call returns, unless it has looked here
+            self._blank = os.urandom(rows.CELL)
+            self._page[_BLANK_AT : _BLANK_AT + rows.CELL] = self._blank
+        size = width * rows.CELL
+        self._page[_DATA : _DATA + size + rows.CELL] = self._blank * (width + 1)
+        _ROW.pack_into(self._page, _ROW_AT, kind, first)
+        self._row = rows.cells(kind, memoryview(self._page)[_DATA : _DATA + size])
+        return self._row
+
+    @property
+    def has_row(self) -> bool:
+        """Whether a row is open."""
+        return self._row is not None
+
+    def close_row(self, n: int, send: Callable[[int, bytes], object]) -> None:
+        """Send the first *n* values of the row, then forget it. As ``flush``."""
+        assert self._row is not None
+        kind, _ = _ROW.unpack_from(self._page, _ROW_AT)
+        self._row.release()
+        self._row = None
+        if n:
+            send(kind, self._page[_DATA : _DATA + n * rows.CELL])
+        self._flushes += 1
+        _ROW.pack_into(self._page, _ROW_AT, 0, 0)
+        _NUMBER.pack_into(self._page, _FLUSHES_AT, self._flushes)
+
+    def release_row(self) -> None:
+        """Let nothing more be written into the row: a child that a task has forked has it, too."""
+        if self._row is not None:
+            self._row.release()
+
     def at(self) -> tuple[int, int]:
         """Return which task is running and at which of its items; task 0: none is."""
         progress = self.progress()
@@ -151,19 +220,43 @@ class Ledger:
 
     def progress(self) -> Progress:
         """Return how far the worker is."""
-        return Progress(*_HEADER.unpack_from(self._page, 0))
+        progress, kind, first, held = self._read()
+        if not kind:
+            return progress
+        at = first + len(held) // rows.CELL - (progress.state == IDLE)
+        return progress._replace(item=max(progress.item, at))
 
     def held(self) -> list[Result]:
         """Return the outcomes held, among them all that were there when this was called and were not sent since."""
+        progress, kind, first, held = self._read()
+        if not kind:
+            return unpack_results(held)
+        return [(progress.task, first, rows.unpack(kind, held))] if held else []
+
+    def _read(self) -> tuple[Progress, int, int, bytes]:
+        """Return the header, the kind of the row (0: there is none), its first item, and what is held.
+
+        The worker may go on meanwhile: then we look again, which takes us less than it
+        takes it to get there; and what is held now may be behind a task that takes for ever.
+        """
         while True:
-            flushes = _NUMBER.unpack_from(self._page, _FLUSHES_AT)
+            before = self._page[:_HELD_AT]
             (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
-            records = self._page[_DATA : _DATA + held]
-            if flushes == _NUMBER.unpack_from(self._page, _FLUSHES_AT):
-                return unpack_results(records)
-            # The worker has sent them meanwhile, which takes it longer than this takes us;
-            # and what is held now may be behind a task that takes for ever.
+            kind, first = _ROW.unpack_from(self._page, _ROW_AT)
+            data = self._page[_DATA : _DATA + held] if not kind else self._cells()
+            if before == self._page[:_HELD_AT]:
+                return Progress(*_HEADER.unpack_from(before)), kind, first, data
+
+    def _cells(self) -> bytes:
+        """Return the cells of the row that are not blank any more."""
+        blank = self._page[_BLANK_AT : _BLANK_AT + rows.CELL]
+        cells = self._page[_DATA : _DATA + rows.CELL * (rows.MOST + 1)]
+        end = cells.find(blank)
+        while end % rows.CELL:  # the end of one value and the beginning of the next
+            end = cells.find(blank, end + 1)
+        return cells[:end]
 
     def close(self) -> None:
         """Give the memory back."""
+        self.release_row()
         self._page.close()

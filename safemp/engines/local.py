@@ -34,7 +34,7 @@ from itertools import count
 from typing import Any
 
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Outcome, Task, child, process, running, system, wire
+from safemp.engines import Outcome, Task, child, process, rows, running, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
@@ -268,6 +268,9 @@ class LocalEngine:
             dispatcher.results(worker, [(message.task, message.items, outcome)], message.ref)
         elif kind == child.RESULTS:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
+        elif kind == child.ROW:
+            values = rows.unpack(message.frames[0][0], message.frames[1])
+            dispatcher.results(worker, [(message.task, message.items, values)], message.ref)
         elif kind == child.NOT_LOADED:
             dispatcher.not_loaded(worker, message.task, message.frames)
         elif kind == child.LOG:

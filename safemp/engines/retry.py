@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 from safemp.codec.calls import decode_outcome
 from safemp.engines import Outcome, Task
@@ -90,9 +91,9 @@ def may_retry(task: Task, outcome: Outcome, *, decode: bool = False) -> bool:
     limits = task.limits
     if limits is None or task.tries >= limits.retries or is_poison(task):
         return False
-    error = outcome
-    if not isinstance(error, BaseException):
+    error: Any = outcome
+    if isinstance(outcome, list):
         if not decode:
             return False
-        _, error = decode_outcome(error)
+        _, error = decode_outcome(outcome)
     return isinstance(error, limits.retry_on) and not isinstance(error, TaskKilled)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from safemp.engines.ledger import SIZE
+from safemp.engines.ledger import PAGE
 
 __all__ = [
     "Poller",
@@ -136,8 +136,8 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def ledger_file() -> int:
-    """Open a nameless file of ``ledger.SIZE`` bytes. The caller closes it."""
-    return nameless_file("safemp-ledger", SIZE)
+    """Open a nameless file of ``ledger.PAGE`` bytes. The caller closes it."""
+    return nameless_file("safemp-ledger", PAGE)
 
 
 def nameless_file(label: str, size: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from safemp.codec.frames import Frames
 from safemp.engines import Task, child, wire
-from safemp.engines.ledger import _DATA, LOADING, RUNNING, SIZE, Ledger, Result, pack_result
+from safemp.engines.ledger import _DATA, LOADING, PAGE, RUNNING, SIZE, Ledger, Result, pack_result
 from safemp.engines.process import LEAVING, STARTING
 from safemp.engines.report import Report
 from safemp.engines.verdict import Verdict
@@ -120,7 +120,7 @@ class _Ledger(Ledger):
     def __init__(self, pause: Callable[[], None]) -> None:
         super().__init__(-1)
         self._page.close()
-        self._page = _Page(-1, SIZE)
+        self._page = _Page(-1, PAGE)
         self._page.pause = pause
         self._pause = pause
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 
+from safemp.engines import Function, Outcome, Task, Values
 from safemp.engines.crash import TaskKilled, TaskTimeout
+from safemp.engines.deliveries import Deliveries
 from safemp.engines.settings import RETRY_ON, Limits
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_task import ERROR, HANG
@@ -188,3 +191,31 @@ def test_what_is_taken_back_in_a_pool_that_was_ended_waits_for_no_worker() -> No
 
     assert engine.over
     assert not any(record.owed() for record in engine.records)
+
+
+class _Kept(Task):
+    def __init__(self, count: int) -> None:
+        super().__init__([b"", b""], "kept", Function([b""]), count)
+        self.kept: list[tuple[int, Any]] = []
+
+    def deliver(self, first: int, outcomes: list[Outcome]) -> None:
+        self.kept += enumerate(outcomes, first)
+
+
+def test_a_row_that_was_half_seen_is_taken_from_there() -> None:
+    """What a worker held was taken while it went on; then it sends all of it, and perhaps again."""
+    engine = FakeEngine(1)
+    engine.submit()
+    engine.drain()
+    (worker,) = engine.workers
+    task = _Kept(20)
+    task.id = 7
+    worker.tasks.append(task)
+    deliveries = Deliveries()
+    for first, n in ((0, 5), (0, 5), (0, 12), (3, 5), (12, 8), (12, 8)):
+        row = Values(range(first, first + n))
+        engine.dispatcher._take(worker, [(7, first, row)], deliveries)  # type: ignore[arg-type]
+    deliveries.hand_over()
+
+    assert task.kept == [(i, i) for i in range(20)]
+    assert not worker.tasks

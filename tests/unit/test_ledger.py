@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from safemp.codec.frames import Frames
-from safemp.engines import system
+from safemp.engines import rows, system
 from safemp.engines.ledger import (
+    _DATA,
     IDLE,
     LOADING,
+    PAGE,
     RUNNING,
     SIZE,
     Ledger,
@@ -99,10 +101,10 @@ def test_what_does_not_fit_is_refused(both: tuple[Ledger, Ledger]) -> None:
     n = 0
     while worker.add(record):
         n += 1
-    rest = (SIZE - 40) - n * len(record)
+    rest = (SIZE - _DATA) - n * len(record)
     last = [b"", b"y" * (rest - 32)]
 
-    assert n == (SIZE - 40) // 999
+    assert n == (SIZE - _DATA) // 999
     assert not worker.add(pack_result(1, 2, [b"", b"y" * (rest - 31)]))
     assert worker.add(pack_result(1, 2, last))
     assert not worker.add(b"z")
@@ -156,7 +158,7 @@ def test_what_is_held_behind_a_flush_is_seen() -> None:
     sent: list[bytes] = []
     with contextlib.closing(Ledger(-1)) as worker:
         worker._page.close()
-        worker._page = Page(-1, SIZE)
+        worker._page = Page(-1, PAGE)
         worker.add(pack_result(*RESULTS[0]))
         meanwhile.append(meanwhile_flush)
 
@@ -197,3 +199,90 @@ def test_a_page_outlives_its_writer(both: tuple[Ledger, Ledger]) -> None:
 
     assert caller.progress() == Progress(5, 0.0, 2, RUNNING)
     assert caller.held() == RESULTS[:1]
+
+
+# -- rows ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", list(rows.KINDS), ids=lambda cls: cls.__name__)
+def test_a_row_is_read_while_it_grows(both: tuple[Ledger, Ledger], cls: type) -> None:
+    """Its values, and with them how far the worker is, after every store."""
+    worker, caller = both
+    values: list[Any] = [None] * 5 if cls is type(None) else [cls(i % 2) for i in range(5)]
+    worker.begin(7, 40, RUNNING, 1.5)
+    cells = worker.open_row(rows.KINDS[cls], 40, 5)
+    assert worker.has_row
+    assert caller.held() == []
+    for n, value in enumerate(values, 1):
+        cells[n - 1] = value or 0
+        assert caller.held() == [(7, 40, values[:n])]
+        assert [type(each) for each in caller.held()[0][2]] == [cls] * n  # type: ignore[union-attr, arg-type]
+        assert caller.progress() == Progress(7, 1.5, 40 + n, RUNNING)
+        assert worker.at() == (7, 40 + n)
+    worker.rest()
+    assert caller.progress() == Progress(7, 1.5, 44, IDLE)
+
+    sent: list[Any] = []
+    worker.close_row(5, lambda *what: sent.append((what, caller.held())))
+    assert [(rows.unpack(*what), held) for what, held in sent] == [(values, [(7, 40, values)])]
+    assert not worker.has_row
+    assert caller.held() == []
+    assert caller.progress().item < 45
+
+
+@pytest.mark.parametrize("state", [RUNNING, IDLE])
+def test_the_item_behind_a_row_is_the_one_that_runs(both: tuple[Ledger, Ledger], state: int) -> None:
+    """When its outcome does not go into the row, the row is ended first."""
+    worker, caller = both
+    worker.begin(7, 3, RUNNING, 0.0)
+    cells = worker.open_row(rows.KINDS[int], 3, 100)
+    cells[0] = cells[1] = 5
+    worker.begin(7, 5, state, 0.0)
+    assert caller.held() == [(7, 3, [5, 5])]
+    assert caller.progress().item == 5
+
+    worker.close_row(2, lambda *_: None)
+    assert caller.progress() == Progress(7, 0.0, 5, state)
+    assert caller.held() == []
+
+
+def test_the_end_of_a_row_is_found_where_a_cell_begins(both: tuple[Ledger, Ledger]) -> None:
+    """Not where the end of one value and the beginning of the next look like an empty cell."""
+    worker, caller = both
+    worker.begin(1, 0, RUNNING, 0.0)
+    worker.open_row(rows.KINDS[int], 0, 1)
+    blank = worker._blank
+    worker.close_row(0, lambda *_: None)
+    values = [int.from_bytes(b"\0\0\0\0" + blank[:4], "little", signed=True)]
+    values.append(int.from_bytes(blank[4:] + b"\0\0\0\0", "little", signed=True))
+    cells = worker.open_row(rows.KINDS[int], 0, rows.MOST)
+    cells[0], cells[1] = values
+
+    assert caller.held() == [(1, 0, values)]
+
+
+def test_a_full_row_of_the_largest_size_is_read(both: tuple[Ledger, Ledger]) -> None:
+    """Behind its last cell is an empty one."""
+    worker, caller = both
+    for value in (1, 2):  # what is left of the first is not in the second
+        worker.begin(1, 0, RUNNING, 0.0)
+        cells = worker.open_row(rows.KINDS[int], 0, rows.MOST)
+        for n in range(rows.MOST):
+            cells[n] = value
+        assert caller.held() == [(1, 0, [value] * rows.MOST)]
+        worker.close_row(rows.MOST, lambda *_: None)
+    worker.open_row(rows.KINDS[int], 0, 2)[0] = 3
+    assert caller.held() == [(1, 0, [3])]
+
+
+def test_a_forked_child_stores_nothing(both: tuple[Ledger, Ledger]) -> None:
+    """Its memory is the worker's; what it tries to store is a ``ValueError``."""
+    worker, caller = both
+    worker.begin(1, 0, RUNNING, 0.0)
+    cells = worker.open_row(rows.KINDS[int], 0, 2)
+    cells[0] = 1
+    worker.release_row()
+    with pytest.raises(ValueError, match="released"):
+        cells[1] = 2
+
+    assert caller.held() == [(1, 0, [1])]

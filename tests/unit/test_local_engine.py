@@ -357,7 +357,7 @@ class Delivered(Task):
         """Return each item's outcome; fail unless it has exactly one."""
         assert sorted(index for index, _ in self.delivered) == list(range(self.count))
         found = [outcome for _, outcome in sorted(self.delivered, key=lambda pair: pair[0])]
-        return [o if isinstance(o, BaseException) else calls.decode_outcome(o)[1] for o in found]
+        return [calls.decode_outcome(o)[1] if isinstance(o, list) else o for o in found]
 
 
 class Part(Delivered):

@@ -178,13 +178,21 @@ def test_a_hostile_map_is_answered(action: str) -> None:
         assert isinstance(chunk, list)
 
 
+def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
+    """Run one item, and let its result be in no row."""
+    n, outcome = worker.run_items(fn, chunk, index, index + 1, lambda _: None)
+    assert n == 0
+    assert outcome is not None
+    return outcome
+
+
 @pytest.mark.parametrize("action", hostile.ACTIONS)
 def test_each_item_has_its_own_answer(action: str) -> None:
     """An item that raises does not cost the others theirs; its traceback says which one it was."""
     chunk = worker.load_chunk(calls.encode_chunk(["nonsense", action, "nonsense"], 10))
     assert isinstance(chunk, Chunk)
     with answering():
-        outcomes = [decode_outcome(worker.run_item(hostile.detonate, chunk, i)) for i in range(3)]
+        outcomes = [decode_outcome(run_item(hostile.detonate, chunk, i)) for i in range(3)]
 
     assert outcomes[0][0]
     assert outcomes[2][0]
@@ -198,8 +206,8 @@ def test_items_of_a_starmap_are_arguments() -> None:
     chunk = worker.load_chunk(calls.encode_chunk([(1, 2), 3], 0, star=True))
     assert isinstance(chunk, Chunk)
 
-    assert decode_outcome(worker.run_item(jobs.add, chunk, 0)) == (True, 3)
-    assert type(decode_outcome(worker.run_item(jobs.add, chunk, 1))[1]) is TypeError
+    assert decode_outcome(run_item(jobs.add, chunk, 0)) == (True, 3)
+    assert type(decode_outcome(run_item(jobs.add, chunk, 1))[1]) is TypeError
 
 
 # -- names -----------------------------------------------------------------------------------
@@ -248,7 +256,7 @@ def test_a_hostile_callable_that_raises_is_answered(hook: str) -> None:
         made = hostile.make(hook, action)
         type(made).__call__ = _fail
         with answering():
-            good, error = decode_outcome(worker.run_item(made, Chunk([1], 0, False), 0))
+            good, error = decode_outcome(run_item(made, Chunk([1], 0, False, False), 0))
 
         assert not good, action
         assert type(error) is LookupError, action
