@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.support.child import run_python
+from tests.support.child import environment, run_python
 
 METHODS = ("loky", "spawn")
 """Start methods: safemp's own, and the one that every platform has."""
@@ -18,13 +19,36 @@ DEADLINE = 240.0
 """Seconds for a class. The slowest takes twenty."""
 
 
-def need(module: str) -> pytest.MarkDecorator:
-    """Skip where this interpreter has come without *module* of its tests."""
+SPARE = os.environ.get("SAFEMP_CPYTHON_TESTS", "")
+"""The ``test`` package of a like Python; what this one has come without is taken from there."""
+
+
+def has(module: str) -> bool:
+    """Tell whether this interpreter has *module* of its own tests."""
     try:
-        missing = find_spec(module) is None
+        return find_spec(module) is not None
     except ModuleNotFoundError:  # no test package at all, as in Debian's python3
-        missing = True
-    return pytest.mark.skipif(missing, reason=f"Python {platform.python_version()} has come without {module}")
+        return False
+
+
+def need(module: str) -> pytest.MarkDecorator:
+    """Skip where neither this interpreter nor the spare package has *module* of CPython's tests."""
+    name = module.partition(".")[2]
+    spare = SPARE and any((Path(SPARE) / name).with_suffix(suffix).exists() for suffix in ("", ".py"))
+    reason = f"Python {platform.python_version()} has come without {module}"
+    return pytest.mark.skipif(not has(module) and not spare, reason=reason)
+
+
+def with_spare(folder: Path) -> dict[str, str]:
+    """Return the environment in which a child's ``test`` package has this interpreter's modules and the spare ones."""
+    if not SPARE:
+        return {}
+    own = find_spec("test")
+    places = [*(own and own.submodule_search_locations or []), SPARE]
+    package = folder / "spare" / "test" / "__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(f"__path__ = {places!r}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder / "spare"), environment()["PYTHONPATH"]])}
 
 
 def run_class(module: str, case: str, method: str, folder: Path) -> list[str]:
@@ -44,7 +68,7 @@ def run_class(module: str, case: str, method: str, folder: Path) -> list[str]:
         f"tests.dropin.{module}",
         case,
         cwd=folder,
-        env={"SAFEMP_DROPIN_METHOD": method},
+        env={"SAFEMP_DROPIN_METHOD": method, **with_spare(folder)},
         timeout=DEADLINE,
     )
     lines = report.read_text(encoding="utf-8").splitlines() if report.exists() else []
