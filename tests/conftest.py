@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.dropin.counts import pytest_terminal_summary  # noqa: F401 - a hook, for which this is the place
+
 SETTLE = 5.0
 """Seconds that a thing gets to go away. Picked, not measured."""
 

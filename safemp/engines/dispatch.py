@@ -452,6 +452,8 @@ class Dispatcher:
                 waits.append(self._retry_at - now)
             if self.short():
                 waits.append(0.0)
+            else:
+                self.grown.notify_all()
             wait = max(0.0, min(waits)) if waits else None
             self._asleep_until = float("inf") if wait is None else now + wait
         deliveries.hand_over()
@@ -480,7 +482,6 @@ class Dispatcher:
         with self.lock:
             self.workers[worker.pid] = worker
             self._starting += 1
-            self.grown.notify_all()
             if self._killed is not None:
                 self._end(worker, self._killed)
 

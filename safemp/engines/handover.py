@@ -256,6 +256,6 @@ def needs_fork(obj: Any, method: str, *, of_pool: bool = True) -> tuple[str, str
     starts = "these workers start" if of_pool else "this process starts"
     fork = ', or have the workers forked: mp_context="fork" (context="fork" of a Pool)' if of_pool else ""
     return (
-        f"it was made in a fork context, so only forked processes can have it, and {starts} by {method!r}",
+        f"A SemLock created in a fork context is for forked processes only, and {starts} by {method!r}",
         f'make it with multiprocessing.get_context("{context}").{factory}(...){fork}',
     )

@@ -20,7 +20,9 @@ Invariants:
 
 Only the dispatcher's thread starts processes, reads, and removes workers: the kernel
 ends a worker when the thread that started it ends, and that thread outlives every
-worker.
+worker. Who makes it fork waits until it has: a forked worker has the locks of its caller
+as they were, and a lock that the caller held just then, OpenSSL's say, is held in the
+worker for ever.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class LocalEngine:
         self.max_workers = settings.max_workers
         self.main_by_name = settings.main_by_name
         self._settings = settings
+        self._forks = settings.context.get_start_method() == "fork"
         self._pid = os.getpid()
         self._numbers = count(1)
         self._by_fd: dict[int, Worker] = {}
@@ -95,6 +98,8 @@ class LocalEngine:
             self._listener.close()
             self._close()
             raise
+        if self._forks and settings.eager:
+            self._until_grown()
 
     # -- called by front ends ---------------------------------------------------------
 
@@ -104,6 +109,8 @@ class LocalEngine:
             raise RuntimeError(FORKED)
         self._listener.refresh()
         self._dispatcher.submit(task)
+        if self._forks and len(self.workers) < self.max_workers:
+            self._until_grown()
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks: see ``Engine``."""
@@ -134,13 +141,18 @@ class LocalEngine:
         For libraries that look for them right after ``submit``, where the standard
         library has started them in the calling thread.
         """
-        dispatcher = self._dispatcher
         if self._pid != os.getpid():
             return {}
-        with dispatcher.grown:
-            if threading.current_thread() is not self._thread:
-                dispatcher.grown.wait_for(lambda: not dispatcher.short() or not self._thread.is_alive(), _START_GRACE)
+        self._until_grown()
+        with self._dispatcher.lock:
             return {pid: worker.process for pid, worker in self.workers.items()}
+
+    def _until_grown(self) -> None:
+        """Wait, not for ever, until the workers that are asked for have been started."""
+        dispatcher = self._dispatcher
+        if threading.current_thread() is not self._thread:
+            with dispatcher.grown:
+                dispatcher.grown.wait_for(lambda: not dispatcher.short() or not self._thread.is_alive(), _START_GRACE)
 
     # -- what the dispatcher asks for -------------------------------------------------
 

@@ -75,8 +75,10 @@ def main(path: str, module: str, name: str, *chosen: str) -> None:
     report = Report(path)
     case = getattr(importlib.import_module(module), name)
     left_out = EXCLUDED.get(name, {})
-    names = chosen or [test for test in unittest.defaultTestLoader.getTestCaseNames(case) if test not in left_out]
-    unittest.TestSuite(map(case, names)).run(report)
+    names = chosen or unittest.defaultTestLoader.getTestCaseNames(case)
+    for test in left_out.keys() & names:
+        report.say(test, "excluded", left_out[test])
+    unittest.TestSuite(case(test) for test in names if test not in left_out).run(report)
     for thread in threading.enumerate():
         if thread is not threading.main_thread():
             thread.join(SETTLE)

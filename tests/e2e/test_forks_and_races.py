@@ -77,6 +77,39 @@ def test_a_fork_while_pools_work_harms_neither(tmp_path: Path, how: str, child: 
     assert (ended.returncode, ended.out, ended.err, ended.left) == (0, "ok\n", "", ()), str(ended)
 
 
+# -- forks of workers ---------------------------------------------------------------------
+
+TAKES_A_LOCK = """
+import time
+LOCK = threading.Lock()
+class Locking:  # as OpenSSL does, which cannot be asked to let go before a fork
+    def __reduce__(self):
+        with LOCK:
+            time.sleep(0.3)
+            return take, ()
+def take():
+    with LOCK:
+        return 1
+"""
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "with safemp.Pool(2, context='fork') as p: print(p.map(abs, [Locking(), Locking()]))",
+        "with safemp.SafeExecutor(2, 'fork') as e:\n"
+        "    futures = [e.submit(abs, Locking()), e.submit(abs, Locking())]\n"
+        "    print([f.result() for f in futures])",
+    ],
+    ids=["pool", "executor"],
+)
+def test_workers_are_not_forked_while_their_caller_pickles(tmp_path: Path, calls: str) -> None:
+    """As in the standard library: what is held while arguments are pickled is not held for ever in a forked worker."""
+    ended = run(tmp_path, f"{TAKES_A_LOCK}{calls}\n")
+
+    assert (ended.returncode, ended.out, ended.err, ended.left) == (0, "[1, 1]\n", "", ()), str(ended)
+
+
 # -- threads that submit while another ends the pool ------------------------------------
 
 END_BY = {

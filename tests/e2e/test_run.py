@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.child import Ended, quiet, run_python
+from tests.support.idioms import EXAMPLES, REPLACED
 from tests.support.unmodified import ABOUT_ITSELF, EXITS, FATAL, IDIOMS, SPAWNED, WITH_METHOD
 
 METHODS = [None, "spawn", "forkserver"]
@@ -35,6 +36,29 @@ def write(folder: Path, source: str, name: str = "program.py") -> str:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(source)
     return name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [None, "spawn"])
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_examples_of_the_documentation_run(tmp_path: Path, example: str, method: str | None) -> None:
+    """Every other program of the documentation that has processes prints what it prints without."""
+    source = EXAMPLES[example] if method is None else WITH_METHOD.format(method=method) + EXAMPLES[example]
+
+    ended = same(tmp_path, write(tmp_path, source))
+
+    assert ended.returncode == 0
+    assert ended.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", REPLACED)
+def test_the_examples_run_with_their_import_replaced(tmp_path: Path, example: str) -> None:
+    """``Pool``, ``Process`` and ``ProcessPoolExecutor`` from safemp, and nothing else changed."""
+    stock = run_python(write(tmp_path, (IDIOMS | EXAMPLES)[example]), cwd=tmp_path)
+    ours = run_python(write(tmp_path, REPLACED[example]), cwd=tmp_path)
+
+    assert quiet(ours, out=stock.out), f"without: {stock}\nwith: {ours}"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -269,12 +269,14 @@ def test_the_standard_library_does_not_spawn_that_manager() -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_only_a_fork_can_have_is_named(method: str) -> None:
-    """A queue of a fork context, with the one to make instead."""
+    """A queue of a fork context, in the words that the standard library has for it, with the one to make instead."""
     queue = multiprocessing.get_context("fork").Queue()
 
     error = fails(safemp.get_context(method).Process(target=started.nothing, args=([queue],)))
 
     assert [culprit.path for culprit in error.culprits] == ["args[0][0]"]
+    assert isinstance(error, RuntimeError)
+    assert "  reason: A SemLock created in a fork context " in str(error)
     assert f'fix:    make it with multiprocessing.get_context("{method}").Queue(...)' in str(error)
     queue.close()
 
