@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from benchmarks.exception_ways import ways
 from safemp.audit.look import SAFEMP, Audit
@@ -28,22 +27,7 @@ from safemp.audit.verdict import CLASS, FAITHFUL, KINDS, LINKS, STATE
 
 __all__ = ["PACKAGES", "main", "table"]
 
-PACKAGES = (
-    "openai anthropic httpx httpx2 httpcore h11 requests urllib3 aiohttp botocore boto3 google.api_core google.auth "
-    "google.cloud.storage google.genai grpc sqlalchemy pydantic pydantic_core jsonschema django click redis pymongo "
-    "docker kubernetes pandas sklearn scipy numpy langchain_core langchain langgraph litellm huggingface_hub mlflow "
-    "celery kombu amqp billiard pika elasticsearch opensearchpy neo4j psycopg psycopg2 pymysql asyncpg aiomysql "
-    "clickhouse_connect azure.core azure.identity azure.storage.blob stripe twilio slack_sdk github gitlab jira flask "
-    "werkzeug jinja2 fastapi starlette uvicorn marshmallow cerberus voluptuous cattrs attrs msgspec fastjsonschema dask "
-    "distributed joblib loky xarray networkx sympy matplotlib PIL polars pyarrow h5py zarr lark pyparsing ruamel.yaml "
-    "yaml toml tomlkit docutils sphinx pylint pytest hypothesis tox virtualenv paramiko invoke scrapy twisted selenium "
-    "lxml bs4 html5lib jwt trio gevent tornado zeroconf ldap3 asyncssh web3 ccxt telegram discord tweepy cohere groq "
-    "replicate pinecone qdrant_client weaviate llama_index.core luigi wandb sentry_sdk typer rich pexpect sh plumbum git "
-    "jupyter_client nbconvert nbclient papermill zeep rpyc zmq nats aiokafka peewee tortoise mongoengine alembic sqlglot "
-    "rasterio fiona pyproj transformers snowflake.connector msal prefect dvc ray cryptography filelock fsspec tenacity "
-    "websockets websocket anyio packaging builtins asyncio concurrent http json email subprocess xml zipfile tarfile "
-    "configparser smtplib ftplib imaplib sqlite3 ssl socket unittest multiprocessing ctypes shutil decimal"
-).split()
+PACKAGES = (Path(__file__).with_name("exception_packages.txt")).read_text(encoding="utf-8").split()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,19 +40,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     names = options.packages or [name for name in PACKAGES if _is_there(name)]
     found: list[Audit] = []
+    if options.short:
+        options.short.write_text("")
     targets = [Options(name) for name in names]
     for target, audited in audit(targets, deadline=options.deadline, ways=ways(), workers=options.workers):
         if isinstance(audited, Exception):
             line = str(audited).partition("\n")[0]
         else:
             found.append(audited)
-            line = f"{len(audited.looked) // len(VARIANTS)} classes, {len(audited.unmade)} cannot be made, {audited.left} left"
+            if options.short:
+                with options.short.open("a") as short:
+                    short.writelines(f"{line}\n" for line in _short_of(audited))
+            classes = len(audited.looked) // len(VARIANTS)
+            line = f"{classes} classes, {len(audited.unmade)} cannot be made, {audited.left} left"
         print(f"{target.package}: {line}", flush=True)
     print(table(found))
     if options.json:
         options.json.write_text(json.dumps([asdict(audited) for audited in found], indent=1))
-    if options.short:
-        options.short.write_text("\n".join(_short_of(found)) + "\n")
 
 
 def _is_there(name: str) -> bool:
@@ -80,7 +68,10 @@ def _is_there(name: str) -> bool:
 
 def table(audits: Sequence[Audit]) -> str:
     """Return the table of the documentation."""
-    rows = ["| | | arrives | caught | same class, text | args, attributes | cause, notes, too |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| | | arrives | caught | same class, text | args, attributes | cause, notes, too |",
+        "|---|---|---|---|---|---|---|",
+    ]
     looked = [each for audited in audits for each in audited.looked]
     for variant in VARIANTS:
         some = [each.verdicts for each in looked if each.variant == variant]
@@ -104,15 +95,15 @@ def _share(count: int, of: int) -> str:
     return f"{share:.0f} %" if count in (0, of) else f"{min(max(share, 0.1), 99.9):.1f} %"
 
 
-def _short_of(audits: Sequence[Audit]) -> list[str]:
-    lines: list[str] = []
-    for audited in audits:
-        for each in audited.looked:
-            verdict: Any = each.verdicts[SAFEMP]
-            if verdict.kind != FAITHFUL or not verdict.caught:
-                lines.append(f"{'.'.join(each.name)} {each.variant}: {verdict.kind}: {verdict.why}\n    {each.call}")
-        lines += [f"{name}: cannot be made: {why}" for name, why in audited.unmade.items()]
-    return lines
+def _short_of(audited: Audit) -> Iterator[str]:
+    for each in audited.looked:
+        verdict = each.verdicts[SAFEMP]
+        if verdict.kind != FAITHFUL or not verdict.caught:
+            caught = "" if verdict.caught else ", not caught"
+            yield f"{'.'.join(each.name)} {each.variant}: {verdict.kind}{caught}: {verdict.why}"
+            yield f"    {each.call}"
+    for name, why in audited.unmade.items():
+        yield f"{name}: cannot be made: {why}"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ class Looked:
         name: Module and qualified name.
         variant: One of ``VARIANTS``.
         call: How it was made.
-        statuses: How many HTTP statuses it was made for; 0: no response is wanted.
+        statuses: How many HTTP statuses it was made for, if a response is wanted and the
+            variant is the first; else 0.
         verdicts: By the names of the ways.
     """
 
@@ -115,18 +116,21 @@ class _UnmadeError(Exception):
 def _class(executor: SafeExecutor, options: Options, name: Name, variant: str, ways: Mapping[str, Way]) -> Looked:
     first, verdicts = _one(executor, options, Target(name, variant), ways)
     found = [verdicts]
-    if first.wants_response:
+    statuses = len(STATUSES) if first.wants_response and variant == VARIANTS[0] else 0
+    if statuses:
         targets = (Target(name, variant, status) for status in STATUSES)
         found += [_one(executor, options, target, ways)[1] for target in targets]
     worst = {way: max((each[way] for each in found), key=_badness) for way in verdicts}
-    return Looked(name, variant, first.call, len(STATUSES) * first.wants_response, worst)
+    return Looked(name, variant, first.call, statuses, worst)
 
 
 def _badness(verdict: Verdict) -> tuple[int, bool]:
     return KINDS.index(verdict.kind), not verdict.caught
 
 
-def _one(executor: SafeExecutor, options: Options, target: Target, ways: Mapping[str, Way]) -> tuple[Made, dict[str, Verdict]]:
+def _one(
+    executor: SafeExecutor, options: Options, target: Target, ways: Mapping[str, Way]
+) -> tuple[Made, dict[str, Verdict]]:
     made_in = executor.submit(task.make, options, target, ways)
     raised_in = executor.submit(task.raise_made, options, target)
     try:
@@ -138,7 +142,10 @@ def _one(executor: SafeExecutor, options: Options, target: Target, ways: Mapping
         arrived = raised_in.exception()
     except CancelledError as error:  # an exception of that class, raised by the call
         arrived = error
-    if isinstance(arrived, WorkerCrashed | TaskTimeout) and made.portrait.cls != (type(arrived).__module__, type(arrived).__name__):
+    if isinstance(arrived, WorkerCrashed | TaskTimeout) and made.portrait.cls != (
+        type(arrived).__module__,
+        type(arrived).__name__,
+    ):
         verdict = Verdict(BREAKS, str(arrived).partition("\n")[0], caught=False)
     else:
         verdict = judge(made.portrait, arrived)

@@ -258,7 +258,9 @@ def _plan_of(
         if pick is None:
             skipped = True
             continue
-        by_name = parameter.kind is parameter.KEYWORD_ONLY or (skipped and parameter.kind is not parameter.POSITIONAL_ONLY)
+        by_name = parameter.kind is parameter.KEYWORD_ONLY or (
+            skipped and parameter.kind is not parameter.POSITIONAL_ONLY
+        )
         arguments.append((parameter.name if by_name else None, makers_of_it[pick]))
         wants = wants or isinstance(makers_of_it[pick], Response)
     return Plan(cls, tuple(arguments), wants)

@@ -101,7 +101,9 @@ def _text(name: str) -> Maker:
     return _of(_TEXTS.get(name, TEXT if name in _MESSAGES else f"the {name.strip('_').replace('_', ' ')}"))
 
 
-_MESSAGES = frozenset({"message", "msg", "detail", "description", "reason", "text", "error_message", "explanation", "info"})
+_MESSAGES = frozenset(
+    {"message", "msg", "detail", "description", "reason", "text", "error_message", "explanation", "info"}
+)
 _TEXTS = {
     "url": _URL,
     "uri": _URL,
@@ -113,16 +115,23 @@ _TEXTS = {
     "encoding": "utf-8",
     "host": "api.example.com",
 }
-_NUMBERS = frozenset(
-    "errno line lineno line_number column col colno pos position start end offset size length count limit index port "
-    "retries attempts retry_after seconds timeout n number num exit_code returncode exitcode pid".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NUMBERS = _words(
+    "errno line lineno line_number column col colno pos position start end offset size length count limit "
+    "index port retries attempts retry_after seconds timeout n number num exit_code returncode exitcode "
+    "pid "
 )
 _STATUS = frozenset({"status", "status_code", "http_status", "code", "http_code", "http_status_code"})
-_ERRORS = frozenset(
+_ERRORS = _words(
     "exc exception error err cause original orig inner inner_exception original_exception original_error "
-    "orig_exc last_exception underlying".split()
+    "orig_exc last_exception underlying "
 )
-_MAPPINGS = frozenset("headers body params details error_dict kwargs context extra data json hint response_data".split())
+_MAPPINGS = _words("headers body params details error_dict kwargs context extra data json hint response_data ")
 
 
 def makers(parameter: str, annotation: Any, *, depth: int = 0) -> Iterator[Maker]:
@@ -202,7 +211,16 @@ _KNOWN: dict[Any, Callable[[str], Maker]] = {
     uuid.UUID: lambda _: _of(uuid.UUID(int=7)),
 }
 
-_WORDS = {"str": str, "int": int, "float": float, "bool": bool, "bytes": bytes, "dict": dict, "list": list, "tuple": tuple}
+_WORDS = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "bytes": bytes,
+    "dict": dict,
+    "list": list,
+    "tuple": tuple,
+}
 """First words of annotations that do not resolve."""
 
 
@@ -226,7 +244,7 @@ def _annotated(parameter: str, annotation: Any, depth: int) -> Iterator[Maker]:
         for choice in sorted(typing.get_args(annotation), key=lambda choice: choice is type(None)):
             yield from _annotated(parameter, choice, depth)
     elif (origin or annotation) in _KNOWN if isinstance(origin or annotation, type) else False:
-        inner = [arg for arg in typing.get_args(annotation) if isinstance(arg, type) and arg is not Ellipsis]
+        inner = [arg for arg in typing.get_args(annotation) if isinstance(arg, type)]
         if origin in (list, collections.abc.Sequence, collections.abc.Iterable) and inner and inner[0] is not str:
             for maker in _annotated(parameter, inner[0], depth):
                 yield lambda status, maker=maker: [maker(status)]  # type: ignore[misc]
