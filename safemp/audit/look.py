@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SAFEMP", "STOCK", "Audit", "Looked", "look", "quiet"]
 
+_PATIENCE = 30.0
+"""Seconds for one exception, in a worker that may have to import the package first. Picked."""
+
 STOCK = "stock pickle"
 SAFEMP = "safemp"
 
@@ -97,7 +100,7 @@ def look(options: Options, deadline: float, ways: Mapping[str, Way] | None = Non
     with SafeExecutor(1, task_timeout=deadline, initializer=quiet, forward_logging=False) as executor:
         listing = executor.submit(task.list_classes, options).result()
         audit = Audit(options.package, listing.version, listing.modules, listing.passed_over)
-        patient = executor.options(task_timeout=max(1.0, deadline / 4))
+        patient = executor.options(task_timeout=min(_PATIENCE, deadline))
         for at, name in enumerate(listing.classes):
             if time.monotonic() > end:
                 audit.left = len(listing.classes) - at

@@ -56,17 +56,10 @@ class Portrait:
 
 def portrait(exc: BaseException) -> Portrait:
     """Look at *exc*. Runs its ``__str__`` and its public properties."""
+    text_of(exc), _computed(exc)  # some exceptions finish themselves when they are first looked at
     space = dict(_space["__dict__"].__get__(exc))
     notes = space.pop("__notes__", ())
-    found = {name: value for name, value in space.items() if type(name) is str}
-    for name, descriptor in _descriptors(type(exc)):
-        if name not in found:
-            try:
-                found[name] = descriptor.__get__(exc, type(exc))
-            except AttributeError:  # an empty slot
-                continue
-            except BaseException as error:  # user code
-                found[name] = f"raises {type(error).__name__}"
+    found = {**_computed(exc), **{name: value for name, value in space.items() if type(name) is str}}
     return Portrait(
         _name_of(type(exc)),
         tuple(_name_of(base) for base in type(exc).__mro__[1:] if issubclass(base, BaseException)),
@@ -84,6 +77,19 @@ def text_of(exc: BaseException) -> str:
         return _ADDRESS.sub("0x", str(exc))
     except BaseException as error:  # user code
         return f"<str() raises {type(error).__name__}>"
+
+
+def _computed(exc: BaseException) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, descriptor in _descriptors(type(exc)):
+        if name not in found:
+            try:
+                found[name] = descriptor.__get__(exc, type(exc))
+            except AttributeError:  # an empty slot
+                continue
+            except BaseException as error:  # user code
+                found[name] = f"raises {type(error).__name__}"
+    return found
 
 
 def _descriptors(cls: type) -> Iterable[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import datetime
 import decimal
 import enum
 import http
+import inspect
 import pathlib
 import sys
 import types
@@ -233,7 +234,7 @@ def _annotated(parameter: str, annotation: Any, depth: int) -> Iterator[Maker]:
         elif word in _WORDS:
             yield _KNOWN[_WORDS[word]](name)
         return
-    if annotation is object:
+    if annotation is object or annotation is inspect.Parameter.empty:
         return
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+from pathlib import Path
 from typing import Any
 
 import pydantic_core
@@ -11,6 +12,7 @@ import pytest
 
 from safemp.codec import pickling
 from safemp.codec.exceptions import Lost, decode_error, encode_error
+from tests.support.child import run_python
 
 
 def travel(exc: BaseException) -> Any:
@@ -109,3 +111,22 @@ def test_a_class_whose_c_code_wants_arguments(exc: BaseException, more: bool) ->
 
     assert (type(arrived), str(arrived), arrived.args) == (cls, str(exc), exc.args)
     assert type(arrived.__dict__.get("sock")) is (Lost if more else type(None))
+
+
+# -- a class inside a function -----------------------------------------------------------
+
+
+def test_a_local_class_keeps_its_qualified_name(tmp_path: Path) -> None:
+    """A class of a function is printed in another process as in its own."""
+
+    class Local(Exception):
+        pass
+
+    (tmp_path / "frames").write_bytes(encode_error(Local("no"), dump=pickling.dumps_careful, load=pickling.loads))
+    script = (
+        "import sys\nfrom safemp.codec import pickling\nfrom safemp.codec.exceptions import decode_error\n"
+        "exc = decode_error(open(sys.argv[1], 'rb').read(), load=pickling.loads)\nprint(type(exc).__qualname__, exc)\n"
+    )
+    ended = run_python("-c", script, str(tmp_path / "frames"))
+
+    assert ended.out == f"{Local.__qualname__} no\n", str(ended)
