@@ -90,7 +90,7 @@ def _all_survive(audited: Audit) -> bool:
 
 def _lines(audited: Audit, everything: bool) -> Iterator[str]:
     from safemp.audit.look import SAFEMP, STOCK
-    from safemp.audit.samples import VARIANTS
+    from safemp.audit.samples import VARIANTS, WITHOUT
     from safemp.audit.verdict import FAITHFUL, KINDS, LINKS
 
     plain = [each for each in audited.looked if each.variant == "plain"]
@@ -121,7 +121,7 @@ def _lines(audited: Audit, everything: bool) -> Iterator[str]:
             yield f"  {SAFEMP}, {variant}: not whole"
             for each in some:
                 yield f"    {'.'.join(each.name)}\n      {each.verdicts[SAFEMP].kind}: {each.verdicts[SAFEMP].why}"
-    bare = [each for each in plain if each.call.startswith("without")]
+    bare = [each for each in plain if each.call == WITHOUT]
     if bare:
         yield f"  made without their constructors, which took none of our arguments: {len(bare)}"
         yield from (f"    {'.'.join(each.name)}" for each in bare)

@@ -21,10 +21,13 @@ from typing import Any
 from safemp.audit.values import TEXT, Maker, Response, makers
 from safemp.codec.exception_state import make as make_without_constructor
 
-__all__ = ["VARIANTS", "Plan", "Sample", "maker_of", "plan", "sample"]
+__all__ = ["VARIANTS", "WITHOUT", "Plan", "Sample", "maker_of", "plan", "sample"]
 
 VARIANTS = ("plain", "chained", "hard")
 """As it is made; with a cause, a note and an attribute of the user's; with a lock, too."""
+
+WITHOUT = "without its constructor"
+"""How an exception was made if its constructor took nothing that was tried."""
 
 _TRIES = 120
 """Calls of one constructor. Picked, not measured."""
@@ -67,7 +70,7 @@ class Plan:
     def call(self, status: int) -> str:
         """Return the call that makes it, in short, for people."""
         if self.arguments is None:
-            return "without its constructor"
+            return WITHOUT
         shown = [(f"{name}=" if name else "") + _short(maker(status)) for name, maker in self.arguments]
         return f"{self.cls.__qualname__}({', '.join(shown)})"
 
