@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -153,11 +153,3 @@ def _one(
     else:
         verdict = judge(made.portrait, arrived)
     return made, {**made.verdicts, SAFEMP: verdict}
-
-
-def counted(audits: list[Audit], way: str, variant: str) -> Iterator[str]:
-    """Give the kind of each class of a variant."""
-    for audit in audits:
-        for looked in audit.looked:
-            if looked.variant == variant:
-                yield looked.verdicts[way].kind

@@ -295,9 +295,9 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
     except (TypeError, ValueError):  # C code that does not tell
         return []
     hints: dict[str, Any] = {}
-    for function in functions:
+    for source in (*(getattr(function, "__func__", function) for function in functions), cls):
         try:
-            hints = {**typing.get_type_hints(getattr(function, "__func__", function)), **hints}
+            hints = {**typing.get_type_hints(source), **hints}
         except Exception:  # a name that only a type checker sees
             continue
     return [p.replace(annotation=hints.get(p.name, _annotation(p))) for p in parameters]
