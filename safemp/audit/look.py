@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from safemp.audit import stock, task
+from safemp.audit.responses import STATUSES
 from safemp.audit.samples import VARIANTS
 from safemp.audit.task import Name, Options, Target, Way
-from safemp.audit.values import STATUSES
 from safemp.audit.verdict import BREAKS, KINDS, Verdict, judge
 from safemp.engines.crash import TaskTimeout, WorkerCrashed
 from safemp.executor import SafeExecutor

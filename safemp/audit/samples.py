@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from safemp.audit.values import TEXT, Maker, Response, makers
+from safemp.audit.responses import Maker, Response
+from safemp.audit.values import TEXT, makers
 from safemp.codec.exception_state import make as make_without_constructor
 
 __all__ = ["VARIANTS", "WITHOUT", "Plan", "Sample", "maker_of", "plan", "sample"]
@@ -204,8 +205,12 @@ def _attempts(cls: type, depth: int) -> Iterator[Plan]:
         for count in (2, 3):
             yield Plan(cls, ((None, lambda _: TEXT), *[(None, lambda _: 7)] * (count - 1)))
         return
+
+    def inner(wanted: type) -> Iterator[Maker]:
+        return maker_of(wanted, depth + 1)
+
     fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    choices = [list(itertools.islice(_unlike(makers(p.name, p.annotation, depth=depth)), _CANDIDATES)) for p in fixed]
+    choices = [list(itertools.islice(_unlike(makers(p.name, p.annotation, inner)), _CANDIDATES)) for p in fixed]
     required = [i for i, p in enumerate(fixed) if p.default is p.empty]
     tried: set[tuple[int | None, ...]] = set()
     for picks in itertools.islice(_picks(choices, required), _TRIES):

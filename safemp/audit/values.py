@@ -1,7 +1,4 @@
-"""Realistic values for the parameters of a constructor: by annotation, then by name.
-
-Each is made anew each time, for an HTTP status: what depends on one says so by using it.
-"""
+"""Realistic values for the parameters of a constructor: by annotation, then by name."""
 
 from __future__ import annotations
 
@@ -9,89 +6,22 @@ import collections.abc
 import datetime
 import decimal
 import enum
-import http
 import inspect
 import pathlib
-import sys
 import types
 import typing
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-__all__ = ["STATUSES", "TEXT", "Maker", "Response", "makers"]
+from safemp.audit.responses import BODY, URL, Maker, of_class, requests_made, responses
 
-Maker: TypeAlias = Callable[[int], Any]
-"""Takes an HTTP status."""
+__all__ = ["TEXT", "Instances", "makers"]
 
-STATUSES = tuple(int(status) for status in http.HTTPStatus if status >= 400)
+Instances: TypeAlias = Callable[[type], Iterator[Maker]]
+"""Gives makers of instances of a class, or none."""
+
 TEXT = "something went wrong"
-_URL = "https://api.example.com/v1/things"
-_BODY = {"error": {"message": TEXT, "type": "invalid_request_error", "param": None, "code": "some_code"}}
-
-
-class Response:
-    """A maker of a response, of the class that one HTTP library has for it."""
-
-    def __init__(self, make: Maker) -> None:
-        self._make = make
-
-    def __call__(self, status: int) -> Any:
-        """Make it."""
-        return self._make(status)
-
-
-def _httpx(library: Any) -> Maker:
-    def make(status: int) -> Any:
-        request = library.Request("POST", _URL, json={"q": 1})
-        return library.Response(status, json=_BODY, headers={"x-request-id": "req_7"}, request=request)
-
-    return make
-
-
-def _requests(library: Any) -> Maker:
-    def make(status: int) -> Any:
-        response = library.Response()
-        response.status_code, response.reason, response.url = status, http.HTTPStatus(status).phrase, _URL
-        response.headers["x-request-id"] = "req_7"
-        response._content = b'{"error": {"message": "something went wrong"}}'
-        response.encoding = "utf-8"
-        response.request = library.Request("POST", _URL, json={"q": 1}).prepare()
-        return response
-
-    return make
-
-
-def _urllib3(library: Any) -> Maker:
-    def make(status: int) -> Any:
-        reason = http.HTTPStatus(status).phrase
-        return library.HTTPResponse(b'{"error": 1}', {"x-request-id": "req_7"}, status=status, reason=reason)
-
-    return make
-
-
-def _botocore(_: Any) -> Maker:
-    return lambda status: {
-        "Error": {"Code": "ThrottlingException", "Message": TEXT, "Type": "Sender"},
-        "ResponseMetadata": {"RequestId": "7", "HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0},
-    }
-
-
-_HTTP = {"httpx": _httpx, "httpx2": _httpx, "requests": _requests, "urllib3": _urllib3, "botocore": _botocore}
-
-
-def _responses() -> list[Maker]:
-    """Return makers of responses of the HTTP libraries that are loaded."""
-    return [Response(maker(sys.modules[name])) for name, maker in _HTTP.items() if name in sys.modules]
-
-
-def _requests_made() -> list[Maker]:
-    found: list[Maker] = []
-    for name in ("httpx", "httpx2", "requests"):
-        if name in sys.modules:
-            library: Any = sys.modules[name]
-            found.append(lambda _, library=library: library.Request("POST", _URL))  # type: ignore[misc]
-    return found
 
 
 def _of(value: Any) -> Maker:
@@ -106,8 +36,8 @@ _MESSAGES = frozenset(
     {"message", "msg", "detail", "description", "reason", "text", "error_message", "explanation", "info"}
 )
 _TEXTS = {
-    "url": _URL,
-    "uri": _URL,
+    "url": URL,
+    "uri": URL,
     "path": "/tmp/there/is/no/such.file",
     "filename": "/tmp/there/is/no/such.file",
     "statement": "SELECT 1",
@@ -135,27 +65,27 @@ _ERRORS = _words(
 _MAPPINGS = _words("headers body params details error_dict kwargs context extra data json hint response_data ")
 
 
-def makers(parameter: str, annotation: Any, *, depth: int = 0) -> Iterator[Maker]:
+def makers(parameter: str, annotation: Any, instances: Instances) -> Iterator[Maker]:
     """Give makers of values for a parameter, the most likely first.
 
     Args:
         parameter: Its name.
         annotation: Resolved, a text, or ``inspect.Parameter.empty``.
-        depth: Constructors that are around this one.
+        instances: For what is annotated with a class that is not known here.
     """
-    yield from _annotated(parameter, annotation, depth)
+    yield from _annotated(parameter.lower(), annotation, instances)
     yield from _named(parameter.lower())
-    yield from (_text(parameter.lower()), _of(7), lambda _: dict(_BODY), lambda _: ["one", "two"], _error)
-    yield from _responses()
-    yield from _requests_made()
+    yield from (_text(parameter.lower()), _of(7), lambda _: dict(BODY), lambda _: ["one", "two"], _error)
+    yield from responses()
+    yield from requests_made()
     yield from (_of(None), _thing, _of(ValueError), _of(len), _of(b"bytes"), lambda _: [("one", "two")])
 
 
 def _named(name: str) -> Iterator[Maker]:
     if name in ("response", "resp", "http_response", "res"):
-        yield from _responses()
+        yield from responses()
     if name in ("request", "req"):
-        yield from _requests_made()
+        yield from requests_made()
     if name in _STATUS:
         yield lambda status: status
     if name in _NUMBERS or name.endswith(("_count", "_size", "_line", "_number")):
@@ -163,7 +93,7 @@ def _named(name: str) -> Iterator[Maker]:
     if name in _ERRORS:
         yield _error
     if name in _MAPPINGS:
-        yield lambda _: dict(_BODY)
+        yield lambda _: dict(BODY)
     if name in ("errors", "exceptions", "failures"):
         yield lambda _: [ValueError("one"), KeyError("two")]
     if name in ("filenames", "args", "names", "keys", "items", "values", "messages"):
@@ -190,7 +120,7 @@ _KNOWN: dict[Any, Callable[[str], Maker]] = {
     bool: lambda _: _of(True),
     bytes: lambda _: _of(b"bytes"),
     bytearray: lambda _: lambda _: bytearray(b"bytes"),
-    dict: lambda _: lambda _: dict(_BODY),
+    dict: lambda _: lambda _: dict(BODY),
     list: lambda _: lambda _: ["one", "two"],
     tuple: lambda _: _of(("one", "two")),
     set: lambda _: lambda _: {"one"},
@@ -198,8 +128,8 @@ _KNOWN: dict[Any, Callable[[str], Maker]] = {
     type: lambda _: _of(ValueError),
     type(None): lambda _: _of(None),
     collections.abc.Callable: lambda _: _of(len),
-    collections.abc.Mapping: lambda _: lambda _: dict(_BODY),
-    collections.abc.MutableMapping: lambda _: lambda _: dict(_BODY),
+    collections.abc.Mapping: lambda _: lambda _: dict(BODY),
+    collections.abc.MutableMapping: lambda _: lambda _: dict(BODY),
     collections.abc.Sequence: lambda _: lambda _: ["one", "two"],
     collections.abc.Iterable: lambda _: lambda _: ["one", "two"],
     collections.abc.Collection: lambda _: lambda _: ["one", "two"],
@@ -212,65 +142,53 @@ _KNOWN: dict[Any, Callable[[str], Maker]] = {
     uuid.UUID: lambda _: _of(uuid.UUID(int=7)),
 }
 
-_WORDS = {
-    "str": str,
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "bytes": bytes,
-    "dict": dict,
-    "list": list,
-    "tuple": tuple,
-}
+_WORDS = {cls.__name__: cls for cls in (str, int, float, bool, bytes, dict, list, tuple)}
 """First words of annotations that do not resolve."""
 
 
-def _annotated(parameter: str, annotation: Any, depth: int) -> Iterator[Maker]:
-    name = parameter.lower()
+def _annotated(name: str, annotation: Any, instances: Instances) -> Iterator[Maker]:
     if isinstance(annotation, str):
-        word = annotation.replace("Optional[", "").partition("[")[0].partition("|")[0].strip().lower()
-        if word.endswith("response"):
-            yield from _responses()
-        elif word in _WORDS:
-            yield _KNOWN[_WORDS[word]](name)
+        yield from _worded(name, annotation)
         return
-    if annotation is object or annotation is inspect.Parameter.empty:
-        return
-    origin = typing.get_origin(annotation)
+    origin = typing.get_origin(annotation) or annotation
+    arguments = typing.get_args(annotation)
     if origin is typing.Literal:
-        yield _of(typing.get_args(annotation)[0])
+        yield _of(arguments[0])
     elif origin is typing.Annotated:
-        yield from _annotated(parameter, typing.get_args(annotation)[0], depth)
+        yield from _annotated(name, arguments[0], instances)
     elif origin in (typing.Union, types.UnionType):
-        for choice in sorted(typing.get_args(annotation), key=lambda choice: choice is type(None)):
-            yield from _annotated(parameter, choice, depth)
-    elif (origin or annotation) in _KNOWN if isinstance(origin or annotation, type) else False:
-        inner = [arg for arg in typing.get_args(annotation) if isinstance(arg, type)]
-        if origin in (list, collections.abc.Sequence, collections.abc.Iterable) and inner and inner[0] is not str:
-            for maker in _annotated(parameter, inner[0], depth):
+        for choice in sorted(arguments, key=lambda choice: choice is type(None)):
+            yield from _annotated(name, choice, instances)
+    elif not isinstance(origin, type) or origin is object or origin is inspect.Parameter.empty:
+        return
+    elif origin in _KNOWN:
+        if origin in _SEQUENCES and arguments and arguments[0] is not str:
+            for maker in _annotated(name, arguments[0], instances):
                 yield lambda status, maker=maker: [maker(status)]  # type: ignore[misc]
-        yield _KNOWN[origin or annotation](name)
-    elif isinstance(annotation, type):
-        yield from _instances(annotation, depth)
+        yield _KNOWN[origin](name)
+    else:
+        yield from _instances(origin, instances)
 
 
-def _instances(cls: type, depth: int) -> Iterator[Maker]:
-    library = (getattr(cls, "__module__", None) or "").partition(".")[0]
-    if issubclass(cls, BaseException):
-        if cls in (BaseException, Exception):
-            yield _error
-        else:
-            from safemp.audit.samples import maker_of
+_SEQUENCES = (list, collections.abc.Sequence, collections.abc.Iterable)
 
-            yield from maker_of(cls, depth + 1)
+
+def _worded(name: str, annotation: str) -> Iterator[Maker]:
+    """Read an annotation that does not resolve by its first word."""
+    word = annotation.replace("Optional[", "").partition("[")[0].partition("|")[0].strip().lower()
+    if word.endswith("response"):
+        yield from responses()
+    elif word in _WORDS:
+        yield _KNOWN[_WORDS[word]](name)
+
+
+def _instances(cls: type, instances: Instances) -> Iterator[Maker]:
+    of_http = of_class(cls)
+    if of_http is not None:
+        yield of_http
+    elif cls in (BaseException, Exception):
+        yield _error
     elif issubclass(cls, enum.Enum):
-        if members := list(cls):
-            yield _of(members[0])
-    elif library in _HTTP and cls.__name__.endswith("Response"):
-        yield Response(_HTTP[library](sys.modules[library]))
-    elif library in _HTTP and cls.__name__ == "Request":
-        yield lambda _: sys.modules[library].Request("POST", _URL)
+        yield from (_of(member) for member in list(cls)[:1])
     elif cls.__module__ != "typing":
-        from safemp.audit.samples import maker_of
-
-        yield from maker_of(cls, depth + 1)
+        yield from instances(cls)

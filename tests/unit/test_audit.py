@@ -13,8 +13,8 @@ import pytest
 
 from safemp.audit import samples, stock
 from safemp.audit.portrait import portrait
+from safemp.audit.responses import STATUSES
 from safemp.audit.samples import WITHOUT
-from safemp.audit.values import STATUSES
 from safemp.audit.verdict import CLASS, FAITHFUL, LINKS, STATE, TEXT, judge
 from safemp.codec.lost import Lost
 
