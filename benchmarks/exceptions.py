@@ -80,6 +80,7 @@ def table(found: Mapping[str, Found]) -> str:
         "| | | arrives | caught | same class and text | args and attributes, too | cause and notes, too |",
         "|---|---|---|---|---|---|---|",
     ]
+    found = {name: audited for name, audited in found.items() if audited["looked"]}
     looked = [each for audited in found.values() for each in audited["looked"]]
     for variant in VARIANTS:
         some = [each["verdicts"] for each in looked if each["variant"] == variant]
