@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import safemp
 from safemp import doctor, running
+from safemp.audit import command as audit
 from safemp.inspection import command
 
 __all__ = ["main"]
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     demo.add_argument("--builtin", action="store_true", help="use the built-in client even where openai is installed")
     command.add_to(commands)
+    audit.add_to(commands)
     doctor.add_to(commands)
     running.add_to(commands)
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.command == "inspect":
         return command.run(options)
+    if options.command == "audit-exceptions":
+        return audit.run(options)
     if options.command == "doctor":
         return doctor.run(options)
     if options.command == "run":

@@ -25,10 +25,10 @@ from weakref import WeakSet
 
 from safemp.codec.exception_state import (
     State,
-    group_of,
     is_builtin,
     linked,
     make,
+    new_args,
     raw_dict,
     read_members,
     read_state,
@@ -36,9 +36,19 @@ from safemp.codec.exception_state import (
     same_text,
     write_state,
 )
+from safemp.codec.sentinels import by_name
 from safemp.codec.statics import class_dict, mro, type_name
 
-__all__ = ["has_own_way", "in_order", "own_way", "reduce_exception", "same_class", "without_constructor", "write_own"]
+__all__ = [
+    "has_own_way",
+    "in_order",
+    "marked",
+    "own_way",
+    "reduce_exception",
+    "same_class",
+    "without_constructor",
+    "write_own",
+]
 
 
 def reduce_exception(exc: BaseException) -> tuple[Any, ...] | str:
@@ -64,7 +74,16 @@ def reduce_exception(exc: BaseException) -> tuple[Any, ...] | str:
 
 def without_constructor(exc: BaseException) -> tuple[Any, ...]:
     """Return the reduce value that runs no code of the class."""
-    return make, (type(exc), *(group_of(exc) or ())), read_state(exc), None, None, write_state
+    return make, (type(exc), *new_args(exc)), marked(read_state(exc)), None, None, write_state
+
+
+def marked(state: State) -> State:
+    """Return *state* with its marks (see ``sentinels``) by their names."""
+    found = {**state, "args": tuple(map(by_name, state["args"]))}
+    for part in ("members", "dict"):
+        if part in state:
+            found[part] = {name: by_name(value) for name, value in state[part].items()}
+    return found
 
 
 # -- the class's own way --------------------------------------------------------------
@@ -133,7 +152,7 @@ def _own_state(exc: BaseException) -> tuple[Any, ...] | None:
     own = _definer(type(exc), "__getstate__") is not None
     state: Any = exc.__getstate__() if own else raw_dict(exc)  # type: ignore[attr-defined]  # 3.11
     mine: State = {"args": read_state(exc)["args"], "members": read_members(exc, slots=not own), "own": state}
-    return _tried(exc, make, (type(exc), *(group_of(exc) or ())), mine)
+    return _tried(exc, make, (type(exc), *new_args(exc)), mine)
 
 
 def _tried(

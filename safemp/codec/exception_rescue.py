@@ -15,8 +15,18 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from safemp.codec.exception_plain import names_of, stand_in
-from safemp.codec.exception_reduce import in_order, own_way, same_class, write_own
-from safemp.codec.exception_state import State, group_of, make, read_links, read_state, same_text, text_of, write_state
+from safemp.codec.exception_reduce import in_order, marked, own_way, same_class, write_own
+from safemp.codec.exception_state import (
+    State,
+    group_of,
+    make,
+    new_args,
+    read_links,
+    read_state,
+    same_text,
+    text_of,
+    write_state,
+)
 from safemp.codec.lost import Lost
 from safemp.codec.statics import type_name
 
@@ -147,7 +157,7 @@ class _Rescue:
                 state.pop(tie, None)
             if self._travels((function, args, state)):
                 return "own", function, args, state, ties
-        state = read_state(exc)
+        state = marked(read_state(exc))
         for tie in _TIES:
             state.pop(tie, None)
         state["args"] = self._mend(state["args"], "exc.args", _LEVELS + 1)
@@ -161,6 +171,9 @@ class _Rescue:
             group = group[0], [self._positions.get(id(member)) for member in group[1]]  # type: ignore[misc]
         cls = type(exc)
         if id(exc) not in self.keep_text and self._class_travels(cls):
+            args = () if group is not None else new_args(exc)
+            if args and self._travels(args):
+                return "made", make, (cls, *args), state, ties
             return "class", cls, group, state, ties
         module, qualname, bases = names_of(cls)
         first: Any = cls if self._class_travels(cls) else (module, qualname)
@@ -239,7 +252,7 @@ def _make_node(specs: list[Any], made: list[BaseException | None], at: int) -> B
     if done is not None:
         return done
     kind, what, group, _, _ = specs[at]
-    if kind == "own":
+    if kind in ("own", "made"):
         exc: BaseException = what(*group)
     else:
         if group is not None:

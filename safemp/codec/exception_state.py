@@ -26,6 +26,7 @@ __all__ = [
     "is_builtin",
     "linked",
     "make",
+    "new_args",
     "raw_dict",
     "read_links",
     "read_members",
@@ -187,21 +188,49 @@ def read_state(exc: BaseException) -> State:
     return state
 
 
-def make(cls: type[BaseException], *group: Any) -> BaseException:
-    """Make an exception without its ``__new__`` and ``__init__``.
+def make(cls: type[BaseException], *args: Any) -> BaseException:
+    """Make an exception without its ``__init__`` and any ``__new__`` in Python.
 
     Args:
         cls: Its class.
-        group: Message and members, for an exception group.
+        args: As ``new_args`` gave them.
+    """
+    made: BaseException = _new_of(cls)[0](cls, *args)
+    return made
+
+
+def new_args(exc: BaseException) -> tuple[Any, ...]:
+    """Return what ``make`` wants beside the class.
+
+    That is message and members of a group; for a class whose C code wants arguments, as
+    most of those made with PyO3, its ``args``, if it takes them; for all others nothing.
+    """
+    group = group_of(exc)
+    if group is not None:
+        return group
+    cls = type(exc)
+    new, owner = _new_of(cls)
+    if is_builtin(owner):
+        return ()
+    args: tuple[Any, ...] = _args.__get__(exc)
+    try:
+        new(cls, *args)
+    except Exception:  # C code of somebody's
+        return ()
+    return args
+
+
+def _new_of(cls: type) -> tuple[Any, type]:
+    """Return the C-level ``__new__`` of *cls* and the class it is of.
+
+    The first along ``__base__`` is the one that CPython calls safe for this layout;
+    looking along the MRO finds the wrong one for two builtin bases.
     """
     base: type | None = cls
-    # The first C-level __new__ along __base__ is the one that CPython calls safe for
-    # this layout; looking along the MRO finds the wrong one for two builtin bases.
     while base is not None:
         new = class_dict(base).get("__new__")
         if type(new) is BuiltinFunctionType:
-            made: BaseException = new(cls, *group)
-            return made
+            return new, base
         base = _base_of(base)
     raise TypeError(f"cannot make {cls!r}: not an exception class")
 

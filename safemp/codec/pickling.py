@@ -262,12 +262,16 @@ def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
     if type(cls).__module__ == "_ctypes":
         return _structure_type(cls)
     make, args, (state, slotstate), _, _, _ = _cp._dynamic_class_reduce(cls)
-    if make is _cp._make_skeleton_class and "__slots__" in cls.__dict__ and not hasattr(cls, "_field_defaults"):
-        # cloudpickle 3.1 leaves them out, and stumbles over ``__private`` ones. (A
-        # NamedTuple makes its own.)
+    if make is _cp._make_skeleton_class:
         constructor, name, bases, kwargs, *rest = args
-        args = (constructor, name, bases, {**kwargs, "__slots__": cls.__dict__["__slots__"]}, *rest)
-        state = {k: v for k, v in state.items() if type(v) is not MemberDescriptorType and k != "__slots__"}
+        if cls.__qualname__ != name:  # cloudpickle 3.1 leaves it out
+            kwargs = {**kwargs, "__qualname__": cls.__qualname__}
+        if "__slots__" in cls.__dict__ and not hasattr(cls, "_field_defaults"):
+            # The same for these, and it stumbles over ``__private`` ones. (A NamedTuple
+            # makes its own.)
+            kwargs = {**kwargs, "__slots__": cls.__dict__["__slots__"]}
+            state = {k: v for k, v in state.items() if type(v) is not MemberDescriptorType and k != "__slots__"}
+        args = (constructor, name, bases, kwargs, *rest)
     if make is _cp._make_skeleton_enum:  # what an __init__ of its own gave to the members
         members = {m.name: {k: v for k, v in vars(m).items() if k not in _ENUM_OWN} for m in cls}  # type: ignore[attr-defined]
         slotstate = {name: attributes for name, attributes in members.items() if attributes}
