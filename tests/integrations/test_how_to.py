@@ -10,16 +10,15 @@ import pytest
 from tests.support import how_to
 from tests.support.child import quiet
 
-WANTED = ("IPython", "deap", "emcee", "optuna", "pymoo", "scipy", "torch")
+PAGES = how_to.pages(large=True)
+PROGRAMS = how_to.programs(PAGES)
+MISSING = sorted(name for name in {"IPython", *how_to.imported(PROGRAMS)} if find_spec(name) is None)
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(not all(map(find_spec, WANTED)), reason=f"wants {', '.join(WANTED)}"),
+    pytest.mark.skipif(bool(MISSING), reason=f"wants {', '.join(MISSING)}"),
     pytest.mark.timeout(180),  # each process imports them first
 ]
-
-PAGES = how_to.pages(large=True)
-PROGRAMS = how_to.programs(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 from tests.support.child import ROOT, Ended, run_python, run_script
@@ -38,6 +39,14 @@ def pages(*, large: bool) -> list[Path]:
 def programs(pages: list[Path]) -> dict[str, tuple[str, str]]:
     """Return each program and what it prints, by the page's name and a number."""
     return {f"{page.stem}-{i}": found for page in pages for i, found in enumerate(PROGRAM.findall(page.read_text()))}
+
+
+def imported(programs: dict[str, tuple[str, str]]) -> set[str]:
+    """Return the packages that programs import, other than the standard library's."""
+    nodes = [node for source, _ in programs.values() for node in ast.walk(ast.parse(source))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names
 
 
 def is_all_run(page: Path) -> bool:
