@@ -14,8 +14,8 @@ PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 LARGE = "<!-- Its programs want the packages of the integration extra. -->"
 """The first line of a page that only the integration group runs."""
 
-OWN_TEST = "find-what-cannot-be-pickled"
-"""A page with a test of its own: what it prints names the module."""
+OWN_TEST = ("find-what-cannot-be-pickled", "test-your-exceptions")
+"""Pages with tests of their own: what they print names the module."""
 
 IPYTHON = """
 import sys
@@ -33,7 +33,7 @@ for cell in {cells!r}:
 def pages(*, large: bool) -> list[Path]:
     """Return the pages that want large packages, or the others."""
     found = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-    return [page for page in found if page.read_text().startswith(LARGE) is large and page.stem != OWN_TEST]
+    return [page for page in found if page.read_text().startswith(LARGE) is large and page.stem not in OWN_TEST]
 
 
 def programs(pages: list[Path]) -> dict[str, tuple[str, str]]:
