@@ -41,6 +41,7 @@ def assert_travels(obj: T, *, by: By = "safemp") -> T:
         AssertionError: It did not come back, or not as it was; the text names every culprit by
             its path, with what to do.
         WorkerCrashed: It ended the worker.
+        TaskTimeout: It hangs there.
         ValueError: *by* is neither.
     """
     __tracebackhide__ = True
@@ -79,6 +80,7 @@ def assert_survives(exception: E, *, by: By = "safemp", may_lose: Iterable[str] 
     Raises:
         AssertionError: It does not; the text says what was lost and what to do.
         WorkerCrashed: It ended the worker.
+        TaskTimeout: It hangs there.
         TypeError: *exception* is not an exception; a class is none.
         ValueError: *by* is neither.
     """

@@ -18,13 +18,17 @@ from safemp.codec.exceptions import Where
 from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.codec.walker import reason_of
-from safemp.engines.crash import WorkerCrashed
+from safemp.engines.crash import TaskTimeout, WorkerCrashed
 from safemp.errors import Culprit, PreflightError, ResultError
+from safemp.executor import SafeExecutor
 from safemp.testing import stock
 
 __all__ = ["StuckError", "by_pickle", "by_safemp", "raised_by_safemp"]
 
 _IN_WORKER = " in the worker"
+
+_DEADLINE = 60.0
+"""Seconds for one way there and back; ``TaskTimeout`` says where it hangs. Picked, not measured."""
 
 
 class StuckError(Exception):
@@ -41,6 +45,10 @@ class StuckError(Exception):
         self.where = where
 
 
+def _worker() -> SafeExecutor:
+    return maps.shared().options(task_timeout=_DEADLINE)
+
+
 def by_safemp(obj: Any, name: str) -> Any:
     """Send *obj* to a worker as an argument, and have it returned.
 
@@ -51,9 +59,10 @@ def by_safemp(obj: Any, name: str) -> Any:
     Raises:
         StuckError: It did not come back.
         WorkerCrashed: It ended its worker.
+        TaskTimeout: It hangs there.
     """
     try:
-        return maps.shared().submit(_same, obj).result()
+        return _worker().submit(_same, obj).result()
     except PreflightError as error:
         culprits = error.culprits
         if culprits[0].path == "the call":  # it loads here
@@ -71,15 +80,16 @@ def raised_by_safemp(exc: BaseException) -> BaseException:
 
     Raises:
         WorkerCrashed: It ended its worker.
+        TaskTimeout: It hangs there.
     """
     try:
-        error = maps.shared().submit(_raise, exc).exception()
+        error = _worker().submit(_raise, exc).exception()
     except PreflightError:
         error = None
     if error is None or (isinstance(error, PreflightError) and not isinstance(exc, PreflightError)):
         record = calls.encode_failure(exc, Where("safemp.testing", None, os.getpid(), node()))
-        error = maps.shared().submit(_raise_recorded, record).exception()
-    if isinstance(error, WorkerCrashed) and not isinstance(exc, WorkerCrashed):
+        error = _worker().submit(_raise_recorded, record).exception()
+    if isinstance(error, (WorkerCrashed, TaskTimeout)) and not isinstance(exc, (WorkerCrashed, TaskTimeout)):
         raise error
     assert error is not None  # neither task does anything else
     return error
@@ -91,6 +101,7 @@ def by_pickle(obj: Any, name: str) -> Any:
     Raises:
         StuckError: It did not come back.
         WorkerCrashed: It ended its worker.
+        TaskTimeout: It hangs there.
     """
     try:
         data = stock.dump(obj)
@@ -102,7 +113,7 @@ def by_pickle(obj: Any, name: str) -> Any:
         raise StuckError(stock.unloadable(obj, name, error)) from None
     if b"__main__" in data:  # which is no script in the worker; the standard library's import it
         return copy
-    failure, data = maps.shared().submit(_again, data).result()
+    failure, data = _worker().submit(_again, data).result()
     if failure is not None:
         raise StuckError((_there(obj, name, reason_of(failure)),), _IN_WORKER)
     try:

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import safemp
-from safemp.testing import assert_survives, assert_travels
+from safemp.testing import assert_survives, assert_travels, journeys
 from tests.support import real_objects, tested
 from tests.support.errors import raise_given
 
@@ -128,7 +128,14 @@ def test_what_became_lost_is_told(live: socket.socket) -> None:
 
 def test_any_exception_of_python_survives() -> None:
     """Those too that end programs, or iterations."""
-    for error in (KeyboardInterrupt(), SystemExit(3), StopIteration(4), GeneratorExit(), OSError(2, "no", "file")):
+    for error in (
+        KeyboardInterrupt(),
+        SystemExit(3),
+        StopIteration(4),
+        GeneratorExit(),
+        CancelledError(),
+        OSError(2, "a"),
+    ):
         assert type(assert_survives(error)) is type(error)
     assert assert_survives(FileNotFoundError(2, "no", "file")).filename == "file"
 
@@ -210,6 +217,13 @@ def test_a_worker_that_dies_is_told_as_such() -> None:
     """With all that safemp knows of it."""
     with pytest.raises(safemp.WorkerCrashed, match="exit"):
         assert_travels(tested.Quits())
+
+
+def test_what_hangs_in_the_worker_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the author's test run goes on."""
+    monkeypatch.setattr(journeys, "_DEADLINE", 1.0)
+    with pytest.raises(safemp.TaskTimeout):
+        assert_travels(tested.Hangs())
 
 
 def test_a_deep_object_is_no_crash_here() -> None:
