@@ -3,6 +3,8 @@
 A safe drop-in for ``multiprocessing.Pool`` and
 ``concurrent.futures.ProcessPoolExecutor``. Names load on first use, because every
 worker imports this file.
+
+(pytest, which this package has a plugin for, is to leave this file alone: PYTEST_DONT_REWRITE.)
 """
 
 from __future__ import annotations

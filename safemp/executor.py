@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
+from safemp.by_submit import map_by_submit
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Buffer, Frames
@@ -362,6 +363,9 @@ class SafeExecutor(Executor):
     ) -> Iterator[T]:
         """Call *fn* for the items of *iterables*, in parallel; give results in order.
 
+        Where ``submit`` has been overridden, or replaced on this object, it is called for each
+        chunk, as by the standard library's ``map``; then an item that fails fails its chunk.
+
         Args:
             fn: The function; it is sent to each worker once.
             iterables: One for each parameter, as for the builtin ``map``.
@@ -387,6 +391,9 @@ class SafeExecutor(Executor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
+        if "submit" in self.__dict__ or type(self).submit is not SafeExecutor.submit:
+            ahead = None if buffersize is None else -(-buffersize // chunksize)
+            return map_by_submit(self.submit, fn, chunks, alone=chunksize == 1, ahead=ahead, deadline=deadline)
         # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
         ordered = _Ordered(self._engine, fn, self._limits, keeps=None if buffersize is None else self)
         if buffersize is None:

@@ -271,6 +271,52 @@ def test_map_that_is_given_up_cancels_what_has_not_begun(tmp_path: Path) -> None
     assert 1 <= len(lines(effects)) < 500
 
 
+class Counted(safemp.SafeExecutor):
+    """Puts something around ``submit``, as a library's executor does."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.submitted = [*getattr(self, "submitted", ()), fn]
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_map_calls_a_submit_that_was_overridden(engine: str) -> None:
+    """Once for each chunk, and answers, errors and buffers are what they are without."""
+    with Counted(2, engine=engine) as executor:
+        assert list(executor.map(jobs.add, range(7), range(1, 9))) == [1, 3, 5, 7, 9, 11, 13]
+        assert executor.submitted == [jobs.add] * 7
+        assert list(executor.map(jobs.square, range(7), chunksize=3)) == [i * i for i in range(7)]
+        assert len(executor.submitted) == 7 + 3
+        iterator = executor.map(jobs.fail_if_odd, itertools.chain([0, 2, 5], itertools.count()), buffersize=2)
+        assert len(executor.submitted) == 10 + 2
+        assert [next(iterator), next(iterator)] == [0, 2]
+        with pytest.raises(ValueError, match="odd: 5"):
+            next(iterator)
+        with pytest.raises(safemp.PreflightError, match=r"cannot send args\[0\]: generator"):
+            executor.map(jobs.square, [1, (n for n in range(3))])
+        assert list(executor.options(retries=1).map(jobs.square, [3])) == [9]
+
+
+def test_map_calls_a_submit_that_was_replaced(local: safemp.SafeExecutor, tmp_path: Path) -> None:
+    """On the object itself, as tqdm does; what is not read is cancelled, and a timeout holds."""
+    futures: list[Any] = []
+    before, release, started = local.submit, tmp_path / "release", [tmp_path / "0", tmp_path / "1"]
+
+    def submit(*args: Any) -> Any:
+        futures.append(before(*args))
+        return futures[-1]
+
+    try:
+        local.submit = submit  # type: ignore[method-assign]
+        iterator = local.map(jobs.started_then_wait, map(str, [*started, *started]), repeat(str(release)), timeout=0.5)
+        assert until(lambda: all(one.exists() for one in started))
+        with pytest.raises(FutureTimeoutError):
+            next(iterator)
+    finally:
+        del local.submit
+        release.touch()
+    assert [future.cancelled() for future in futures] == [False, False, True, True]
+
+
 # -- many, and large -------------------------------------------------------------------
 
 

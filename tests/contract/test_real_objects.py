@@ -6,6 +6,7 @@ import ast
 import gc
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_it_arrives_and_works(executor: safemp.SafeExecutor, name: str) -> None:
     obj = entry.make()
 
     assert executor.submit(real_objects.works, name, obj).result(60)
+
+
+def test_a_template_that_has_arrived_can_be_sent_on(executor: safemp.SafeExecutor) -> None:
+    """Back to the caller, for instance, and from there to the next worker."""
+    wanted("jinja2")
+    entry = ARRIVES["jinja2 template of a string"]
+    again = executor.submit(copy, executor.submit(copy, entry.make()).result(60)).result(60)
+
+    assert executor.submit(real_objects.works, "jinja2 template of a string", again).result(60)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -19,9 +19,13 @@ def _template(template: Any) -> Any:
     environment = template.environment
     if template.name is not None and environment.loader is not None:
         return Made(getattr, environment, "get_template"), (template.name,)
-    space = template.root_render_func.__globals__
-    made = {name: space[name] for name in ("name", "blocks", "debug_info", "root")}
-    made["__file__"] = template.filename
+    made = {  # not from the globals of its functions: those of a template that has come lack them
+        "name": template.name,
+        "blocks": template.blocks,
+        "debug_info": template._debug_info,
+        "root": template.root_render_func,
+        "__file__": template.filename,
+    }
     outer = {k: v for k, v in template.globals.items() if environment.globals.get(k, template) is not v}
     again = Made(getattr, environment, "make_globals")
     return Made(getattr, type(template), "from_module_dict"), (environment, made, Made(again, outer))

@@ -1,0 +1,66 @@
+"""The standard library's way to map: each chunk is a call of ``submit``.
+
+For an executor whose ``submit`` somebody has replaced, to count calls or to put something
+around them (tqdm's ``process_map`` moves its bar so). The standard library's ``map`` goes
+through it; ``SafeExecutor.map``, left alone, does not, so that each item has an outcome
+of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from itertools import islice
+from typing import Any
+
+__all__ = ["map_by_submit"]
+
+
+def map_by_submit(
+    submit: Callable[..., Future[Any]],
+    fn: Callable[..., Any],
+    chunks: Iterator[tuple[Any, ...]],
+    *,
+    alone: bool,
+    ahead: int | None,
+    deadline: float | None,
+) -> Iterator[Any]:
+    """Call *submit* for each of *chunks*, now; give results in order.
+
+    Args:
+        submit: The replaced method, bound.
+        fn: The function.
+        chunks: Tuples of items, each a tuple of arguments. An item that fails fails its chunk.
+        alone: Each chunk has one item.
+        ahead: Chunks that are submitted beyond those yielded; ``None``: all.
+        deadline: As ``time.monotonic()`` gives it, until which results are waited for.
+
+    Raises:
+        BaseException: What *submit* raises.
+    """
+
+    def send(chunk: tuple[Any, ...]) -> Future[Any]:
+        return submit(fn, *chunk[0]) if alone else submit(_run, fn, chunk)
+
+    pending = deque(map(send, chunks if ahead is None else islice(chunks, ahead)))
+
+    def results() -> Iterator[Any]:
+        try:
+            while pending:
+                left = None if deadline is None else deadline - time.monotonic()
+                # Not popped yet: what is not read is cancelled.
+                found = pending[0].result(left)
+                pending.popleft()
+                pending.extend(map(send, islice(chunks, 1)))
+                yield from (found,) if alone else found
+        finally:
+            for future in pending:
+                future.cancel()
+
+    return results()
+
+
+def _run(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:
+    return [fn(*item) for item in chunk]
