@@ -122,6 +122,10 @@ class Batch:
         """Say that no more outcomes are wanted, so that nothing keeps the reader alive."""
         self._sink = _ignore
 
+    def describe(self, item: Any) -> str:
+        """Show the arguments of the call for *item* in short. Runs no user code."""
+        return describe_call(item if self._star else (item,), {})
+
     def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
         if self._careful is None:
             self._careful = Function(calls.encode_function(self._fn, careful=True, policy=self._engine.policy))
@@ -154,8 +158,7 @@ class _ChunkTask(Task):
     def describe(self, index: int) -> str:
         if index >= len(self._items):  # all have had their outcome
             return ""
-        item = self._items[index]
-        return describe_call(item if self._batch._star else (item,), {})
+        return self._batch.describe(self._items[index])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         batch, items, first = self._batch, self._items[self.done :], self.first + self.done

@@ -33,7 +33,7 @@ from safemp.worker import name_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "check_callable", "make_engine"]
+__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -418,7 +418,7 @@ class SafeExecutor(Executor):
             ValueError: A number is out of range.
             TypeError: A value has the wrong type, or there is no such limit.
         """
-        return _View(self, limits_of("options", limits, self._limits))
+        return View(self, limits_of("options", limits, self._limits))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.
@@ -473,11 +473,11 @@ class SafeExecutor(Executor):
         )
 
 
-class _View(SafeExecutor):
+class View(SafeExecutor):
     """An executor with other limits. What it does not have itself is that of the whole."""
 
     def __init__(self, whole: SafeExecutor, limits: Limits) -> None:
-        self._whole: SafeExecutor = whole._whole if isinstance(whole, _View) else whole
+        self._whole: SafeExecutor = whole._whole if isinstance(whole, View) else whole
         self._limits = limits
         self._engine = whole._engine
         self._max_workers = whole._max_workers
@@ -487,6 +487,7 @@ class _View(SafeExecutor):
         return self._whole._shut_down
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut down the whole."""
         self._whole.shutdown(wait, cancel_futures=cancel_futures)
 
     def _end(self, number: int) -> None:

@@ -68,7 +68,8 @@ def _long_lived() -> tuple[set[int], set[int]]:
     """Return the pids and the file descriptors that one interpreter keeps to its end."""
     pids: set[int | None] = set()
     fds: set[int | None] = set()
-    for name in ("multiprocessing.resource_tracker", "loky.backend.resource_tracker"):
+    loky = "loky.backend.resource_tracker"
+    for name in ("multiprocessing.resource_tracker", loky, f"joblib.externals.{loky}"):
         tracker = getattr(sys.modules.get(name), "_resource_tracker", None)
         pids.add(getattr(tracker, "_pid", None))
         fds.add(getattr(tracker, "_fd", None))

@@ -14,8 +14,8 @@ PROGRAM = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 LARGE = "<!-- Its programs want the packages of the integration extra. -->"
 """The first line of a page that only the integration group runs."""
 
-OWN_TEST = ("find-what-cannot-be-pickled", "test-your-exceptions")
-"""Pages with tests of their own: what they print names the module."""
+OWN_TESTS = {"find-what-cannot-be-pickled", "notebooks", "test-your-exceptions"}
+"""Pages with tests of their own: what they print names the module, or their programs are cells."""
 
 IPYTHON = """
 import sys
@@ -33,7 +33,7 @@ for cell in {cells!r}:
 def pages(*, large: bool) -> list[Path]:
     """Return the pages that want large packages, or the others."""
     found = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-    return [page for page in found if page.read_text().startswith(LARGE) is large and page.stem not in OWN_TEST]
+    return [page for page in found if page.read_text().startswith(LARGE) is large and page.stem not in OWN_TESTS]
 
 
 def programs(pages: list[Path]) -> dict[str, tuple[str, str]]:
@@ -69,7 +69,11 @@ def in_module(folder: Path, source: str) -> Ended:
 
 def in_cells(folder: Path, source: str) -> Ended:
     """Run each of its statements as a cell of a notebook."""
-    cells = [str(ast.get_source_segment(source, statement)) for statement in ast.parse(source).body]
+    cells = []
+    for statement in ast.parse(source).body:
+        decorators = getattr(statement, "decorator_list", [])  # a statement's lines begin after them
+        first = min(node.lineno for node in [statement, *decorators])
+        cells.append("\n".join(source.splitlines()[first - 1 : statement.end_lineno]))
     path = folder / "kernel.py"
     path.write_text(IPYTHON.format(cells=cells))
     return run_python(str(path), cwd=folder, env={"IPYTHONDIR": str(folder)})
