@@ -34,10 +34,10 @@ from joblib.parallel import (
 from safemp.batch import Batch
 from safemp.codec.calls import decode_outcome
 from safemp.codec.describe import describe_call
-from safemp.engines import Outcome, Task
+from safemp.engines import Outcome, Task, failed
 from safemp.engines.listener import settle
 from safemp.executor import SafeExecutor, default_workers
-from safemp.results import outcome_failed, unwrap
+from safemp.results import unwrap
 from safemp.worker import name_of
 
 __all__ = ["SafempBackend", "register", "shutdown"]
@@ -274,7 +274,8 @@ class _Job(Batch):
         self._finished = finished
         self._tasks: list[Task] = []
         self._lock = threading.Lock()
-        self._outcomes: list[Outcome | None] = [None] * len(items)
+        self._outcomes: list[Outcome] = [None] * len(items)
+        self._left = len(items)
         self.over = threading.Event()
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
@@ -292,7 +293,8 @@ class _Job(Batch):
                 return
             at = first - self._first
             self._outcomes[at : at + len(outcomes)] = outcomes
-            if None in self._outcomes and not any(map(outcome_failed, outcomes)):
+            self._left -= len(outcomes)
+            if self._left and not any(map(failed, outcomes)):
                 return
             self.over.set()
         self.cancel()
@@ -301,11 +303,12 @@ class _Job(Batch):
 
     def result(self) -> Iterable[Any]:
         """Return what the calls returned, or raise what the first failed one raised. After ``over``."""
-        failed = next((each for each in self._outcomes if each is not None and outcome_failed(each)), None)
-        if failed is None:
-            return [unwrap(each) for each in self._outcomes if each is not None]
+        bad = next(filter(failed, self._outcomes), None)
+        if bad is None:
+            return [unwrap(each) for each in self._outcomes]
         settle()
-        error = failed if isinstance(failed, BaseException) else decode_outcome(failed)[1]
+        error = decode_outcome(bad)[1] if isinstance(bad, list) else bad
+        assert isinstance(error, BaseException)
         traceback = error.__traceback__
         try:
             error.__traceback__ = None  # as joblib will do
