@@ -1,7 +1,15 @@
-"""A future that decodes its outcome in the thread that asks for it, once."""
+"""A future that decodes its outcome in the thread that asks for it, once.
+
+Its condition is made when somebody waits for it, or adds a callback. Most futures of a storm have
+finished by then, and a condition costs more than all the rest of a future.
+
+Rule: while there is no condition, the state changes under ``_changing`` only; once there is one,
+under that, as in ``concurrent.futures``.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from concurrent.futures import Future
@@ -18,6 +26,19 @@ __all__ = ["SafeFuture"]
 
 T = TypeVar("T")
 
+_changing = threading.RLock()  # a finalizer may come in between, and do as it likes with a future
+
+
+def _after_fork() -> None:
+    """Free the lock: a thread that is not in this child may have held it."""
+    global _changing
+    _changing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 _UNREAD = SafempError("this outcome has not been decoded yet")
 """In the place of an error that nobody has asked for. Never raised, never shown."""
 
@@ -33,14 +54,34 @@ class SafeFuture(Future[T]):
     __module__ = "safemp"
 
     def __init__(self, engine: Engine | None = None) -> None:
-        super().__init__()
+        # As ``Future.__init__``, but for the condition.
+        self._made: threading.Condition | None = None
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: Any = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self._outcome: Any = None
         self._decoding: Any = None
         self._engine = engine
         self._task: Task | None = None
 
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        if self._made is None:
+            made = threading.Condition()
+            with _changing:
+                if self._made is None:
+                    self._made = made
+        return self._made
+
     def _begin(self, task: Task) -> bool:
         """Start running as *task*, unless cancelled; running already is as good."""
+        with _changing:
+            if self._made is None:
+                self._state = RUNNING
+                self._task = task
+                return True
         with self._condition:
             if self._state == PENDING:
                 self._state = RUNNING
@@ -67,16 +108,25 @@ class SafeFuture(Future[T]):
     def _settle(self, outcome: Outcome) -> None:
         """Finish with *outcome*. Called once, by the engine's thread."""
         self._task = self._engine = None
-        if isinstance(outcome, BaseException):
-            super().set_exception(outcome)
-            return
-        assert isinstance(outcome, list), "a call's value comes in frames"
-        self._outcome = outcome
-        if failed(outcome):
-            super().set_exception(_UNREAD)
+        error: BaseException | None = None
+        if isinstance(outcome, list):
+            self._outcome = outcome
+            if failed(outcome):
+                error = _UNREAD
+        elif isinstance(outcome, BaseException):
+            error = outcome
+        else:
+            raise AssertionError("a call's value comes in frames")
+        with _changing:
+            if self._made is None:  # nobody waits, and there are no callbacks
+                self._exception = error
+                self._state = FINISHED
+                return
+        if error is not None:
+            super().set_exception(error)
             return
         with self._condition:  # as ``set_result`` does, at half the cost
-            alone = not self._waiters and not self._done_callbacks  # type: ignore[attr-defined]
+            alone = not self._waiters and not self._done_callbacks
             if alone:
                 self._state = FINISHED
                 self._condition.notify_all()
@@ -87,14 +137,15 @@ class SafeFuture(Future[T]):
         if self._outcome is None:
             return
         if self._decoding is None:
-            with self._condition:
-                self._decoding = self._decoding or threading.RLock()
+            made = threading.RLock()
+            with _changing:
+                self._decoding = self._decoding or made
         with self._decoding:
             if self._outcome is None:
                 return
             good, value = decode_outcome(self._outcome)
-            self._result: Any = value if good else None
-            self._exception: Any = None if good else value
+            self._result = value if good else None
+            self._exception = None if good else value
             self._outcome = None
 
     def _read(self) -> None:
