@@ -45,6 +45,7 @@ _TEXTS = {
     "code": "some_code",
     "encoding": "utf-8",
     "host": "api.example.com",
+    "error_type": "missing",
 }
 
 

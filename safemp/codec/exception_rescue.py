@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from safemp.codec.exception_plain import names_of, stand_in
+from safemp.codec.exception_plain import names_of, stand_in, stand_in_class
 from safemp.codec.exception_reduce import in_order, marked, own_way, same_class, write_own
 from safemp.codec.exception_state import (
     State,
+    can_make,
     group_of,
     make,
     new_args,
@@ -174,10 +175,27 @@ class _Rescue:
             args = () if group is not None else new_args(exc)
             if args and self._travels(args):
                 return "made", make, (cls, *args), state, ties
-            return "class", cls, group, state, ties
+            if group is not None or can_make(cls):
+                return "class", cls, group, state, ties
         module, qualname, bases = names_of(cls)
         first: Any = cls if self._class_travels(cls) else (module, qualname)
+        if first is cls and not issubclass(stand_in_class(module, qualname, (cls, *bases), group is not None), cls):
+            # Only its own way makes one that is caught as what it is: pydantic's ValidationError.
+            mended = self._mended_way(cls, own if isinstance(own, tuple) else _way_of_c(exc))
+            if mended is not None:
+                return *mended, ties
         return "stand-in", (module, qualname, (first, *bases), text_of(exc)), group, state, ties
+
+    def _mended_way(self, cls: type, way: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the class's own way with the arguments that travel; ``None`` if that makes nothing."""
+        function, args, state, *_ = way
+        args = self._mend(args, "exc.__reduce__()[1]", _LEVELS + 1)
+        try:
+            if not same_class(type(function(*_resolved(args, [], []))), cls):
+                return None
+        except BaseException:  # user code; or an exception in the arguments, for which there is no place yet
+            return None
+        return "mended", function, args, {"own": None, **{k: v for k, v in state.items() if self._travels(v)}}
 
     def _class_travels(self, cls: type) -> bool:
         key = id(cls)  # not the class: a metaclass may refuse to hash it
@@ -228,6 +246,10 @@ class _Rescue:
         return Lost(type_name(kind), reason, path)
 
 
+def _way_of_c(exc: BaseException) -> tuple[Any, ...]:
+    return make, (type(exc), *new_args(exc)), {}
+
+
 # -- loading --------------------------------------------------------------------------
 
 
@@ -240,7 +262,7 @@ def _join(nodes: list[Any]) -> BaseException:
         for tie, position in zip(_TIES, ties, strict=True):
             if position is not None:
                 state[tie] = _make_node(specs, made, position)
-        if kind == "own":
+        if kind in ("own", "mended"):
             write_own(exc, state)
         else:
             write_state(exc, _resolve(state, specs, made))
@@ -254,6 +276,8 @@ def _make_node(specs: list[Any], made: list[BaseException | None], at: int) -> B
     kind, what, group, _, _ = specs[at]
     if kind in ("own", "made"):
         exc: BaseException = what(*group)
+    elif kind == "mended":
+        exc = what(*_resolved(group, specs, made))
     else:
         if group is not None:
             # Members come before their group in the list; a member found in an

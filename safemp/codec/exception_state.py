@@ -22,6 +22,7 @@ from safemp.codec.tracebacks import decode_traceback, encode_traceback
 
 __all__ = [
     "State",
+    "can_make",
     "group_of",
     "is_builtin",
     "linked",
@@ -197,6 +198,14 @@ def make(cls: type[BaseException], *args: Any) -> BaseException:
     """
     made: BaseException = _new_of(cls)[0](cls, *args)
     return made
+
+
+def can_make(cls: type[BaseException]) -> bool:
+    """Tell whether ``make`` can make a *cls* without arguments; may run C code of somebody's."""
+    try:
+        return issubclass(type(make(cls)), BaseException)
+    except Exception:
+        return False
 
 
 def new_args(exc: BaseException) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pydantic_core
 import pytest
 
@@ -130,3 +131,35 @@ def test_a_local_class_keeps_its_qualified_name(tmp_path: Path) -> None:
     ended = run_python("-c", script, str(tmp_path / "frames"))
 
     assert ended.out == f"{Local.__qualname__} no\n", str(ended)
+
+
+# -- a class that only its own way can make: pydantic's ValidationError ---------------
+
+
+def test_a_validation_error_of_what_cannot_travel() -> None:
+    """It is still caught as what it is; what was validated is a ``Lost`` in it."""
+    with socket.socket() as open_socket:
+        try:
+            pydantic.TypeAdapter(int).validate_python({"rows": open_socket})
+        except pydantic.ValidationError as caught:
+            exc = caught
+        exc.__cause__ = KeyError("cause")
+
+        arrived = travel(exc)
+
+    assert type(arrived) is pydantic.ValidationError
+    (error,) = arrived.errors()
+    assert (error["type"], arrived.error_count()) == ("int_type", 1)
+    assert (type(error["input"]["rows"]), error["input"]["rows"].type_name) == (Lost, "socket.socket")
+    assert eval(error["input"]["rows"].path, {"exc": exc}) is open_socket
+    assert isinstance(arrived.__cause__, KeyError)
+    assert arrived.__traceback__ is not None
+
+
+def test_arguments_for_c_code_that_cannot_travel() -> None:
+    """The same for a class whose C code is given its ``args``."""
+    with socket.socket() as open_socket:
+        arrived = travel(pydantic_core.PydanticCustomError("kind", "no {x}", {"x": open_socket, "y": 1}))
+
+    assert type(arrived) is pydantic_core.PydanticCustomError
+    assert (arrived.type, arrived.context["y"], type(arrived.context["x"])) == ("kind", 1, Lost)
