@@ -107,7 +107,18 @@ def same_class(one: type, other: type) -> bool:
 
 def has_own_way(cls: type) -> bool:
     """Tell whether *cls* says itself how its exceptions are pickled."""
-    return cls in copyreg.dispatch_table or any(_definer(cls, name) for name in _WAYS)
+    return _registered(cls) is not None or any(_definer(cls, name) for name in _WAYS)
+
+
+def _registered(cls: type) -> Any:
+    """Return what ``copyreg`` has for *cls*.
+
+    tblib has one reducer for all classes, which dask installs for all that are there; it is
+    nobody's own, and loses what builtins keep outside of their ``__dict__``.
+    """
+    reducer = copyreg.dispatch_table.get(cls)
+    module = getattr(reducer, "__module__", None)
+    return None if isinstance(module, str) and module.partition(".")[0] == "tblib" else reducer
 
 
 def own_way(exc: BaseException) -> tuple[Any, ...] | str | None:
@@ -119,7 +130,7 @@ def own_way(exc: BaseException) -> tuple[Any, ...] | str | None:
     """
     cls = type(exc)
     try:
-        reducer = copyreg.dispatch_table.get(cls)
+        reducer = _registered(cls)
         if reducer is not None or _definer(cls, "__reduce_ex__") or _definer(cls, "__reduce__"):
             return _own_reduce(exc, reducer(exc) if reducer is not None else exc.__reduce_ex__(5))
         if _definer(cls, "__getstate__") or _definer(cls, "__setstate__"):

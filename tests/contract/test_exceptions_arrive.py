@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import sys
 import traceback
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tblib.pickling_support import pickle_exception
 
 import safemp
 from tests.support import errors, jobs, tracing
@@ -330,3 +332,14 @@ def test_pdb_walks_the_workers_frames(tmp_path: Path, engine: str) -> None:
     assert "subscript()" in ended.out, str(ended)
     assert '["missing"]' in ended.out
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_tblibs_reducer_in_copyreg_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask installs it, for every exception that there is; it loses what builtins keep in C."""
+    for cls in type(MAKERS[name]()).__mro__[:-1]:
+        monkeypatch.setitem(copyreg.dispatch_table, cls, pickle_exception)
+    with safemp.SafeExecutor(engine="inline") as executor:
+        error = executor.submit(errors.raise_by_name, name).exception(30)
+
+    assert portrait(error) == portrait(MAKERS[name]())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import copyreg
 import gc
 import importlib
 import pickle
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tblib.pickling_support import pickle_exception
 
 from safemp.codec import pickling
 from safemp.codec.exceptions import Lost, PlainError, Where, decode_error, encode_error, plain_of, reduce_exception
@@ -683,3 +685,16 @@ def test_socket_in_an_exception() -> None:
         arrived = travel(exc)
 
     assert (type(arrived), arrived.sock.type_name) == (ConnectionError, "socket.socket")
+
+
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in HONOURED])
+def test_tblibs_reducer_for_all_classes_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever imports dask has it in ``copyreg`` for every exception that there is."""
+    exc = caught(ZOO[name])
+    before = portrait(exc)
+    for cls in type(exc).__mro__[:-1]:
+        monkeypatch.setitem(copyreg.dispatch_table, cls, pickle_exception)
+
+    arrived = travel(exc)
+
+    assert portrait(arrived) == before
