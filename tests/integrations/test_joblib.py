@@ -280,12 +280,12 @@ def table_sum() -> int:
     return int(_table.sum())
 
 
-def test_arrays_may_be_written_to(parallel: None) -> None:
+def test_arrays_may_be_written_to(parallel: None, tmp_path: Path) -> None:
     """Joblib's own hands out read-only maps of large ones."""
     numpy = pytest.importorskip("numpy", reason="wants numpy")
     arrays = [numpy.zeros(300_000) for _ in range(4)]
     with pytest.raises(ValueError, match="read-only"):
-        Parallel(backend="loky")(delayed(add_one)(array) for array in arrays)
+        Parallel(backend="loky", temp_folder=str(tmp_path))(delayed(add_one)(array) for array in arrays)
 
     assert Parallel()(delayed(add_one)(array) for array in arrays) == [300_000] * 4
     assert not any(array.any() for array in arrays)
@@ -309,6 +309,28 @@ def test_what_the_iterable_raises_is_raised(parallel: None) -> None:
         Parallel()(calls())
 
     assert Parallel()(delayed(abs)(-n) for n in range(3)) == [0, 1, 2]
+
+
+def test_an_iterable_that_exits_ends_the_loop(parallel: None) -> None:
+    """Wherever it is read: nobody waits for a call that will never come."""
+
+    def calls() -> Iterator[Any]:
+        yield from (delayed(abs)(n) for n in range(20))
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        Parallel(batch_size=1)(calls())
+    assert caught.value.code == 3
+
+
+def test_loops_of_one_block_may_be_under_way_together(parallel: None) -> None:
+    """One is read while others run, each on the backend of the same ``parallel_config``."""
+    squares = Parallel(return_as="generator", batch_size=1)(delayed(square)(Job(n)) for n in range(12))
+    for n in range(12):
+        assert next(squares) == n * n
+        assert Parallel()(delayed(abs)(-k) for k in range(3)) == [0, 1, 2]
+        with pytest.raises(KeywordOnly):
+            Parallel()(delayed(refuse)(k) for k in range(3))
 
 
 def test_an_error_that_takes_no_traceback_does_not_hang(parallel: None) -> None:
