@@ -220,8 +220,9 @@ def test_loops_in_calls_follow_the_rules_of_joblib() -> None:
 
 
 def test_a_call_may_ask_for_the_backend_by_its_name(parallel: None) -> None:
-    """Workers know it; such pools are nested as others."""
+    """Workers know it, also those that have an initializer of the user's; such pools are nested as others."""
     assert Parallel()(delayed(explicit)(n) for n in range(3)) == [[], [0], [0, 1]]
+    assert Parallel(initializer=int)(delayed(explicit)(n) for n in range(3)) == [[], [0], [0, 1]]
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 5, -1, -2, -100])
@@ -239,7 +240,7 @@ def test_n_jobs_is_resolved_as_joblib_does(n_jobs: int | None) -> None:
 
 def test_limits_are_each_calls(parallel: None, tmp_path: Path) -> None:
     """However calls are batched: a time limit has a clock for each, a retry tries one again."""
-    assert Parallel(batch_size=4, task_timeout=3)(delayed(time.sleep)(0.8) for _ in range(4)) == [None] * 4
+    assert Parallel(batch_size=4, task_timeout=5)(delayed(time.sleep)(1.5) for _ in range(4)) == [None] * 4
     with pytest.raises(safemp.TaskTimeout, match=r"time\.sleep for items\[1\] ran for more than"):
         Parallel(batch_size=2, task_timeout=0.5)(delayed(time.sleep)(3600 * n) for n in range(2))
     paths = [str(tmp_path / str(n)) for n in range(3)]
