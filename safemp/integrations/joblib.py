@@ -23,7 +23,9 @@ from types import TracebackType
 from typing import Any
 
 from joblib.parallel import (
+    TASK_ERROR,
     AutoBatchingMixin,
+    BatchCompletionCallBack,
     FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
@@ -144,12 +146,15 @@ class SafempBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         """Get the workers for a ``Parallel``; return how many.
 
         Raises:
-            FallbackToBackend: There is only one: the calls are made here, one by one.
+            FallbackToBackend: There is only one: the calls are made here, one by one. Or
+                another ``Parallel`` of the same ``parallel_config`` has this backend in use.
             TypeError: A setting is not one of ``SafeExecutor``.
         """
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self._callbacks is not None:
+            raise FallbackToBackend(SafempBackend(self.nesting_level, self.inner_max_num_threads, **self._settings))
         self.parallel = parallel
         self._executor = _warm(
             {
@@ -173,32 +178,21 @@ class SafempBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
     def submit(self, func: Any, callback: Callable[[Any], object]) -> _Job:
         """Send a batch to the workers. What is wrong with it, its callback finds out."""
-        executor, callbacks = self._executor, self._callbacks
+        parallel, executor, callbacks = self.parallel, self._executor, self._callbacks
         assert executor is not None
         assert callbacks is not None
         # How many calls of this ``Parallel`` came before, under its lock.
-        first = self.parallel.n_dispatched_tasks - len(func)
+        first = parallel.n_dispatched_tasks - len(func)
 
         def finished() -> None:
             self._jobs.discard(job)
-            callbacks.put(partial(self._call_back, callback, job))
+            callbacks.put(partial(_call_back, parallel, callback, job))
 
         job = _Job(executor, func.items, first, self.get_nested_backend(), finished)
         self._jobs.add(job)
         if not self._aborting:
             job.start()
         return job
-
-    apply_async = submit  # its name before joblib 1.5
-
-    def _call_back(self, callback: Callable[[Any], object], job: _Job) -> None:
-        with self.parallel._lock:
-            callback(job)
-            if job.error is not None:
-                # joblib takes the traceback away, since its own would keep the ``Parallel``
-                # alive. It raises the error when it has this lock.
-                job.error.__traceback__ = job.traceback
-                job.error = job.traceback = None
 
     def retrieve_result_callback(self, out: _Job) -> Iterable[Any]:
         """Return the results of a batch, or raise what its first failed call raised."""
@@ -218,6 +212,23 @@ class SafempBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         if callbacks is not None:
             callbacks.end()
         self.reset_batch_stats()
+
+
+def _call_back(parallel: Any, callback: Callable[[Any], object], job: _Job) -> None:
+    """Let joblib take the outcome of *job*, and send the next batch."""
+    with parallel._lock:
+        try:
+            callback(job)
+        except BaseException as error:  # the user's iterable has raised SystemExit; stderr is closed
+            # As joblib does when that raises an Exception. Else it would wait for ever.
+            tracker = BatchCompletionCallBack(0, 1, parallel)
+            parallel._register_new_job(tracker)
+            tracker._register_outcome({"result": error, "status": TASK_ERROR})
+        if job.error is not None:
+            # joblib takes the traceback away, since its own would keep the ``Parallel``
+            # alive. It raises the error when it has this lock.
+            job.error.__traceback__ = job.traceback
+            job.error = job.traceback = None
 
 
 class _Callbacks:

@@ -148,7 +148,8 @@ def test_the_others_are_ended(executor: safemp.SafeExecutor, get: Any, tmp_path:
 
 def test_limits_are_each_tasks(executor: safemp.SafeExecutor, get: Any) -> None:
     """A task goes by itself, unless ``chunksize`` says otherwise."""
-    limited = executor.options(task_timeout=3)
+    assert total(5).compute(scheduler=get, pool=executor) == 30, "the workers have imported it"
+    limited = executor.options(task_timeout=5)
     naps = [dask.delayed(time.sleep)(0.8) for _ in range(8)]
     assert dask.compute(*naps, scheduler=get, pool=limited) == (None,) * 8
 

@@ -28,7 +28,7 @@ except ImportError:
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(driver is None, reason="wants the sf-hamilton package"),
-    pytest.mark.timeout(120),  # workers import it first
+    pytest.mark.timeout(180),  # workers import it first
 ]
 
 

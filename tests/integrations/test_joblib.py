@@ -220,8 +220,9 @@ def test_loops_in_calls_follow_the_rules_of_joblib() -> None:
 
 
 def test_a_call_may_ask_for_the_backend_by_its_name(parallel: None) -> None:
-    """Workers know it; such pools are nested as others."""
+    """Workers know it, also those that have an initializer of the user's; such pools are nested as others."""
     assert Parallel()(delayed(explicit)(n) for n in range(3)) == [[], [0], [0, 1]]
+    assert Parallel(initializer=int)(delayed(explicit)(n) for n in range(3)) == [[], [0], [0, 1]]
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 5, -1, -2, -100])
@@ -239,7 +240,7 @@ def test_n_jobs_is_resolved_as_joblib_does(n_jobs: int | None) -> None:
 
 def test_limits_are_each_calls(parallel: None, tmp_path: Path) -> None:
     """However calls are batched: a time limit has a clock for each, a retry tries one again."""
-    assert Parallel(batch_size=4, task_timeout=3)(delayed(time.sleep)(0.8) for _ in range(4)) == [None] * 4
+    assert Parallel(batch_size=4, task_timeout=5)(delayed(time.sleep)(1.5) for _ in range(4)) == [None] * 4
     with pytest.raises(safemp.TaskTimeout, match=r"time\.sleep for items\[1\] ran for more than"):
         Parallel(batch_size=2, task_timeout=0.5)(delayed(time.sleep)(3600 * n) for n in range(2))
     paths = [str(tmp_path / str(n)) for n in range(3)]
@@ -280,12 +281,12 @@ def table_sum() -> int:
     return int(_table.sum())
 
 
-def test_arrays_may_be_written_to(parallel: None) -> None:
+def test_arrays_may_be_written_to(parallel: None, tmp_path: Path) -> None:
     """Joblib's own hands out read-only maps of large ones."""
     numpy = pytest.importorskip("numpy", reason="wants numpy")
     arrays = [numpy.zeros(300_000) for _ in range(4)]
     with pytest.raises(ValueError, match="read-only"):
-        Parallel(backend="loky")(delayed(add_one)(array) for array in arrays)
+        Parallel(backend="loky", temp_folder=str(tmp_path))(delayed(add_one)(array) for array in arrays)
 
     assert Parallel()(delayed(add_one)(array) for array in arrays) == [300_000] * 4
     assert not any(array.any() for array in arrays)
@@ -309,6 +310,28 @@ def test_what_the_iterable_raises_is_raised(parallel: None) -> None:
         Parallel()(calls())
 
     assert Parallel()(delayed(abs)(-n) for n in range(3)) == [0, 1, 2]
+
+
+def test_an_iterable_that_exits_ends_the_loop(parallel: None) -> None:
+    """Wherever it is read: nobody waits for a call that will never come."""
+
+    def calls() -> Iterator[Any]:
+        yield from (delayed(abs)(n) for n in range(20))
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        Parallel(batch_size=1)(calls())
+    assert caught.value.code == 3
+
+
+def test_loops_of_one_block_may_be_under_way_together(parallel: None) -> None:
+    """One is read while others run, each on the backend of the same ``parallel_config``."""
+    squares = Parallel(return_as="generator", batch_size=1)(delayed(square)(Job(n)) for n in range(12))
+    for n in range(12):
+        assert next(squares) == n * n
+        assert Parallel()(delayed(abs)(-k) for k in range(3)) == [0, 1, 2]
+        with pytest.raises(KeywordOnly):
+            Parallel()(delayed(refuse)(k) for k in range(3))
 
 
 def test_an_error_that_takes_no_traceback_does_not_hang(parallel: None) -> None:

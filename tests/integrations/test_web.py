@@ -61,7 +61,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        async with safemp.aio.Executor(2) as self.executor:
+        async with safemp.aio.Executor(1) as self.executor:
             yield
 
 
@@ -125,6 +125,7 @@ def test_one_request_costs_no_other(tmp_path: Path) -> None:
     """Its worker may crash or hang; the next request has its answer."""
     with TestClient(application([], tmp_path)) as client:
         assert client.get("/predict/14").json() == {"code": 3}
+        assert client.get("/predict/4").json() == 14
         assert client.get("/slow").status_code == 504
         pid = int(lines(tmp_path / "pid")[0])
         assert until(lambda: not alive(pid))

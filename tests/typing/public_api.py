@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing_extensions import assert_type
 
 import safemp
+import safemp.aio
 
 
 def area(width: int, *, height: float = 1.0) -> float:
@@ -36,6 +37,15 @@ def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
     assert_type(error.culprits[0].path, str)
     assert_type(crash.pid, int | None)
     assert_type(crash.item, int | None)
+
+
+async def awaited(pool: safemp.aio.Executor) -> None:
+    """``run`` is typed as ``submit`` is, by a view too."""
+    assert_type(await pool.run(area, 1, height=2.0), float)
+    assert_type(await pool.options(retries=1).run(area, 1), float)
+    await pool.run(area, "1")  # type: ignore[arg-type] # the wrong type of an argument is seen
+    async with pool as entered:
+        assert_type(entered, safemp.aio.Executor)
 
 
 def contexts() -> None:
