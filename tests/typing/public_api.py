@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing_extensions import assert_type
 
 import safemp
+from safemp.testing import assert_survives, assert_travels
 
 
 def area(width: int, *, height: float = 1.0) -> float:
@@ -36,6 +37,14 @@ def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
     assert_type(error.culprits[0].path, str)
     assert_type(crash.pid, int | None)
     assert_type(crash.item, int | None)
+
+
+def assertions(error: safemp.PreflightError) -> None:
+    """A copy that came back is what was sent."""
+    assert_type(assert_survives(error, by="pickle", may_lose=["culprits"]), safemp.PreflightError)
+    assert_type(assert_travels([1]), list[int])
+    assert_survives(1)  # type: ignore[type-var] # no exception
+    assert_survives(error, by="dill")  # type: ignore[arg-type] # there is no such way
 
 
 def contexts() -> None:
