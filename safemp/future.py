@@ -192,7 +192,8 @@ class SafeFuture(Future[T]):
             super().exception(timeout)
         self._read()
         error: BaseException | None = self._exception
-        if isinstance(error, StopIteration) and sys._getframe(1).f_globals.get("__name__") == "asyncio.futures":
+        # (isinstance would ask the error's own __class__, which is user code.)
+        if issubclass(type(error), StopIteration) and sys._getframe(1).f_globals.get("__name__") == "asyncio.futures":
             # asyncio's futures refuse it, and before Python 3.12 whoever awaits one
             # would wait for ever: https://github.com/python/cpython/issues/112182
             made = RuntimeError("the call raised StopIteration")

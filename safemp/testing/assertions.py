@@ -86,7 +86,7 @@ def assert_survives(exception: E, *, by: By = "safemp", may_lose: Iterable[str] 
     """
     __tracebackhide__ = True
     _check(by)
-    if not isinstance(exception, BaseException):
+    if not issubclass(type(exception), BaseException):  # isinstance asks its __class__, which is the user's
         name = getattr(exception, "__name__", type(exception).__name__)
         raise TypeError(f"assert_survives takes an exception, not {name}\n  fix:    make one: {name}(...)")
     head = f"exc ({type_name(type(exception))}) does not survive a pool of "

@@ -20,6 +20,7 @@ from typing import Any
 from safemp.codec.exception_reduce import has_own_way, same_class
 from safemp.codec.exception_state import group_of, raw_dict, read_links, read_members, read_state, same_text, text_of
 from safemp.codec.lost import Lost
+from safemp.codec.pickling import USER_ERRORS
 from safemp.codec.repairs import ALL, standard_stream
 from safemp.codec.statics import class_dict, instance_dict, lookup, members, mro, type_name
 from safemp.codec.walker import ATOMS
@@ -77,7 +78,7 @@ def differences(one: Any, other: Any, name: str, *, links: bool = True, skip: Co
                     below.append(each)
                 elif each.path not in skip:
                     found.append(each)
-        except Exception:  # rule 1: what cannot be looked at is taken for the same
+        except USER_ERRORS:  # rule 1: what cannot be looked at is taken for the same
             pass
         stack += below[::-1]
     return found
@@ -142,7 +143,7 @@ def _equal(a: Any, b: Any) -> bool:
         return False
     try:
         return (a == b) is True
-    except Exception:  # rule 1
+    except USER_ERRORS:  # rule 1
         return False
 
 
@@ -238,7 +239,7 @@ def _reduced(obj: Any) -> Any:
     try:
         reducer = copyreg.dispatch_table.get(type(obj))
         return reducer(obj) if reducer is not None else obj.__reduce_ex__(4)
-    except Exception:  # rule 1
+    except USER_ERRORS:  # rule 1
         return None
 
 

@@ -82,17 +82,23 @@ def raised_by_safemp(exc: BaseException) -> BaseException:
         WorkerCrashed: It ended its worker.
         TaskTimeout: It hangs there.
     """
+    error: BaseException | None = None
     try:
         error = _worker().submit(_raise, exc).exception()
     except PreflightError:
-        error = None
-    if error is None or (isinstance(error, PreflightError) and not isinstance(exc, PreflightError)):
+        pass
+    if error is None or _ours(error, exc, PreflightError):
         record = calls.encode_failure(exc, Where("safemp.testing", None, os.getpid(), node()))
         error = _worker().submit(_raise_recorded, record).exception()
-    if isinstance(error, (WorkerCrashed, TaskTimeout)) and not isinstance(exc, (WorkerCrashed, TaskTimeout)):
-        raise error
     assert error is not None  # neither task does anything else
+    if _ours(error, exc, WorkerCrashed) or _ours(error, exc, TaskTimeout):
+        raise error
     return error
+
+
+def _ours(error: BaseException, exc: BaseException, cls: type[BaseException]) -> bool:
+    """Tell whether *error* is a *cls* of safemp's making, and not *exc* come back."""
+    return issubclass(type(error), cls) and not issubclass(type(exc), cls)  # isinstance asks __class__, the user's
 
 
 def by_pickle(obj: Any, name: str) -> Any:
@@ -105,11 +111,11 @@ def by_pickle(obj: Any, name: str) -> Any:
     """
     try:
         data = stock.dump(obj)
-    except Exception as error:  # user code, in __reduce__
+    except stock.USER_ERRORS as error:  # user code, in __reduce__
         raise StuckError(stock.undumpable(obj, name, error)) from None
     try:
         copy = stock.load(data)
-    except Exception as error:  # user code, in a constructor or __setstate__
+    except stock.USER_ERRORS as error:  # user code, in a constructor or __setstate__
         raise StuckError(stock.unloadable(obj, name, error)) from None
     if b"__main__" in data:  # which is no script in the worker; the standard library's import it
         return copy
@@ -118,7 +124,7 @@ def by_pickle(obj: Any, name: str) -> Any:
         raise StuckError((_there(obj, name, reason_of(failure)),), _IN_WORKER)
     try:
         return stock.load(data)
-    except Exception as error:  # as above
+    except stock.USER_ERRORS as error:  # as above
         raise StuckError(stock.unloadable(obj, name, error), " when it comes back") from None
 
 
@@ -146,9 +152,9 @@ def _raise_recorded(record: Frames) -> NoReturn:
     raise calls.decode_outcome(record)[1]
 
 
-def _again(data: bytes) -> tuple[Exception | None, bytes]:
+def _again(data: bytes) -> tuple[BaseException | None, bytes]:
     """Load and dump *data*; return what that raised, and what it gave."""
     try:
         return None, stock.dump(stock.load(data))
-    except Exception as error:  # user code
+    except stock.USER_ERRORS as error:  # user code
         return error, b""

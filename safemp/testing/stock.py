@@ -16,11 +16,12 @@ from typing import Any
 from safemp.codec.exception_reduce import has_own_way
 from safemp.codec.loading import load_culprit
 from safemp.codec.paths import Edge, Node
+from safemp.codec.pickling import USER_ERRORS
 from safemp.codec.statics import type_name
 from safemp.codec.walker import ATOMS, below, find_culprits, reason_of
 from safemp.errors import Culprit
 
-__all__ = ["dump", "load", "undumpable", "unloadable"]
+__all__ = ["USER_ERRORS", "dump", "load", "undumpable", "unloadable"]
 
 _MOST_TRIED = 1000
 """Parts whose pickles are made, one by one. Picked, not measured."""
@@ -51,7 +52,7 @@ class _Semantics:
     def find_global(self, obj: Any, name: str | None) -> str | None:
         try:
             pickle.dumps(obj)
-        except Exception as error:  # the reason is what we are after
+        except USER_ERRORS as error:  # the reason is what we are after
             return str(error)
         return None
 
@@ -113,7 +114,7 @@ def _failing(node: Node, known: dict[int, Any]) -> list[tuple[Node, BaseExceptio
     found: list[tuple[Node, BaseException]] = []
     try:
         parts = below(node, _Semantics(), {})
-    except Exception:  # user code, in __reduce__
+    except USER_ERRORS:  # user code, in __reduce__
         return []
     for part in parts:
         obj = part[0]
@@ -122,10 +123,10 @@ def _failing(node: Node, known: dict[int, Any]) -> list[tuple[Node, BaseExceptio
         known[id(obj)] = obj
         try:
             data = pickle.dumps(obj)
-        except Exception:  # it is part of a reduce value only
+        except USER_ERRORS:  # it is part of a reduce value only
             continue
         try:
             pickle.loads(data)
-        except Exception as why:
+        except USER_ERRORS as why:
             found.append((part, why))
     return found

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import safemp
-from tests.support import jobs, limit_jobs
+from tests.support import errors, jobs, limit_jobs
 from tests.support.child import alive, lines, until
+from tests.unit import exceptions_zoo
 
 SHORT = 0.4
 """Seconds that a call may run which never ends. Long enough for any other one here."""
@@ -282,6 +283,25 @@ def test_what_a_call_raises_is_tried_again_only_when_asked_for(executor: safemp.
         asked.submit(limit_jobs.fail_times, str(runs["other"]), 2, "ValueError").exception(30), ValueError
     )
     assert [len(lines(path)) for path in runs.values()] == [1, 3, 3, 1]
+
+
+class _Rude(type):
+    def __subclasscheck__(cls, other: type) -> bool:
+        raise SystemExit("no subclasses")
+
+
+class RudeError(Exception, metaclass=_Rude):
+    """Ends whoever asks what is one."""
+
+
+@pytest.mark.parametrize("retry_on", [ConnectionError, RudeError])
+def test_an_error_that_refuses_to_be_asked_is_an_answer(executor: safemp.SafeExecutor, retry_on: Any) -> None:
+    """Whoever looks whether it is one to retry on runs none of its code, or survives that."""
+    future = executor.options(retries=2, retry_on=retry_on).submit(
+        errors.raise_given, exceptions_zoo.GetattributeRaises(1, 2)
+    )
+
+    assert type(future.exception(30)) is exceptions_zoo.GetattributeRaises
 
 
 @pytest.mark.parametrize("how", ["exit", "sleep", "ConnectionError"])

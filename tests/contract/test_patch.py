@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import process as futures_process
 from multiprocessing import context as stdlib
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -301,3 +302,13 @@ def test_a_name_that_was_not_there_is_not_there_afterwards() -> None:
     ).stdout
 
     assert said == "set()\n"
+
+
+def test_an_idle_executor_of_the_standard_library_travels_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repairs are for its own class, not for what stands in its place when modules have come."""
+    idle = StockExecutor(1)
+    with safemp.patched():
+        monkeypatch.setitem(sys.modules, "a_module_that_has_come", ModuleType("a_module_that_has_come"))
+
+        assert safemp.inspect(idle).ok
+    idle.shutdown()

@@ -19,6 +19,7 @@ import safemp
 from safemp.testing import assert_survives, assert_travels, journeys
 from tests.support import real_objects, tested
 from tests.support.errors import raise_given
+from tests.unit import exceptions_zoo
 
 BOTH = ["safemp", "pickle"]
 
@@ -138,6 +139,26 @@ def test_any_exception_of_python_survives() -> None:
     ):
         assert type(assert_survives(error)) is type(error)
     assert assert_survives(FileNotFoundError(2, "no", "file")).filename == "file"
+
+
+def test_hostile_exceptions_survive_safemp() -> None:
+    """All that other tests have thought of, with every property, ``__reduce__`` and metaclass that raises."""
+    for make in (*exceptions_zoo.ZOO.values(), *exceptions_zoo.HONOURED.values()):
+        exc = exceptions_zoo.caught(make)
+        assert type(assert_survives(exc)) is type(exc)
+
+
+def test_hostile_exceptions_fail_politely_by_pickle() -> None:
+    """Nothing but an ``AssertionError`` comes out, except for what may be the user's Ctrl-C."""
+    failed = 0
+    for name, make in exceptions_zoo.ZOO.items():
+        try:
+            assert_survives(exceptions_zoo.caught(make), by="pickle")
+        except AssertionError:
+            failed += 1
+        except KeyboardInterrupt:
+            assert name == "reduce raises"
+    assert failed > 30
 
 
 def test_a_class_made_in_a_function_survives_safemp() -> None:

@@ -8,6 +8,7 @@ from typing_extensions import assert_type
 
 import safemp
 import safemp.aio
+from safemp.testing import assert_survives, assert_travels
 
 
 def area(width: int, *, height: float = 1.0) -> float:
@@ -46,6 +47,14 @@ async def awaited(pool: safemp.aio.Executor) -> None:
     await pool.run(area, "1")  # type: ignore[arg-type] # the wrong type of an argument is seen
     async with pool as entered:
         assert_type(entered, safemp.aio.Executor)
+
+
+def assertions(error: safemp.PreflightError) -> None:
+    """A copy that came back is what was sent."""
+    assert_type(assert_survives(error, by="pickle", may_lose=["culprits"]), safemp.PreflightError)
+    assert_type(assert_travels([1]), list[int])
+    assert_survives(1)  # type: ignore[type-var] # no exception
+    assert_survives(error, by="dill")  # type: ignore[arg-type] # there is no such way
 
 
 def contexts() -> None:

@@ -50,14 +50,15 @@ def _future(future: Any) -> Any:
 
 def table() -> dict[type, Repair]:
     """Return the rules."""
+    processes = loaded("concurrent.futures.process", "ProcessPoolExecutor")
+    if processes is not None:  # while safemp.patch is in force another class is there, and says so
+        processes = vars(processes).get("_stands_for", processes)
     fresh = "it has no calls, so it is its settings; its {} come with the first call there"
     rules = {
         loaded("concurrent.futures.thread", "ThreadPoolExecutor"): Repair(
             RECONSTRUCT, fresh.format("threads"), _threads
         ),
-        loaded("concurrent.futures.process", "ProcessPoolExecutor"): Repair(
-            RECONSTRUCT, fresh.format("processes"), _processes
-        ),
+        processes: Repair(RECONSTRUCT, fresh.format("processes"), _processes),
         loaded("concurrent.futures._base", "Future"): Repair(RECONSTRUCT, "it is done, so it is its result", _future),
     }
     return {cls: rule for cls, rule in rules.items() if cls is not None}
