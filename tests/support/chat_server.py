@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,26 +13,26 @@ class ChatServer:
     """Answers each question with its echo; a context manager.
 
     Args:
-        statuses: The HTTP status of the first answer, the second, and so on; the last one for all that follow.
+        statuses: The HTTP status of the first answer to a question, the second to the same one, and so on;
+            the last one for all that follow.
 
     Attributes:
         url: What to give a client as its ``base_url``.
-        answered: The statuses given so far.
     """
 
     def __init__(self, *statuses: int) -> None:
-        self.answered: list[int] = []
         lock = threading.Lock()
-        owner = self
+        times_asked: Counter[str] = Counter()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"  # clients keep their connections, as with the real one
 
             def do_POST(self) -> None:
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                question = asked["messages"][-1]["content"]
                 with lock:
-                    status = statuses[min(len(owner.answered), len(statuses) - 1)]
-                    owner.answered.append(status)
+                    status = statuses[min(times_asked[question], len(statuses) - 1)]
+                    times_asked[question] += 1
                 body = json.dumps(reply(asked) if status == 200 else refusal(status)).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
     probes: str
     statuses: tuple[int, ...]
-    """Of the server's answers."""
+    """Of the server's answers to each prompt."""
     says: str
     """What a serial scan says, at the end of its last line on stderr or on stdout."""
 
