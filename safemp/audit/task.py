@@ -5,6 +5,7 @@ Rule 1: every function here can be called in a new worker, after the one before 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -87,12 +88,19 @@ def list_classes(options: Options) -> Listing:
 
 
 def _version(package: str) -> str:
+    """Return the version of the distribution that *package* is from; empty: it cannot be told."""
+    wanted = _normal(package)
     try:
-        for name in metadata.packages_distributions().get(package.partition(".")[0], ()):
-            return metadata.version(name)
-    except Exception:  # damaged metadata of any package there is
-        pass
-    return ""
+        names = set(metadata.packages_distributions().get(package.partition(".")[0], ()))
+        if len(names) > 1:  # a namespace, such as google's
+            names = {name for name in names if f"{wanted}-".startswith(f"{_normal(name)}-")}
+        return metadata.version(max(names, key=len))
+    except Exception:  # no such distribution, or damaged metadata of any that there is
+        return ""
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def make(options: Options, target: Target, ways: Mapping[str, Way]) -> Made:
