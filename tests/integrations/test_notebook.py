@@ -33,8 +33,10 @@ import nbformat
 from nbclient import NotebookClient
 
 class Client(NotebookClient):
+    interrupted = None
     def process_message(self, message, cell, index):
-        if "interrupt me" in message["content"].get("text", ""):
+        # Once: a second one would come while the kernel shows what the first has done.
+        if self.interrupted is None and "interrupt me" in message["content"].get("text", ""):
             self.interrupted = asyncio.ensure_future(self.km.interrupt_kernel())
         return super().process_message(message, cell, index)
 
