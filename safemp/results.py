@@ -125,6 +125,12 @@ class Gather:
         """Tell whether every item has had its outcome."""
         return self._finished.is_set()
 
+    def _all_are_values(self) -> bool:
+        try:
+            return _VALUES.issuperset(map(type, self._outcomes))
+        except Exception:  # an error whose metaclass does not hash
+            return False
+
     def result(self) -> list[Any]:
         """Return all results. After ``wait``.
 
@@ -133,12 +139,14 @@ class Gather:
         """
         with self._reading:
             if self._values is None:
-                outcomes = self._outcomes
-                for outcome in [each for each in outcomes if type(each) not in _VALUES]:
-                    if failed(outcome):
-                        unwrap(outcome)
                 settle()
-                self._values = [each if type(each) in _VALUES else unwrap(each) for each in outcomes]
+                if self._all_are_values():
+                    self._values = self._outcomes
+                else:
+                    for outcome in self._outcomes:
+                        if failed(outcome):
+                            unwrap(outcome)
+                    self._values = [unwrap(each) if isinstance(each, list) else each for each in self._outcomes]
                 self._outcomes = []
             return self._values
 

@@ -26,11 +26,11 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, split
-from safemp.engines import blackbox, inherit, system, wire
+from safemp.engines import blackbox, inherit, rows, system, wire
 from safemp.engines.board import Notice
 from safemp.engines.forward import LOG, Forwarding
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
-from safemp.engines.rows import KINDS, Width
+from safemp.engines.rows import Width
 from safemp.engines.speaker import Speaker
 from safemp.engines.surroundings import Surroundings
 from safemp.engines.wire import Message
@@ -237,7 +237,7 @@ class _Child:
 
     def _open_row(self, first: int, width: int, begun: float, cls: type) -> memoryview | None:
         """Begin a row, if one is worth it: see ``worker.run_items``."""
-        kind = KINDS.get(cls)
+        kind = rows.kind_of(cls)
         if kind is None or width == 1 or time.monotonic() - begun > _SHORT:
             return None
         self._flush()

@@ -56,7 +56,6 @@ _STATE_AT = 20
 _NUMBER = struct.Struct("<Q")
 _FLUSHES_AT = 24
 _HELD_AT = 32
-_ROW = struct.Struct("<II")
 _ROW_AT = 40
 _BLANK_AT = 48
 _DATA = 56
@@ -185,7 +184,7 @@ class Ledger:
             self._page[_BLANK_AT : _BLANK_AT + rows.CELL] = self._blank
         size = width * rows.CELL
         self._page[_DATA : _DATA + size + rows.CELL] = self._blank * (width + 1)
-        _ROW.pack_into(self._page, _ROW_AT, kind, first)
+        _NUMBER.pack_into(self._page, _ROW_AT, kind << 32 | first)
         self._row = rows.cells(kind, memoryview(self._page)[_DATA : _DATA + size])
         return self._row
 
@@ -197,13 +196,13 @@ class Ledger:
     def close_row(self, n: int, send: Callable[[int, bytes], object]) -> None:
         """Send the first *n* values of the row, then forget it. As ``flush``."""
         assert self._row is not None
-        kind, _ = _ROW.unpack_from(self._page, _ROW_AT)
+        (row,) = _NUMBER.unpack_from(self._page, _ROW_AT)
         self._row.release()
         self._row = None
         if n:
-            send(kind, self._page[_DATA : _DATA + n * rows.CELL])
+            send(row >> 32, self._page[_DATA : _DATA + n * rows.CELL])
         self._flushes += 1
-        _ROW.pack_into(self._page, _ROW_AT, 0, 0)
+        _NUMBER.pack_into(self._page, _ROW_AT, 0)
         _NUMBER.pack_into(self._page, _FLUSHES_AT, self._flushes)
 
     def release_row(self) -> None:
@@ -242,19 +241,19 @@ class Ledger:
         while True:
             before = self._page[:_HELD_AT]
             (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
-            kind, first = _ROW.unpack_from(self._page, _ROW_AT)
-            data = self._page[_DATA : _DATA + held] if not kind else self._cells()
+            (row,) = _NUMBER.unpack_from(self._page, _ROW_AT)
+            data = self._page[_DATA : _DATA + held] if not row else self._cells()
             if before == self._page[:_HELD_AT]:
-                return Progress(*_HEADER.unpack_from(before)), kind, first, data
+                return Progress(*_HEADER.unpack_from(before)), row >> 32, row & 0xFFFFFFFF, data
 
     def _cells(self) -> bytes:
         """Return the cells of the row that are not blank any more."""
         blank = self._page[_BLANK_AT : _BLANK_AT + rows.CELL]
         cells = self._page[_DATA : _DATA + rows.CELL * (rows.MOST + 1)]
         end = cells.find(blank)
-        while end % rows.CELL:  # the end of one value and the beginning of the next
+        while end > 0 and end % rows.CELL:  # the end of one value and the beginning of the next
             end = cells.find(blank, end + 1)
-        return cells[:end]
+        return cells[: max(end, 0)]
 
     def close(self) -> None:
         """Give the memory back."""

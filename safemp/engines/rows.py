@@ -13,13 +13,13 @@ from typing import Any
 from safemp.codec.frames import Buffer
 from safemp.engines import Values
 
-__all__ = ["CELL", "KINDS", "MOST", "Width", "cells", "unpack"]
+__all__ = ["CELL", "MOST", "Width", "cells", "kind_of", "unpack"]
 
 _TYPES: tuple[tuple[type, str], ...] = ((int, "q"), (float, "d"), (bool, "q"), (NoneType, "q"))
 """The types of values, and the format of their cells."""
 
-KINDS = {cls: kind for kind, (cls, _) in enumerate(_TYPES, 1)}
-"""A number for each type of values."""
+_KINDS = {id(cls): kind for kind, (cls, _) in enumerate(_TYPES, 1)}
+"""A number for each type of values. By their ids: a user's metaclass may refuse to hash."""
 
 CELL = 8
 """Bytes of a cell."""
@@ -36,6 +36,11 @@ waits for what is in it."""
 
 _SINGLES = 64
 """Items done one by one after a row that ended as soon as it had begun."""
+
+
+def kind_of(cls: type) -> int | None:
+    """Return a number for the rows of values of type *cls*; ``None``: there are none."""
+    return _KINDS.get(id(cls))
 
 
 def cells(kind: int, memory: Any) -> memoryview:

@@ -60,6 +60,48 @@ def test_every_value_comes_back_as_it_is(pool: safemp.Pool, way: Any) -> None:
     assert all(_same(value, pick(i)) for i, value in enumerate(found))
 
 
+class Unhashable(type):
+    """A metaclass whose classes raise when they are hashed or compared."""
+
+    def __hash__(cls) -> int:
+        raise RuntimeError("no hash")
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("no equality")
+
+
+class Thing(metaclass=Unhashable):
+    """One of those."""
+
+
+class OddThing(Exception, metaclass=Unhashable):
+    """And an exception."""
+
+
+def things(i: int) -> Any:
+    """Return or raise what cannot be hashed, now and then."""
+    if i == 999:
+        raise OddThing(i)
+    return Thing() if i % 100 == 50 else i
+
+
+def test_a_type_that_does_not_hash_fails_its_own_item(pool: safemp.Pool) -> None:
+    """Pickle cannot do without; but a row is not what stumbles over it."""
+    results = pool.imap(things, range(1000), 500)
+    found: list[Any] = []
+    for _ in range(1000):
+        try:
+            found.append(next(results))
+        except Exception as error:
+            found.append(type(error))
+
+    expected: list[Any] = [safemp.ResultError if i % 100 == 50 else i for i in range(999)]
+    assert found[:-1] == expected
+    assert isinstance(found[-1], type)
+    with pytest.raises(safemp.ResultError):
+        pool.map(things, range(500))
+
+
 def test_not_a_number_stays_one(pool: safemp.Pool) -> None:
     """It equals nothing, not even what stands for an empty cell."""
     assert all(map(math.isnan, pool.map(_nan, range(5000))))
