@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -96,6 +97,18 @@ def test_every_way_to_say_which_workers(executor: safemp.SafeExecutor, get: Any,
     else:
         with dask.config.set(scheduler=get, pool=executor):
             assert total(5).compute() == 30
+
+
+@pytest.mark.parametrize("scheduler", ["processes", "threads"])
+@pytest.mark.parametrize("configured", [False, True], ids=["given", "configured"])
+def test_its_own_schedulers_take_a_pool_of_a_patched_program(scheduler: str, configured: bool) -> None:
+    """They look whether it is the standard library's, by the class that they imported before."""
+    tasks = [dask.delayed(abs)(-i) for i in range(4)]  # with "processes" Dask pickles them itself
+    with safemp.patched(), multiprocessing.Pool(2) as pool:
+        assert isinstance(pool, safemp.Pool)
+        given = {} if configured else {"pool": pool}
+        with dask.config.set(pool=pool if configured else None):
+            assert dask.compute(tasks, scheduler=scheduler, **given) == ([0, 1, 2, 3],)
 
 
 def test_collections(executor: safemp.SafeExecutor, get: Any) -> None:
