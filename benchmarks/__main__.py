@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks import peers, rows
 from benchmarks.control import Cannot, Course, Took, quietly
 from benchmarks.programs import program
-from benchmarks.results import Result, record, sized
+from benchmarks.results import Result, record, sized, summary
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -142,7 +142,8 @@ def main() -> int:
         with Course(wanted.workers) as course:
             for row in chosen_rows(wanted):
                 results.append(result := Result(row))
-                measure(Runners(course, row, here, quick=wanted.quick), result, min(row.rounds, wanted.rounds))
+                rounds = min(row.rounds, wanted.rounds if wanted.quick else wanted.rounds * row.often)
+                measure(Runners(course, row, here, quick=wanted.quick), result, rounds)
                 print("\n" + "\n".join(result.lines()), flush=True)
                 if wanted.json is not None:  # what there is by now, should the run be ended
                     written = json.dumps(record(results, wanted.workers), indent=1)
@@ -150,6 +151,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted: every pool was ended", file=sys.stderr)
         return 130
+    print("\n" + "\n".join(summary(results)))
     if wanted.plots is not None:
         from benchmarks.plots import draw
 

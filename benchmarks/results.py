@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.peers import LIMIT, OURS, PACKAGES
 from benchmarks.rows import Row, Target
 
-__all__ = ["Result", "record", "sized"]
+__all__ = ["Result", "record", "sized", "summary"]
 
 _SCALES = {"us": (1e6, "µs a task"), "ms": (1e3, "ms a task"), "ms a turn": (1e3, "ms"), "KiB": (2**-10, "KiB")}
 _SCALES["MiB"] = (2**-20, "MiB")
@@ -86,7 +86,7 @@ class Result:
         if self.values:
             yield f"  {'':34}{'min':>10}{'median':>10}{'max':>10}{'caller CPU':>12}{heads}"
         for name, values in self.values.items():
-            cells = [f"{self.shown(value):10.1f}" for value in (min(values), median(values), max(values))]
+            cells = [f"{_figure(self.shown(value)):>10}" for value in (min(values), median(values), max(values))]
             cells.append(f"{1e6 * median(self.cpu[name]):9.1f} µs" if any(self.cpu[name]) else " " * 12)
             if name not in OURS:
                 cells += [f"{median(self.ratios(one, name)):16.2f}" for one in ours]
@@ -97,6 +97,32 @@ class Result:
         for target, words, found in self.verdicts():
             reached = "reached" if found <= target.bound else "not reached"
             yield f"  target  {self.row.ours} {words}: {found:.2f}, wanted at most {target.bound:g}: {reached}"
+
+
+def summary(results: list[Result]) -> Iterator[str]:
+    """Give the lines of a table of everything, in Markdown: medians, and ratios in the same round."""
+    yield "| row | unit | safemp | best peer | ratio | (range) | target | |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in results:
+        ours = result.row.ours
+        if ours not in result.values:
+            continue
+        best = result.best()
+        cells = [f"`{result.row.name}`", result.unit, _figure(result.shown(median(result.values[ours])))]
+        if best is None:
+            cells += ["", "", ""]
+        else:
+            ratios = result.ratios(ours, best)
+            cells.append(f"{best}: {_figure(result.shown(median(result.values[best])))}")
+            cells += [f"**{median(ratios):.2f}**", f"{min(ratios):.2f} to {max(ratios):.2f}"]
+        verdicts = list(result.verdicts())
+        cells.append("; ".join(f"{words} ≤ {target.bound:g}: {found:.2f}" for target, words, found in verdicts))
+        cells.append("; ".join("reached" if found <= target.bound else "missed" for target, _, found in verdicts))
+        yield f"| {' | '.join(cells)} |"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def record(results: list[Result], workers: int) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Row:
         limit: Makes the work of one turn of the machine itself.
         scales: A peer that is slow may have fewer tasks: each costs the same.
         budget: Seconds that a turn may take, if it scales.
+        often: It has so many times the rounds of others, since a turn is short.
         rounds: How many at most.
         fresh: Each turn has a new process: the row is about an unused pool, or leaves it unusable.
         large: Only with ``--large``.
@@ -80,7 +81,8 @@ class Row:
     limit: Callable[[int], Work] | None = None
     scales: bool = True
     budget: float = 2.0
-    rounds: int = 99
+    often: int = 1
+    rounds: int = 999
     fresh: bool = False
     large: bool = False
     sizes: tuple[int, ...] = ()
@@ -124,6 +126,8 @@ def _trips(kind: Callable[[], Callable[[int], int]], peer: Peer, n: int) -> Work
 
 
 def _storm(kind: Callable[[], Callable[[int], int]], peer: Peer, n: int) -> Work:
+    if not peer.queues:
+        raise Unable("takes lists, not calls: see map")
     fn = kind()
     return partial(_whole, n, lambda: peer.storm(fn, zip(range(n))))
 
@@ -369,15 +373,24 @@ ROWS = (
         400,
         100,
         limit=_ping_pong,
+        often=5,
         targets=(Target(0.5),),
     ),
-    Row("trip-main", "lone round trip, a function of __main__", partial(_trips, _of_main), 400, 100, limit=_ping_pong),
+    Row(
+        "trip-main",
+        "lone round trip, a function of __main__",
+        partial(_trips, _of_main),
+        400,
+        100,
+        limit=_ping_pong,
+        often=5,
+    ),
     Row(
         "storm", "submit storm, a function of a module", partial(_storm, _of_module), 2000, 500, targets=(Target(0.9),)
     ),
-    Row("storm-main", "submit storm, a function of __main__", partial(_storm, _of_main), 2000, 500),
-    Row("closures", "submit storm, a closure", partial(_storm, _closure), 1000, 200),
-    Row("exceptions", "submit storm, calls that raise", _exceptions, 1000, 200),
+    Row("storm-main", "submit storm, a function of __main__", partial(_storm, _of_main), 2000, 500, often=5),
+    Row("closures", "submit storm, a closure", partial(_storm, _closure), 1000, 200, often=3),
+    Row("exceptions", "submit storm, calls that raise", _exceptions, 1000, 200, often=3),
     Row(
         "map",
         "map of no-ops, default chunks",
@@ -452,6 +465,7 @@ ROWS = (
             quick,
             unit,
             limit=partial(_copy, size),
+            often=3 if size == 10**6 else 1,
             large=size > 10**8,
             targets=(Target(0.25), Target(3.0, (LIMIT,))) if size == 10**8 else (),
         )
