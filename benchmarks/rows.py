@@ -202,10 +202,11 @@ def _array(size: int) -> Any:
 def _argument(size: int, peer: Peer, n: int) -> Work:
     array = _array(size)
     pages = jobs.pages(array)
+    arrays = [array.copy() for _ in range(n)]  # joblib keeps the file of one that it has sent before
 
     def work() -> None:
-        for _ in range(n):
-            if peer.submit(jobs.pages, array)() != pages:
+        for one in arrays:
+            if peer.submit(jobs.pages, one)() != pages:
                 raise Unable("wrong answers")
 
     return work
