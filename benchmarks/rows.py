@@ -234,7 +234,7 @@ def _copy(size: int, n: int) -> Work:
 
 
 def _same_array(peer: Peer, n: int) -> Work:
-    array = _array(10**8)
+    array = _array(10**8).copy()  # not sent before, see _argument
 
     def work() -> None:
         shared = peer.share(array)
