@@ -387,7 +387,13 @@ ROWS = (
         often=5,
     ),
     Row(
-        "storm", "submit storm, a function of a module", partial(_storm, _of_module), 2000, 500, targets=(Target(0.9),)
+        "storm",
+        "submit storm, a function of a module",
+        partial(_storm, _of_module),
+        2000,
+        500,
+        often=5,
+        targets=(Target(0.9),),
     ),
     Row("storm-main", "submit storm, a function of __main__", partial(_storm, _of_main), 2000, 500, often=5),
     Row("closures", "submit storm, a closure", partial(_storm, _closure), 1000, 200, often=3),
