@@ -104,10 +104,10 @@ def summary(results: list[Result]) -> Iterator[str]:
     yield "| row | unit | safemp | best peer | ratio | (range) | target | |"
     yield "|---|---|---|---|---|---|---|---|"
     for result in results:
-        ours = result.row.ours
+        ours = sized(result.row.ours, 2) if result.row.sizes else result.row.ours
         if ours not in result.values:
             continue
-        best = result.best()
+        best = None if result.row.sizes else result.best()
         cells = [f"`{result.row.name}`", result.unit, _figure(result.shown(median(result.values[ours])))]
         if best is None:
             cells += ["", "", ""]
