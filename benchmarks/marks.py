@@ -30,13 +30,13 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def kill_marked(mark: str, *, patience: float = 0.5) -> None:
+def kill_marked(mark: str) -> None:
     """End what is left of a run or a lane.
 
     Those that end by themselves are waited for first. Then resource trackers are waited for: they
     unlink the semaphores of the others, as soon as there are no others.
     """
-    for ended in (lambda pid: not _tracks(pid), lambda pid: True):
+    for patience, ended in ((0.5, lambda pid: not _tracks(pid)), (10.0, lambda pid: True)):
         deadline = time.monotonic() + patience
         while (left := marked(mark)) and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -74,7 +74,7 @@ def test_a_peer_that_cannot_do_a_row_is_passed_over(tmp_path: Path) -> None:
         out, err = run.communicate(timeout=55)
 
     assert (run.returncode, err) == (0, "")
-    assert "multiprocessing.Pool (spawn)       skipped: AttributeError: Can't pickle local object" in out
+    assert "multiprocessing.Pool (spawn)       skipped: AttributeError: Can't " in out
     assert all(f"  {name} " in out for name in OURS)
 
 
