@@ -113,10 +113,9 @@ class SafeFuture(Future[T]):
             self._outcome = outcome
             if failed(outcome):
                 error = _UNREAD
-        elif isinstance(outcome, BaseException):
-            error = outcome
         else:
-            raise AssertionError("a call's value comes in frames")
+            assert isinstance(outcome, BaseException), "a call's value comes in frames"
+            error = outcome
         with _changing:
             if self._made is None:  # nobody waits, and there are no callbacks
                 self._exception = error

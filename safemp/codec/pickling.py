@@ -490,7 +490,7 @@ def _watch(
 
 def _texts(pickler: Any, payload: bytes) -> bytes:
     """Return where the names of modules in *payload* are to be found: it, or its texts if these are less."""
-    if len(payload) < _MUCH or payload.count(_TEXT) * _MUCH_OF_IT > len(payload):
+    if len(payload) < _MUCH or max(payload.count(_TEXT), payload.count(_MEMO)) * _MUCH_OF_IT > len(payload):
         return payload
     return "\n".join(obj for _, obj in pickler.memo.copy().values() if type(obj) is str).encode("utf-8", "replace")
 
@@ -502,8 +502,11 @@ Picked: looking for a name in 800 kB of numbers takes longer than pickling them.
 _TEXT = b"\x8c"
 """SHORT_BINUNICODE, and every 256th byte of numbers."""
 
+_MEMO = b"\x94"
+"""MEMOIZE, once for every object that is not an atom, and every 256th byte of numbers."""
+
 _MUCH_OF_IT = 64
-"""Bytes a text, if there are few."""
+"""Bytes a text, or an object, if there are few."""
 
 
 def _accept(
