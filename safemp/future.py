@@ -206,10 +206,13 @@ class SafeFuture(Future[T]):
         Args:
             timeout: Seconds; ``None``: until it has.
         """
+        if self.done():
+            return True
         with lifetime.waiting, self._condition:
-            return self._condition.wait_for(self._finished, timeout)
+            return self._condition.wait_for(self.done, timeout)
 
-    def _finished(self) -> bool:
+    def done(self) -> bool:
+        """Tell whether the call has finished or was cancelled."""
         return self._state in (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def failed(self) -> bool:

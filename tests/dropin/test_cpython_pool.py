@@ -53,6 +53,7 @@ def test_main_is_what_cpythons_tests_say(method: str, tmp_path: Path, record_pro
 
 
 @need("test._test_multiprocessing")
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("case", PROCESSES)

@@ -33,9 +33,10 @@ def test_nothing_is_made_for_a_future_that_nobody_waits_for() -> None:
     assert future._begin(TASK)
     future._settle(VALUE)
 
+    assert future.wait()
+    assert future.done()
     assert future.result() == [1]
     assert future._made is None
-    assert future.done()
     assert future.exception() is None
 
 
