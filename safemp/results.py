@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from types import NoneType
 from typing import Any
 
 from safemp import lifetime
@@ -27,8 +28,19 @@ from safemp.worker import name_of
 __all__ = ["Feed", "Gather", "ItemIterator", "unwrap"]
 
 
-_VALUES = frozenset({int, float, bool, type(None)})
+_VALUES = frozenset({int, float, bool, NoneType})
 """Types of the outcomes that are the values themselves."""
+
+
+def _others(outcomes: list[Outcome]) -> list[int]:
+    """Return the places of the outcomes that are not the values themselves. Does next to nothing for those that are."""
+    try:
+        if _VALUES.issuperset(map(type, outcomes)):
+            return []
+    except Exception:  # an error whose metaclass does not hash
+        pass
+    types = enumerate(map(type, outcomes))
+    return [i for i, cls in types if cls is not int and cls is not float and cls is not bool and cls is not NoneType]
 
 
 def unwrap(outcome: Outcome) -> Any:
@@ -125,12 +137,6 @@ class Gather:
         """Tell whether every item has had its outcome."""
         return self._finished.is_set()
 
-    def _all_are_values(self) -> bool:
-        try:
-            return _VALUES.issuperset(map(type, self._outcomes))
-        except Exception:  # an error whose metaclass does not hash
-            return False
-
     def result(self) -> list[Any]:
         """Return all results. After ``wait``.
 
@@ -140,13 +146,14 @@ class Gather:
         with self._reading:
             if self._values is None:
                 settle()
-                if self._all_are_values():
-                    self._values = self._outcomes
-                else:
-                    for outcome in self._outcomes:
-                        if failed(outcome):
-                            unwrap(outcome)
-                    self._values = [unwrap(each) if isinstance(each, list) else each for each in self._outcomes]
+                values = self._outcomes
+                encoded = _others(values)
+                for i in encoded:
+                    if failed(values[i]):
+                        unwrap(values[i])
+                for i, value in zip(encoded, [unwrap(values[i]) for i in encoded], strict=True):
+                    values[i] = value
+                self._values = values
                 self._outcomes = []
             return self._values
 
