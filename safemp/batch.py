@@ -72,7 +72,8 @@ class Batch:
         self._limits = limits
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
-        self._function = Function(calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy))
+        frames = calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy)
+        self._function = Function(engine.hold(frames))
         self._careful: Function | None = None
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
@@ -84,7 +85,7 @@ class Batch:
         engine = self._engine
         by_name, policy = engine.main_by_name, engine.policy
         frames = calls.encode_chunk(items, first, star=self._star, single=self._single, by_name=by_name, policy=policy)
-        return _ChunkTask(self, frames, self._function, items, first)
+        return _ChunkTask(self, engine.hold(frames), self._function, items, first)
 
     def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
         """Make the tasks for all *chunks*, the first of which begins with item 0.
@@ -127,11 +128,11 @@ class Batch:
         return describe_call(item if self._star else (item,), {})
 
     def _encode_carefully(self, items: Sequence[Any], first: int) -> _ChunkTask:
+        engine, policy = self._engine, self._engine.policy
         if self._careful is None:
-            self._careful = Function(calls.encode_function(self._fn, careful=True, policy=self._engine.policy))
-        policy = self._engine.policy
+            self._careful = Function(engine.hold(calls.encode_function(self._fn, careful=True, policy=policy)))
         frames = calls.encode_chunk(items, first, star=self._star, single=self._single, careful=True, policy=policy)
-        return _ChunkTask(self, frames, self._careful, items, first)
+        return _ChunkTask(self, engine.hold(frames), self._careful, items, first)
 
 
 class _ChunkTask(Task):

@@ -175,7 +175,7 @@ class CallTask(Task):
     ) -> None:
         apart: list[Buffer] = []
         frames = calls.encode_call(*call, by_name=engine.main_by_name, policy=engine.policy, apart=apart)
-        super().__init__(frames, name_of(call[0]), Definitions.of(apart), limits=limits)
+        super().__init__(engine.hold(frames), name_of(call[0]), Definitions.of(apart), limits=limits)
         self._call = call
         self._future = future
         self._careful = False
@@ -214,12 +214,13 @@ class CallTask(Task):
         reason = calls.read_not_loaded(outcome)
         assert reason is not None
         engine = self._future._engine
-        policy = engine.policy if engine is not None else ALL
+        if engine is None:  # nobody waits for it any more
+            return not_run(self.name)
         if self._careful:
-            return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), policy)
+            return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), engine.policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        self.frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
+        self.frames = engine.hold(calls.encode_call(fn, args, kwargs, careful=True, policy=engine.policy))
         self.shared = None
         self._careful = True
         return Tasks([self])  # by this one its future knows it

@@ -240,7 +240,8 @@ def encode_call(
             among the frames.
 
     Returns:
-        ``[header, payload, buffer_0, ..., buffer_n-1]``.
+        ``[header, payload, buffer_0, ..., buffer_n-1]``. The buffers are views of the
+        user's memory: see ``Engine.hold``.
 
     Raises:
         PreflightError: Something cannot be pickled; ``culprits`` says what.

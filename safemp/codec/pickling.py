@@ -349,13 +349,11 @@ def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy, apart: list
     return definitions.prefix(needs, write, keep=heritage is None and policy is ALL, apart=apart)
 
 
-def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool] | None:
+def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
     """Make a ``buffer_callback`` that takes the large buffers out of the stream.
 
     Args:
-        buffers: Takes them.
-        copy: Take copies: the frames may wait in a queue, and what is sent is the
-            value at the time of the call.
+        buffers: Takes them, as they are.
     """
     if buffers is None:
         return None
@@ -367,7 +365,7 @@ def _split(buffers: Frames | None, copy: bool) -> Callable[[PickleBuffer], bool]
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        buffers.append(bytearray(raw) if copy else raw)
+        buffers.append(raw)
         return False
 
     return keep
@@ -389,9 +387,8 @@ def dumps_fast(
         obj: What to pickle.
         buffers: Takes buffers of at least ``OUT_OF_BAND`` bytes; ``None``: all stay in
             the stream.
-        ship: Send the definitions of by-value globals along, and copies of buffers.
-            ``False`` for outcomes, which are sent at once, to where those globals come
-            from.
+        ship: Send the definitions of by-value globals along. ``False`` for outcomes,
+            which go to where those globals come from.
         by_name: ``__main__`` is the same script on the other side: no need to ship it.
         heritage: Takes what starting workers inherit; ``None``: that is refused.
         policy: Which repairs are made.
@@ -448,7 +445,7 @@ def _dump(
     obj: Any, buffers: Frames | None, ship: bool, heritage: Heritage | None, policy: Policy
 ) -> tuple[bytes, Pickler]:
     file = BytesIO()
-    pickler = Pickler(file, 5, buffer_callback=_split(buffers, ship))
+    pickler = Pickler(file, 5, buffer_callback=_split(buffers))
     table = pickler.dispatch_table = Table({}, heritage, policy)
     pickler.dump(obj)
     if table.met:
@@ -675,7 +672,7 @@ def dumps_careful(
     pickler = _CarefulPickler(
         file,
         needs,
-        buffer_callback=_split(buffers, ship),
+        buffer_callback=_split(buffers),
         by_name=by_name,
         heritage=heritage,
         policy=policy,

@@ -226,6 +226,13 @@ class Engine(Protocol):
     main_by_name: bool
     policy: Policy
 
+    def hold(self, frames: Frames) -> Frames:
+        """Copy those of *frames* that are still the user's memory: views of an array, say.
+
+        Front ends do it with what they have encoded, before they let the user go on. The
+        engine may put the copies where they need not be copied again.
+        """
+
     def submit(self, task: Task) -> None:
         """Take a task.
 

@@ -26,7 +26,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, split
-from safemp.engines import blackbox, inherit, rows, system, wire
+from safemp.engines import blackbox, blocks, inherit, rows, system, wire
 from safemp.engines.board import Notice
 from safemp.engines.forward import LOG, Forwarding
 from safemp.engines.ledger import LOADING, RUNNING, SIZE, Ledger, pack_result
@@ -284,14 +284,14 @@ class _Child:
         self._ledger.rest()
         self._busy += now - begun
         self._finished += whole
-        if whole and not self._since and not self._messages:
-            self._send(RESULT, index, task, outcome)
+        large = sum(map(len, outcome)) > SIZE // 2
+        if large or (whole and not self._since and not self._messages):
+            self._flush()
+            self._send(RESULT, index, task, blocks.store.hold(outcome) if large else outcome)
         elif not self._ledger.add(record := pack_result(task, index, outcome)):
             self._flush()
-            if len(record) > SIZE // 2 or not self._ledger.add(record):
-                self._send(RESULT, index, task, outcome)
-            else:
-                self._since = now
+            self._ledger.add(record)
+            self._since = now
         elif not self._since:
             self._since = begun
         elif now - self._since > (_HOLD if whole else _FLUSH):
@@ -301,7 +301,7 @@ class _Child:
     def _no_memory(self, message: Message) -> None:
         """Say that a task is larger than the memory that is to be had here."""
         self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
-        why = worker.not_loaded(MemoryError(f"no memory for {message.lost:,} bytes"))
+        why = worker.not_loaded(MemoryError(f"no memory, or no file, for {message.lost:,} bytes"))
         # What counts on what was to come with it is told the same.
         if message.kind == CHUNK_AND_SHARED:
             self._functions[message.ref] = why

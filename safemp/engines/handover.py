@@ -33,6 +33,7 @@ from safemp.codec import calls, pickling
 from safemp.codec.frames import Frames
 from safemp.codec.inheritance import PROXY, Given, NotInheritedError, given, heirloom, in_shared_memory, usual
 from safemp.codec.repairs import ALL, Policy
+from safemp.engines import blocks
 from safemp.engines.inherit import AT_ONCE, Descriptor, Received, Share, take
 
 __all__ = ["Inheritance", "encode_start", "is_nameless", "needs_fork", "reducer_while_spawning"]
@@ -225,7 +226,7 @@ def encode_start(
     except BaseException:  # its traceback keeps us alive
         inherited.release()
         raise
-    return frames, inherited
+    return blocks.own(frames), inherited
 
 
 def _is_of_ctypes(cls: type) -> bool:

@@ -12,7 +12,7 @@ from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Function, Outcome, Task, Tasks
+from safemp.engines import Function, Outcome, Task, Tasks, blocks
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 
@@ -59,6 +59,10 @@ class InlineEngine:
                 continue
             each.done = each.count
             each.deliver(0, outcomes)
+
+    def hold(self, frames: Frames) -> Frames:
+        """Take a copy: see ``Engine``."""
+        return blocks.own(frames)
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks: see ``Engine``."""

@@ -35,8 +35,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Outcome, Task, child, process, rows, running, system, wire
+from safemp.engines import Outcome, Task, blocks, child, process, rows, running, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
@@ -112,6 +113,10 @@ class LocalEngine:
         if self._forks and len(self.workers) < self.max_workers:
             self._until_grown()
 
+    def hold(self, frames: Frames) -> Frames:
+        """Take a copy: see ``Engine``. A large one is in memory that workers map."""
+        return blocks.store.hold(frames)
+
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks: see ``Engine``."""
         if self._pid != os.getpid():
@@ -177,6 +182,7 @@ class LocalEngine:
         finally:
             self._listener.close()
             self._close()
+            blocks.store.trim()
             if self._settings.inherited:
                 self._settings.inherited.release()
 
@@ -249,15 +255,14 @@ class LocalEngine:
                     self._poller.watch_writes(worker.stream.fileno(), False)
         while True:
             try:
-                n = worker.stream.recv_into(worker.reader.target())
+                n, messages = wire.read(worker.stream, worker.reader)
             except BlockingIOError:
                 return
             except OSError:
-                n = 0
+                n, messages = 0, []
             if not n:  # its end of the stream is closed; the process ends, or has ended
                 self._deaf(worker)
                 return
-            messages = worker.reader.took(n)
             for message in messages:
                 self._take(worker, message)
             if messages and n < _ENOUGH and not to_the_end:
@@ -276,7 +281,7 @@ class LocalEngine:
         if kind == child.RESULT:
             outcome: Outcome = message.frames
             if message.lost:
-                outcome = MemoryError(f"the result was not taken: no memory for {message.lost:,} bytes")
+                outcome = MemoryError(f"the result was not taken: no memory, or no file, for {message.lost:,} bytes")
             dispatcher.results(worker, [(message.task, message.items, outcome)], message.ref)
         elif kind == child.RESULTS:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)

@@ -160,6 +160,7 @@ class Worker:
     def close(self) -> None:
         """Give back everything that was held for the process. It has ended."""
         self.stream.close()
+        self.reader.close()
         self._tokens.close()
         self.ledger.close()
         self._post_mortem.close()

@@ -5,14 +5,18 @@ Each function says what it falls back to where the best way does not exist.
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
 import select
 import selectors
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,14 +24,19 @@ from typing import Any
 from safemp.engines.ledger import PAGE
 
 __all__ = [
+    "MAPS",
     "Poller",
     "descendants",
     "die_with",
     "interrupts_held",
+    "is_mapped",
     "ledger_file",
     "let_interrupts_in",
+    "map_memory",
     "nameless_file",
+    "offset_of",
     "open_pidfd",
+    "part_of",
     "resident",
     "signal_name",
 ]
@@ -162,6 +171,73 @@ def nameless_file(label: str, size: int) -> int:
     with tempfile.TemporaryFile() as file:
         file.truncate(size)
         return os.dup(file.fileno())
+
+
+MAPS = hasattr(os, "memfd_create") and hasattr(socket, "CMSG_LEN")
+"""Whether memory can be shared that has no name, and its descriptor be sent (Linux)."""
+
+_arrays: Any = None
+"""``ctypes.Array``, when something has been mapped: who sends nothing large does without ctypes."""
+
+
+def map_memory(fd: int, size: int, *, private: bool, offset: int = 0) -> Any:
+    """Map a file, and keep no descriptor open, which ``mmap.mmap`` does.
+
+    Args:
+        fd: Its descriptor; may be closed afterwards.
+        size: Bytes, at least 1.
+        private: What is written goes into copies of its pages.
+        offset: A multiple of ``mmap.ALLOCATIONGRANULARITY``.
+
+    Returns:
+        An array of ctypes; the memory is unmapped with it.
+
+    Raises:
+        OSError: It cannot be mapped.
+    """
+    global _arrays
+    import ctypes
+
+    _arrays = ctypes.Array
+    libc = _libc()
+    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+    address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset)
+    if address in (None, ctypes.c_void_p(-1).value):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    array = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(array, libc.munmap, address, size).atexit = False
+    return array
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return libc
+
+
+def part_of(array: Any, offset: int, size: int) -> Any:
+    """Return another array for some bytes of what ``map_memory`` gave. It does not keep them mapped."""
+    import ctypes
+
+    return (ctypes.c_ubyte * size).from_address(ctypes.addressof(array) + offset)
+
+
+def offset_of(array: Any, part: memoryview) -> int:
+    """Return where in *array* a part of it begins."""
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_ubyte.from_buffer(part)) - ctypes.addressof(array)
+
+
+def is_mapped(obj: object) -> bool:
+    """Tell whether *obj* may be an array of ``map_memory`` or ``part_of``."""
+    return _arrays is not None and _arrays in type(obj).__mro__
 
 
 def resident(pid: int) -> int:

@@ -1,6 +1,9 @@
 """Messages between the caller and one worker, on a stream of bytes each way; and tokens.
 
-    message = kind, ahead, number of frames, items, stop, ref, task id, the frames' sizes, the frames
+    message = kind, ahead, number of sizes, items, stop, ref, task id, the sizes, the frames
+
+Large frames are in a block of memory (see ``blocks``) whose descriptor goes along with the
+first byte of the message. Before their sizes there is a number which says what block it is.
 
 What is written *ahead*, to a worker that is busy, the worker may begin only when it has
 taken the message's token: eight bytes out of a second socket, whose both ends the caller
@@ -12,13 +15,19 @@ This file speaks no user object and blocks only where it says so.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
+from array import array
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from safemp.codec.frames import Frames
+from safemp.engines import system
+from safemp.engines.blocks import Block, borrow, place_of
 
 __all__ = [
     "SMALL",
@@ -28,6 +37,7 @@ __all__ = [
     "Tokens",
     "claim",
     "pack",
+    "read",
     "receive",
     "send_all",
     "streams",
@@ -48,6 +58,18 @@ _VIEWS = 256
 _TOKEN = struct.Struct("<Q")
 _DROP = 1 << 63
 
+_HELD = 1 << 63
+"""In the place of a size: the frame is in a block. The number of the block in this message
+follows, then 56 bits with the place in it; the next number is the size."""
+
+_BLOCK = 1 << 62
+"""The same, before the first frame of a block: its serial number, then its loan in 16 bits."""
+
+_PLACE = (1 << 56) - 1
+
+_MOST_BLOCKS = 8
+"""Blocks of one message. What a call has of its own is in one; what it shares, in others."""
+
 
 class Message(NamedTuple):
     """One message.
@@ -60,8 +82,8 @@ class Message(NamedTuple):
         frames: What it carries.
         stop: The index behind the last item it is about.
         ahead: Whether it may be begun only with its token.
-        lost: The bytes of the first frame for which there was no memory; then it has no
-            frames. 0: all is there.
+        lost: The bytes of the first frame for which there was no memory, or no descriptor;
+            then it has no frames. 0: all is there.
     """
 
     kind: int
@@ -75,12 +97,33 @@ class Message(NamedTuple):
 
 
 def _head(message: Message) -> bytes:
-    """Return the fixed part of *message* and the sizes of its frames."""
+    """Return the fixed part of *message* and the sizes of its frames, none of which is in a block."""
     kind, items, ref, task, frames, stop, ahead, _ = message
     n = len(frames)
     if n == 2:
         return _HEAD_2.pack(kind, ahead, 2, items, stop, ref, task, len(frames[0]), len(frames[1]))
     return _HEAD.pack(kind, ahead, n, items, stop, ref, task) + struct.pack(f"<{n}Q", *map(len, frames))
+
+
+def _lend(message: Message) -> tuple[bytes, list[Block]]:
+    """Return what of *message* goes on the stream, and the blocks that go along."""
+    kind, items, ref, task, frames, stop, ahead, _ = message
+    sizes: list[int] = []
+    rest: Frames = []
+    lent: list[Block] = []
+    for frame in frames:
+        place = place_of(frame)
+        if place is None or (place[0] not in lent and len(lent) == _MOST_BLOCKS):
+            sizes.append(len(frame))
+            rest.append(frame)
+            continue
+        block, at = place
+        if block not in lent:
+            lent.append(block)
+            sizes.append(_HELD | _BLOCK | block.serial << 16 | block.lend())
+        sizes += [_HELD | lent.index(block) << 56 | at, len(frame)]
+    head = _HEAD.pack(kind, ahead, len(sizes), items, stop, ref, task) + struct.pack(f"<{len(sizes)}Q", *sizes)
+    return b"".join([head, *rest]), lent
 
 
 def pack(messages: Sequence[Message]) -> bytes:
@@ -197,6 +240,8 @@ class Reader:
         self._end = 0
         self._message: Message | None = None
         self._sizes: deque[int] = deque()
+        self._fds: deque[int] = deque()
+        self._blocks: list[memoryview | None] = []  # of the current message
         self._frame: memoryview | None = None
         self._filled = 0
         self._lost = 0  # of the current message, as ``Message.lost``
@@ -213,12 +258,22 @@ class Reader:
             self._view = memoryview(self._buffer)
         return self._view[self._end :]
 
-    def took(self, n: int) -> list[Message]:
+    def close(self) -> None:
+        """Give back what has come for a message that will never be whole."""
+        while self._fds:
+            os.close(self._fds.popleft())
+
+    def took(self, n: int, fds: Sequence[int] = ()) -> list[Message]:
         """Say that *n* bytes were put into ``target()``.
+
+        Args:
+            n: How many.
+            fds: Descriptors that came with them; they belong to the reader now.
 
         Returns:
             The messages that are now complete, in order.
         """
+        self._fds.extend(fds)
         if self._frame is not None:
             self._filled += n
             if self._filled < len(self._frame):
@@ -267,6 +322,9 @@ class Reader:
         while self._sizes and self._frame is None and not self._over:
             size = self._sizes.popleft()
             have = self._end - at
+            if size & _HELD:
+                self._borrow(size, message.frames)
+                continue
             try:
                 if size <= have:
                     message.frames.append(bytearray(self._view[at : at + size]))
@@ -290,7 +348,47 @@ class Reader:
                 self._lost = 0
             done.append(message)
             self._message = None
+            self._blocks = []
         return at
+
+    def _borrow(self, size: int, frames: Frames) -> None:
+        """Take a block that has come, or a frame out of one."""
+        if size & _BLOCK:
+            fd = self._fds.popleft() if self._fds else -1
+            try:
+                self._blocks.append(borrow(fd, (size & ~(_HELD | _BLOCK)) >> 16, size & 0xFFFF))
+            except MemoryError:
+                self._blocks.append(None)
+            return
+        at, n = size & _PLACE, self._sizes.popleft()
+        block = self._blocks[(size & ~_HELD) >> 56]
+        if block is None:
+            self._lost = self._lost or max(n, 1)
+        else:
+            frames.append(block[at : at + n])
+
+
+def read(sock: socket.socket, reader: Reader) -> tuple[int, list[Message]]:
+    """Read once.
+
+    Returns:
+        How many bytes came, 0 at the end of the stream; and the messages that are complete.
+
+    Raises:
+        BlockingIOError: There is nothing, and *sock* does not block.
+        OSError: The other side is gone.
+    """
+    if not system.MAPS:
+        n = sock.recv_into(reader.target())
+        return n, reader.took(n) if n else []
+    n, sent, _, _ = sock.recvmsg_into([reader.target()], _ROOM, socket.MSG_CMSG_CLOEXEC)
+    if not sent:
+        return n, reader.took(n) if n else []
+    fds = array("i", b"".join([data[: len(data) - len(data) % 4] for _, _, data in sent]))
+    return n, reader.took(n, fds)
+
+
+_ROOM = socket.CMSG_SPACE(_MOST_BLOCKS * 4) if system.MAPS else 0
 
 
 def receive(sock: socket.socket, reader: Reader) -> list[Message]:
@@ -300,10 +398,9 @@ def receive(sock: socket.socket, reader: Reader) -> list[Message]:
         EOFError: The other side is gone.
     """
     while True:
-        n = sock.recv_into(reader.target())
+        n, messages = read(sock, reader)
         if not n:
             raise EOFError
-        messages = reader.took(n)
         if messages:
             return messages
 
@@ -312,38 +409,31 @@ def _views(message: Message) -> list[memoryview]:
     return [memoryview(_head(message)), *(memoryview(f).cast("B") for f in message.frames if len(f))]
 
 
+def _has_blocks(message: Message) -> bool:
+    return any(type(frame) is memoryview and place_of(frame) is not None for frame in message.frames)
+
+
 def send_all(sock: socket.socket, message: Message) -> None:
     """Write *message* whole. Blocks until the other side has room for it."""
-    total = sum(map(len, message.frames))
-    if total <= _READ:
-        sock.sendall(pack([message]))
-        return
-    views = deque(_views(message))
-    while views:
-        _advance(views, _send(sock, views))
+    outbox = Outbox()
+    outbox.send(sock, [message])
+    assert not outbox, "the stream blocks"
 
 
-def _send(sock: socket.socket, views: deque[memoryview]) -> int:
-    if hasattr(sock, "sendmsg"):
-        return sock.sendmsg([views[i] for i in range(min(len(views), _VIEWS))])
-    return sock.send(views[0])  # Windows
+class _Loan(NamedTuple):
+    """A message with blocks, that has not begun to go."""
 
-
-def _advance(views: deque[memoryview], sent: int) -> None:
-    while sent:
-        first = views[0]
-        if sent < len(first):
-            views[0] = first[sent:]
-            return
-        sent -= len(first)
-        views.popleft()
+    view: memoryview  # all of it that goes on the stream
+    fds: array[int]
+    message: Message  # keeps the blocks
 
 
 class Outbox:
-    """What waits to be written to one non-blocking stream."""
+    """What waits to be written to one stream, which may be one that blocks."""
 
     def __init__(self) -> None:
         self._views: deque[memoryview] = deque()
+        self._loans: deque[_Loan] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._views)
@@ -362,9 +452,15 @@ class Outbox:
                 sent = 0
             if sent < len(packed):
                 self._views.append(memoryview(packed)[sent:])
+                self.flush(sock)
             return
         for message in messages:
-            self._views.extend(_views(message))
+            if _has_blocks(message):
+                data, blocks = _lend(message)
+                self._views.append(memoryview(data))
+                self._loans.append(_Loan(self._views[-1], array("i", [block.fd for block in blocks]), message))
+            else:
+                self._views.extend(_views(message))
         self.flush(sock)
 
     def flush(self, sock: socket.socket) -> bool:
@@ -378,8 +474,40 @@ class Outbox:
         """
         while self._views:
             try:
-                sent = _send(sock, self._views)
+                sent = self._write(sock)
             except BlockingIOError:
                 return False
-            _advance(self._views, sent)
+            self._advance(sent)
         return True
+
+    def _write(self, sock: socket.socket) -> int:
+        views, loans = self._views, self._loans
+        if not loans:
+            if hasattr(sock, "sendmsg"):
+                return sock.sendmsg(list(islice(views, _VIEWS)))
+            return sock.send(views[0])  # Windows
+        loan = loans[0]
+        if views[0] is not loan.view:  # up to the one that begins with descriptors
+            return sock.sendmsg(list(takewhile(lambda view: view is not loan.view, islice(views, _VIEWS))))
+        try:
+            sent = sock.sendmsg([views[0]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, loan.fds)])
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # As many descriptors as we may have are under way already. So this goes as any other.
+            loans.popleft()
+            views.popleft()
+            views.extendleft(reversed(_views(loan.message)))
+            return 0
+        loans.popleft()
+        return sent
+
+    def _advance(self, sent: int) -> None:
+        views = self._views
+        while sent:
+            first = views[0]
+            if sent < len(first):
+                views[0] = first[sent:]
+                return
+            sent -= len(first)
+            views.popleft()
