@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.patching import patch, patched, unpatch
     from safemp.pool import AsyncResult, Pool
+    from safemp.sharing import SharedObject, share
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "SafeExecutor",
     "SafeFuture",
     "SafempError",
+    "SharedObject",
     "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
@@ -61,6 +63,7 @@ __all__ = [
     "patched",
     "register",
     "repairing",
+    "share",
     "starmap",
     "unpatch",
 ]
@@ -82,6 +85,7 @@ _HOMES = {
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
+    "SharedObject": "safemp.sharing",
     "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
@@ -98,6 +102,7 @@ _HOMES = {
     "patched": "safemp.patching",
     "register": "safemp.codec.repairs",
     "repairing": "safemp.dumping",
+    "share": "safemp.sharing",
     "starmap": "safemp.maps",
     "unpatch": "safemp.patching",
 }

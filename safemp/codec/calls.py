@@ -45,6 +45,7 @@ __all__ = [
     "encode_not_loaded",
     "encode_outcome",
     "encode_process",
+    "encode_shared",
     "failed",
     "preflight",
     "read_not_loaded",
@@ -348,6 +349,16 @@ def encode_chunk(
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
     return _encode(Kind.CHUNK, (items, first, star, single), roots, careful, by_name and not careful, policy=policy)
+
+
+def encode_shared(obj: Any, policy: Policy = ALL) -> Frames:
+    """Turn *obj* into the arguments of ``rebuild.unshare``: a stream, then the buffers beside it.
+
+    Raises:
+        PreflightError: It cannot be pickled.
+    """
+    buffers: Frames = []
+    return [_climb(obj, buffers, lambda: [("obj", obj)], False, False, None, policy), *buffers]
 
 
 # -- the worker's side ----------------------------------------------------------------

@@ -10,9 +10,10 @@ from functools import lru_cache, singledispatch
 from importlib import import_module
 from typing import Any, NewType
 
+from safemp.codec.frames import Buffer
 from safemp.codec.statics import type_name
 
-__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "recache", "redispatch", "renew"]
+__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "recache", "redispatch", "renew", "unshare"]
 
 
 class Made:
@@ -54,6 +55,13 @@ def look_up_or_make(module: str, name: str, make: Callable[[], Any]) -> Any:
     made = make()
     found = getattr(import_module(module), name, None)
     return found if type(found) is type(made) else made
+
+
+def unshare(stream: Buffer, *buffers: Buffer) -> Any:
+    """Load what ``calls.encode_shared`` has written."""
+    from safemp.codec import pickling  # which imports this file
+
+    return pickling.loads(stream, list(buffers))
 
 
 def recache(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ the kernel refuses one, frames are copied and go through the pipe.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -35,7 +36,7 @@ LARGE = 1 << 18
 cost less than the two copies of a pipe."""
 
 _KEEP = 1 << 29
-"""Bytes of unused blocks that are kept for the next. Picked: some arrays of a hundred megabytes."""
+"""``Store.keep``. Picked: some arrays of a hundred megabytes."""
 
 _MOST_OPEN = 256
 """Blocks that one process has at a time; and a quarter of the descriptors that it may have."""
@@ -62,11 +63,13 @@ class Block:
         fd: Its descriptor; it is closed with the block.
         size: Bytes of data.
         serial: Distinct for each of its contents in this process.
-        used: It has had contents before: there are pages for all of its bytes.
+        number: How many there are in this process.
 
     Raises:
         OSError: There is no memory, or no descriptor, to be had.
     """
+
+    number = 0
 
     _serials = count(1)
 
@@ -74,8 +77,7 @@ class Block:
         self.fd = os.memfd_create("safemp-data")
         self.size = size
         self.serial = 0
-        self.used = False
-        self._kept = False
+        self._used = False
         self._lease: Any = None
         try:
             os.ftruncate(self.fd, _HEAD + size)
@@ -84,13 +86,19 @@ class Block:
             os.close(self.fd)
             raise
         self._view = memoryview(self._memory).cast("B")
+        Block.number += 1
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the end of the interpreter, too
         if hasattr(self, "_view"):
             close(self.fd)
+            type(self).number -= 1
 
-    def fill(self, frames: Frames) -> list[memoryview]:
+    def fill(self, frames: Frames, maps: bool) -> list[memoryview]:
         """Take copies of *frames*.
+
+        Args:
+            frames: They fit in.
+            maps: See ``Store``.
 
         Returns:
             The copies. While one of them is there, or a receiver has the data, the block is in use.
@@ -107,13 +115,13 @@ class Block:
         data, at, views = memoryview(lease).cast("B"), 0, []
         for frame in frames:
             end = at + len(frame)
-            if self.used:
+            if self._used and maps:
                 data[at:end] = frame
             else:  # not through the mapping: a lack of memory is to be an error, and not a signal
                 _write(self.fd, frame, _HEAD + at)
             views.append(data[at:end])
             at = _aligned(end)
-        self.used = True
+        self._used = True
         return views
 
     def lend(self) -> int:
@@ -133,13 +141,14 @@ class Block:
         return self._lease is not None and self._lease() is not None
 
     @property
+    def lent(self) -> bool:
+        """Whether a receiver has not given it back."""
+        return bool(bytes(self._view[_LOANS]).strip(b"\0"))
+
+    @property
     def idle(self) -> bool:
         """Whether nobody reads it any more."""
-        return not self.leased and not self._kept and not bytes(self._view[_LOANS]).strip(b"\0")
-
-    def keep(self) -> None:
-        """Never use it again for other contents."""
-        self._kept = True
+        return not self.leased and not self.lent
 
 
 def _write(fd: int, frame: Buffer, at: int) -> None:
@@ -155,7 +164,7 @@ def _aligned(size: int) -> int:
 
 def place_of(frame: Buffer) -> tuple[Block, int] | None:
     """Return the block that *frame* is in, and where, if it is one of ``Store.hold``."""
-    if type(frame) is not memoryview:
+    if type(frame) is not memoryview or not frame.nbytes:
         return None
     obj = frame.obj
     while type(obj) is memoryview:
@@ -172,9 +181,17 @@ def own(frames: Frames) -> Frames:
 
 
 class Store:
-    """The blocks of this process."""
+    """The blocks of this process that may be used again.
+
+    Attributes:
+        keep: Bytes of unused ones that are kept for the next.
+        maps: Fill used ones by way of their mappings, which is fast, and makes them count
+            as resident memory of this process.
+    """
 
     def __init__(self) -> None:
+        self.keep = _KEEP
+        self.maps = True
         self._lock = threading.Lock()
         self._blocks: list[Block] = []
         self._most = _most_open()
@@ -196,7 +213,7 @@ class Store:
             return own(frames)
         with self._lock:
             try:
-                views = self._take(size).fill([frames[i] for i in new])
+                views = self._take(size).fill([frames[i] for i in new], self.maps)
             except OSError:
                 return own(frames)
         held = list(frames)
@@ -212,28 +229,30 @@ class Store:
         kept = 0
         for block in idle:
             kept += block.size
-            if kept > _KEEP or len(self._blocks) >= self._most:
+            if kept > self.keep:
                 self._blocks.remove(block)
-        self._blocks = [block for block in self._blocks if block.leased or not block._kept]
-        while len(self._blocks) >= self._most:  # what is lent only lives as long as somebody reads it
-            lent = next((block for block in self._blocks if not block.leased), None)
-            if lent is None:
-                raise OSError("too many blocks")
-            self._blocks.remove(lent)
+        del idle
+        if Block.number >= self._most:
+            self._blocks = [block for block in self._blocks if block.leased]
+        if Block.number >= self._most:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         block = Block(size)
         self._blocks.append(block)
         return block
 
     def trim(self) -> None:
-        """Give the memory back that is not in use."""
+        """Give the memory back that this process does not want any more."""
         with self._lock:
-            self._blocks = [block for block in self._blocks if not block.idle]
+            self._blocks = [block for block in self._blocks if block.leased]
 
-    def keep_all(self) -> None:
-        """Never use again what is in use now: a process that is about to be forked has it, too."""
-        for block in list(self._blocks):
-            if block.leased:
-                block.keep()
+    def a_receiver_died(self) -> None:
+        """Use nothing again that is lent: whose loans will not end cannot be told."""
+        with self._lock:
+            self._blocks = [block for block in self._blocks if not block.lent]
+
+    def before_fork(self) -> None:
+        """Use nothing again that is wanted now: the new process has it, too."""
+        self._blocks = [block for block in self._blocks if not block.leased]
 
 
 def _most_open() -> int:
@@ -313,14 +332,13 @@ store = Store()
 
 
 def _before_fork() -> None:
-    store.keep_all()
+    store.before_fork()
     for head, at in list(_borrowed.values()):
         head[at] = _KEPT
 
 
 def _after_fork() -> None:
-    global store
-    store = Store()  # the blocks are the parent's
+    store.__init__()  # type: ignore[misc] # the blocks are the parent's
     _borrowed.clear()
 
 

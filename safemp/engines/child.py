@@ -81,6 +81,10 @@ _SHORT = 0.001
 """Seconds that the first item of a row may take. What comes after a long one waits for it."""
 
 
+_KEEP = 1 << 27
+"""Bytes of memory that was used for a result, and is kept for the next one."""
+
+
 def main(
     stream: socket.socket,
     tokens: socket.socket,
@@ -118,6 +122,7 @@ def main(
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=ledger.release_row)
     blackbox.install(fds[1])
+    blocks.store.maps, blocks.store.keep = False, _KEEP
     with contextlib.suppress(EOFError, ConnectionError):
         inherit.receive(stream, share)
         _Child(stream, tokens, ledger, fds[2:]).loop()
@@ -301,7 +306,7 @@ class _Child:
     def _no_memory(self, message: Message) -> None:
         """Say that a task is larger than the memory that is to be had here."""
         self._ledger.begin(message.task, message.items, LOADING, time.monotonic())
-        why = worker.not_loaded(MemoryError(f"no memory, or no file, for {message.lost:,} bytes"))
+        why = worker.not_loaded(MemoryError(f"no memory, or no file descriptor, for {message.lost:,} bytes"))
         # What counts on what was to come with it is told the same.
         if message.kind == CHUNK_AND_SHARED:
             self._functions[message.ref] = why

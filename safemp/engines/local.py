@@ -281,7 +281,8 @@ class LocalEngine:
         if kind == child.RESULT:
             outcome: Outcome = message.frames
             if message.lost:
-                outcome = MemoryError(f"the result was not taken: no memory, or no file, for {message.lost:,} bytes")
+                why = f"no memory, or no file descriptor, for {message.lost:,} bytes"
+                outcome = MemoryError(f"the result was not taken: {why}")
             dispatcher.results(worker, [(message.task, message.items, outcome)], message.ref)
         elif kind == child.RESULTS:
             dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
@@ -306,3 +307,4 @@ class LocalEngine:
         self._poller.remove(worker.fd)
         self._dispatcher.ended(worker, worker.reap())
         worker.close()
+        blocks.store.a_receiver_died()

@@ -29,6 +29,7 @@ from safemp.codec import calls, pickling
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Kind
 from safemp.codec.repairs import ALL
+from safemp.engines import blocks
 from tests.support import jobs
 
 
@@ -318,13 +319,13 @@ LARGE = pickling.OUT_OF_BAND + 1
 
 @pytest.mark.parametrize("careful", [False, True])
 def test_what_is_sent_is_the_value_at_the_time_of_the_call(careful: bool) -> None:
-    """A caller may change its values as soon as the call is encoded, large buffers too."""
+    """A caller may change its values as soon as the call is encoded and held, large buffers too."""
     np = pytest.importorskip("numpy")
     items = [1, 2]
     array_ = np.zeros(LARGE)
     raw = bytearray(LARGE)
     window = pickle.PickleBuffer(raw)
-    frames = calls.encode_call(function, (items, array_, raw, window), {}, careful=careful)
+    frames = blocks.own(calls.encode_call(function, (items, array_, raw, window), {}, careful=careful))
     items.append(3)
     array_[:] = 1
     raw[:] = b"x" * LARGE
