@@ -97,6 +97,16 @@ class Executor(Peer):
         return list(self._executor.map(fn, items))
 
 
+class Sharing(Executor):
+    """The same, of safemp."""
+
+    def share(self, obj: Any) -> Any:
+        """Write an object once."""
+        import safemp
+
+        return safemp.share(obj)
+
+
 class PoolOfCalls(Peer):
     """A pool with ``apply_async`` and ``map``, as in ``multiprocessing``."""
 
@@ -200,7 +210,7 @@ def _safe_executor(stack: ExitStack, workers: int) -> Peer:
     executor = safemp.SafeExecutor(workers)
     stack.callback(executor.shutdown)
     stack.callback(executor.terminate_workers)
-    return Executor(executor)
+    return Sharing(executor)
 
 
 def _safe_pool(stack: ExitStack, workers: int) -> Peer:
