@@ -48,6 +48,7 @@ class Batch:
         sink: Where the outcomes go.
         star: Each item is a tuple of arguments.
         limits: What each call may use; ``None``: what there is.
+        divisible: Chunks may be shared out among workers that have nothing to do.
 
     Raises:
         PreflightError: *fn* cannot be pickled.
@@ -61,6 +62,7 @@ class Batch:
         *,
         star: bool = False,
         limits: Limits | None = None,
+        divisible: bool = False,
     ) -> None:
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
@@ -70,6 +72,7 @@ class Batch:
         self._sink: Sink = sink
         self._star = star
         self._limits = limits
+        self._divisible = divisible
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
         frames = calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy)
@@ -142,6 +145,7 @@ class _ChunkTask(Task):
         super().__init__(frames, batch._name, function, len(items), first, batch._limits)
         self._batch = batch
         self._items = items
+        self.divisible = batch._divisible
 
     def begin(self) -> bool:
         return not self._batch.cancelled
@@ -162,7 +166,7 @@ class _ChunkTask(Task):
         return self._batch.describe(self._items[index])
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
-        batch, items, first = self._batch, self._items[self.done :], self.first + self.done
+        batch, items, first = self._batch, self._items[self.done : self.count], self.first + self.done
         if outcome is None:
             return Tasks([batch._encode_carefully(items[i : i + 1], first + i) for i in range(len(items))])
         reason = calls.read_not_loaded(outcome)

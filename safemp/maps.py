@@ -87,11 +87,12 @@ def _gather(
     check_callable(fn)
     items = iterable if isinstance(iterable, Sized) else list(iterable)
     executor = shared()
+    by_default = chunksize is None
     if chunksize is None:
         chunksize = default_chunksize(len(items), executor._max_workers)
     elif chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
-    gather = Gather(executor._engine, fn, items, chunksize, star=star, limits=limits)
+    gather = Gather(executor._engine, fn, items, chunksize, star=star, limits=limits, divisible=by_default)
     try:
         gather.wait()
     except BaseException:  # Ctrl-C: nobody will read the answers

@@ -348,12 +348,13 @@ class Pool:
         self._check_running()
         check_callable(func)
         items = iterable if isinstance(iterable, Sized) else list(iterable)
+        by_default = chunksize is None
         if chunksize is None:
             chunksize = default_chunksize(len(items), self._processes)
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits)
+        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits, divisible=by_default)
         result._source = gather
         gather.when_done(result._arrived)
         return result

@@ -69,6 +69,7 @@ class Gather:
         chunksize: Items that go to a worker together, at least 1.
         star: Each item is a tuple of arguments.
         limits: What each call may use; ``None``: what there is.
+        divisible: Chunks may be shared out among workers that have nothing to do.
 
     Raises:
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
@@ -83,13 +84,14 @@ class Gather:
         *,
         star: bool = False,
         limits: Limits | None = None,
+        divisible: bool = False,
     ) -> None:
         self._finished = threading.Event()
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._reading = threading.RLock()
         self._values: list[Any] | None = None
-        batch = Batch(engine, fn, self._take, star=star, limits=limits)
+        batch = Batch(engine, fn, self._take, star=star, limits=limits, divisible=divisible)
         tasks, first = batch.encode_all(chunked(items, chunksize))
         self._outcomes: list[Outcome] = [None] * first
         self._left = first

@@ -111,6 +111,8 @@ class Task:
         done: How many items have had their outcome. The engine keeps it.
         name: The function's name, for messages.
         first: For a map, the index of its first item in the user's iterable.
+        divisible: Its items may be shared out, while it runs, among workers that have
+            nothing else to do.
         limits: What each of its items may use; ``None``: what there is.
         context: That of who has made the task; what it logs and prints is handled in it.
             So a notebook knows to which cell it belongs, and a log to which request.
@@ -122,6 +124,7 @@ class Task:
     __slots__ = (
         "context",
         "count",
+        "divisible",
         "done",
         "first",
         "frames",
@@ -150,6 +153,7 @@ class Task:
         self.count = count
         self.done = 0
         self.first = first
+        self.divisible = False
         self.limits = limits
         self.context: Context = copy_context()
         self.tries = 0
@@ -170,6 +174,12 @@ class Task:
         part = copy(self)
         part.done, part.count = index, index + 1
         return part
+
+    def cut(self, index: int) -> Task:
+        """Keep the items before *index*; return a task of those from there on, none of which has begun."""
+        rest = copy(self)
+        rest.done = self.count = index
+        return rest
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         """Take the outcomes of items *first*, *first* + 1, … of this task."""

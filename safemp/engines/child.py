@@ -43,6 +43,7 @@ __all__ = [
     "CHUNK_AND_SHARED",
     "EXIT",
     "FORGET",
+    "GIVEN_BACK",
     "LOG",
     "NOT_LOADED",
     "READY",
@@ -69,6 +70,7 @@ RESULT = 19  # one outcome; items: its index
 RESULTS = 20  # any outcomes, one record each
 # LOG = 21: see ``forward``
 ROW = 22  # outcomes of a row; items: the index of the first; frames: the kind of the row, its cells
+GIVEN_BACK = 23  # items: the first one of the task that is not begun here
 
 _FLUSH = 0.02
 """Seconds after which a chunk's outcomes are sent on. Picked: often enough for eyes,
@@ -76,6 +78,10 @@ seldom enough to cost nothing."""
 
 _HOLD = 0.001
 """Seconds after which outcomes of tasks are sent on, though more tasks are there."""
+
+_WORTH = 0.002
+"""Seconds that the rest of a chunk should take, to be given to another worker. Picked: that costs
+a twentieth of it."""
 
 _SHORT = 0.001
 """Seconds that the first item of a row may take. What comes after a long one waits for it."""
@@ -227,6 +233,7 @@ class _Child:
             return
         index, stop = message.items, message.stop
         width = Width(stop - index, loaded.single)
+        first, started = index, begun
         while index < stop:
             self._ledger.begin(task, index, RUNNING, begun)
             most = width.next(stop - index)
@@ -239,6 +246,12 @@ class _Child:
             if outcome is not None:
                 begun = self._finish(task, index, outcome, begun, index == stop - 1)
                 index += 1
+            left = stop - index
+            if left > 1 and self._ledger.asked() == task and left * (begun - started) > _WORTH * (index - first):
+                stop -= left // 2
+                self._flush()
+                self._send(GIVEN_BACK, stop, task, [])
+                self._ledger.ask(0)
 
     def _open_row(self, first: int, width: int, begun: float, cls: type) -> memoryview | None:
         """Begin a row, if one is worth it: see ``worker.run_items``."""

@@ -112,6 +112,7 @@ class Dispatcher:
         self._stacked: dict[Worker, None] = {}  # those with more than one task; a set in order
         self._used: set[Worker] = set()  # those that have finished one
         self._due: dict[Worker, None] = {}  # those with a deadline
+        self._divisible: dict[Worker, None] = {}  # those that have a task which is
         self._pace = Pace()
         self._mending: set[Task] = set()
         self._delivering = 0  # threads of ``defer`` that have outcomes to hand over
@@ -218,6 +219,8 @@ class Dispatcher:
         guarded = brings = False
         for task in tasks:
             task.id = next(self._ids)
+            if task.divisible:
+                self._divisible[worker] = None
             ahead = bool(worker.tasks)
             worker.tasks.append(task)
             shared = task.shared
@@ -278,6 +281,7 @@ class Dispatcher:
             return
         if worker.state == BUSY:
             self._busy.remove(worker)
+            self._divisible.pop(worker, None)
             worker.state = IDLE
             worker.heard = self._clock()
         if worker.tasks_left is not None and worker.tasks_left <= 0:
@@ -288,8 +292,17 @@ class Dispatcher:
             self._top_up(worker)
         if worker.state == IDLE:
             self._idle.append(worker)
+            if self._divisible:
+                self._ask()
             if worker.verdict is None:
                 self._watch_idle(worker)
+
+    def _ask(self) -> None:
+        """Ask those that have many items for some, since a worker has nothing to do."""
+        for worker in self._divisible:
+            task = worker.tasks[0]
+            if task.divisible and task.count - task.done > 1 and worker.tasks_left is None:
+                worker.ledger.ask(task.id)
 
     def _feed_idle(self) -> None:
         while self._idle and self._queue:
@@ -561,6 +574,18 @@ class Dispatcher:
         if self._has_kept_too_much(worker, task):
             worker.tasks_left = 0
 
+    def given_back(self, worker: Worker, task_id: int, index: int) -> None:
+        """Take notice that *worker* will not begin the items of a task from *index* on."""
+        deliveries = Deliveries()
+        with self.lock:
+            task = worker.tasks[0]
+            assert task.id == task_id, "a worker takes its tasks in order"
+            self._requeue(task.cut(index), deliveries)
+            self._feed_idle()
+            if self._idle:
+                self._ask()
+        deliveries.hand_over()
+
     def not_loaded(self, worker: Worker, task_id: int, outcome: Frames) -> None:
         """Take notice that a task did not load: it is encoded again."""
         with self.lock:
@@ -612,6 +637,7 @@ class Dispatcher:
         else:
             self._starting -= 1
         self._due.pop(worker, None)
+        self._divisible.pop(worker, None)
         self._stacked.pop(worker, None)
         self._used.discard(worker)
 

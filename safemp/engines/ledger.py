@@ -4,12 +4,13 @@ It says which item of which task the worker has begun and when, and it holds out
 that were not sent yet. So a crash is blamed on exactly one item, the outcomes before it
 are not lost, and nothing that had finished runs again.
 
-    task, began, item, state, flushes, held, row, blank | record, record, ...
+    task, began, item, state, flushes, held, row, blank, asked | record, record, ...
     record = task, index, number of frames, their sizes, the frames
 
 or, instead of records, the cells of a row (see ``rows``). ``row`` says of which kind it is,
 and which item is its first; the cells that are not ``blank`` any more say how many have
-finished. So there is one store for each item, of its value.
+finished. So there is one store for each item, of its value. ``asked`` is the caller's: it
+would have items of that task back, for a worker that has nothing to do.
 
 The page outlives its writer, whatever ended it; it has no name in any file system.
 
@@ -58,7 +59,8 @@ _FLUSHES_AT = 24
 _HELD_AT = 32
 _ROW_AT = 40
 _BLANK_AT = 48
-_DATA = 56
+_ASKED_AT = 56
+_DATA = 64
 SIZE = 1 << 16
 """Bytes up to the end of the records. What does not fit is sent at once, which is as durable."""
 
@@ -210,12 +212,21 @@ class Ledger:
         if self._row is not None:
             self._row.release()
 
+    def asked(self) -> int:
+        """Return of which task the caller would have items back; 0: of none."""
+        asked: int = _NUMBER.unpack_from(self._page, _ASKED_AT)[0]
+        return asked
+
     def at(self) -> tuple[int, int]:
         """Return which task is running and at which of its items; task 0: none is."""
         progress = self.progress()
         return (progress.task, progress.item) if progress.state != IDLE else (0, 0)
 
     # -- the caller's side ------------------------------------------------------------
+
+    def ask(self, task: int) -> None:
+        """Ask the worker to give items of *task* back."""
+        _NUMBER.pack_into(self._page, _ASKED_AT, task)
 
     def progress(self) -> Progress:
         """Return how far the worker is."""

@@ -291,6 +291,8 @@ class LocalEngine:
             dispatcher.results(worker, [(message.task, message.items, values)], message.ref)
         elif kind == child.NOT_LOADED:
             dispatcher.not_loaded(worker, message.task, message.frames)
+        elif kind == child.GIVEN_BACK:
+            dispatcher.given_back(worker, message.task, message.items)
         elif kind == child.LOG:
             task = next((each for each in list(worker.tasks) if each.id == message.task), None)
             self._listener.put(worker.source, message, task)

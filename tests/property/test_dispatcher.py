@@ -86,7 +86,7 @@ class Model(RuleBasedStateMachine):
         self.engine.submit(**how)
 
     @rule(
-        count=st.integers(1, 5), key=st.integers(0, 2), size=SIZES, limits=LIMITS, plan=PLANS, loads=LOADS, mends=MENDS
+        count=st.integers(1, 9), key=st.integers(0, 2), size=SIZES, limits=LIMITS, plan=PLANS, loads=LOADS, mends=MENDS
     )
     def submit_a_chunk(self, **how: Any) -> None:
         self.engine.submit(**how)
@@ -211,6 +211,12 @@ class Model(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_thread_runs(self, which: int) -> None:
         self.engine.run_deferred(which)
+
+    @rule()
+    def somebody_would_have_more(self) -> None:
+        """Workers are asked for items, as they are when another is idle."""
+        with self.engine.dispatcher.lock:
+            self.engine.dispatcher._ask()
 
     @rule()
     def tasks_are_short(self) -> None:

@@ -282,6 +282,8 @@ class FakeEngine:
                 self.dispatcher.results(worker, [(message.task, message.items, message.frames)], message.ref)
             elif kind == child.RESULTS:
                 self.dispatcher.results(worker, unpack_results(message.frames[0]), message.ref)
+            elif kind == child.GIVEN_BACK:
+                self.dispatcher.given_back(worker, message.task, message.items)
             elif kind == child.NOT_LOADED:
                 self.dispatcher.not_loaded(worker, message.task, message.frames)
             elif kind == child.READY:

@@ -216,6 +216,7 @@ class Job(Task):
         frames: Frames = [b"%d %d" % (record.number, offset), bytes(size)]
         super().__init__(frames, f"job{record.number}", shared, count, offset, record.limits)
         self.record = record
+        self.divisible = not record.call and record.number % 4 > 0
 
     def begin(self) -> bool:
         record = self.record

@@ -404,11 +404,20 @@ class FakeWorker:
         if (reason := runs.load(first + message.items)) is not None:
             yield from self._not_loaded(message.task, reason)
             return
-        for index in range(message.items, message.stop):
+        index, stop = message.items, message.stop
+        while index < stop:
             item = first + index
             self._begin(runs, message.task, index, item, RUNNING, begun)
             runs.begin(item, self)
-            begun = yield from self._run(runs, item, message.task, index, begun, index + 1 == message.stop)
+            begun = yield from self._run(runs, item, message.task, index, begun, index + 1 == stop)
+            index += 1
+            left = stop - index
+            if left > 1 and self.ledger.asked() == message.task:
+                stop -= left // 2
+                yield from self._flush()
+                yield from self._send(child.GIVEN_BACK, stop, message.task, [])
+                self.ledger.ask(0)
+                yield True
 
     def _begin(self, runs: Runs, task: int, index: int, item: int, state: int, begun: float = 0.0) -> float:
         begun = begun or self._clock()
