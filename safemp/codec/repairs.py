@@ -125,6 +125,7 @@ _LIBRARIES = (
     ("tqdm", "tqdm"),
     ("lxml.etree", "lxml"),
     ("torch", "torch"),
+    ("annoy", "annoy"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
 
