@@ -126,6 +126,7 @@ _LIBRARIES = (
     ("lxml.etree", "lxml"),
     ("torch", "torch"),
     ("annoy", "annoy"),
+    ("hamilton.driver", "hamilton"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
 

@@ -1,6 +1,6 @@
 """Hamilton: parallel blocks on our workers."""
 
-from __future__ import annotations
+# Annotations are no strings here: Hamilton 1.73 would not know what is parallel.
 
 import logging
 import os
