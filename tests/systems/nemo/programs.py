@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.chat_server import ChatServer
 from tests.support.child import Ended, run_python
-from tests.systems.nemo.rails import answer
 
 COMMON = """
 import json, os, sys
@@ -38,19 +36,18 @@ class Model(mlflow.pyfunc.PythonModel):
 """
 
 
-def run(folder: Path, source: str, *args: str) -> Ended:
-    """Run *source* as a script, with a model to ask."""
-    (folder / "script.py").write_text(source)
+def run(folder: Path, url: str, source: str, *args: str, name: str = "script.py") -> Ended:
+    """Write *source* into *folder* and run it; its model is at *url*."""
+    (folder / name).write_text(source)
     homes = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
     quiet = ("DO_NOT_TRACK", "HF_HUB_OFFLINE", "MLFLOW_DISABLE_TELEMETRY")
     env = {**dict.fromkeys(homes, str(folder)), **dict.fromkeys(quiet, "true"), "OPENAI_API_KEY": "sk-none"}
-    with ChatServer(200, answer=answer) as server:
-        env |= dict.fromkeys(("URL", "OPENAI_API_BASE"), server.url)
-        return run_python("script.py", *args, cwd=folder, env=env, timeout=100)
+    env |= {"URL": url, "OPENAI_API_BASE": url}
+    return run_python(name, *args, cwd=folder, env=env, timeout=100)
 
 
-def told(folder: Path, source: str, *args: str) -> dict[str, Any]:
+def told(folder: Path, url: str, source: str, *args: str) -> dict[str, Any]:
     """Run *source* and return what it tells."""
-    ended = run(folder, source, *args)
+    ended = run(folder, url, source, *args)
     assert (ended.returncode, ended.left) == (0, ()), str(ended)
     return dict(json.loads([line for line in ended.out.splitlines() if line.startswith("{")][-1]))

@@ -36,9 +36,9 @@ if __name__ == "__main__":
 LOCK = "TypeError: cannot pickle '_thread.RLock' object"
 
 
-def test_what_the_standard_ways_do(tmp_path: Path) -> None:
+def test_what_the_standard_ways_do(tmp_path: Path, url: str) -> None:
     """Neither a pool nor MLflow can take the pipeline, which works."""
-    stock = told(tmp_path, COMMON + MODEL + STOCK)
+    stock = told(tmp_path, url, COMMON + MODEL + STOCK)
 
     assert stock["answers"] == ANSWERS
     pool, save, cause = stock["errors"]
@@ -59,9 +59,9 @@ if __name__ == "__main__":
 """
 
 
-def test_four_prompts_in_workers(tmp_path: Path) -> None:
+def test_four_prompts_in_workers(tmp_path: Path, url: str) -> None:
     """Before the chain's first use and after, and from ``dumps``: every answer is the serial one."""
-    ours = told(tmp_path, COMMON + REGISTERED + OURS)
+    ours = told(tmp_path, url, COMMON + REGISTERED + OURS)
 
     assert ours == dict.fromkeys(("before", "serial", "after", "loaded"), ANSWERS)
 
@@ -69,33 +69,30 @@ def test_four_prompts_in_workers(tmp_path: Path) -> None:
 SAVE = """
 if __name__ == "__main__":
     chain = pipeline(os.environ["URL"])
-    if "used" in sys.argv:
-        ask(chain)
     with safemp.repairing():
-        mlflow.pyfunc.save_model("saved", python_model=Model(chain), pip_requirements=[])
-    tell(answers=ask(chain))
+        mlflow.pyfunc.save_model("new", python_model=Model(chain), pip_requirements=[])
+    answers = ask(chain)
+    with safemp.repairing():
+        mlflow.pyfunc.save_model("used", python_model=Model(chain), pip_requirements=[])
+    tell(answers=answers)
 """
 
 PREDICT = """
-import json, mlflow, os, sys
-sys.path.append(os.getcwd())
+import json, mlflow, sys
 from tests.systems.nemo.rails import PROMPTS
 
-model = mlflow.pyfunc.load_model("saved")
-llm = model.unwrap_python_model().chain.middle[0].llm
-llm.root_client.base_url = llm.root_async_client.base_url = os.environ["URL"]  # the server is another one now
-print(json.dumps({"answers": model.predict(PROMPTS), "safemp": "safemp" in sys.modules}))
+found = {name: mlflow.pyfunc.load_model(name).predict(PROMPTS) for name in ("new", "used")}
+print(json.dumps({**found, "safemp": "safemp" in sys.modules}))
 """
 
 
-@pytest.mark.parametrize("state", ["new", "used"])
-def test_mlflow_saves_it(tmp_path: Path, state: str) -> None:
-    """Inside ``repairing``; another process, which loads nothing of safemp, predicts the same."""
-    saved = told(tmp_path, COMMON + REGISTERED + MODEL + SAVE, state)
-    loaded = told(tmp_path, PREDICT)
+def test_mlflow_saves_it(tmp_path: Path, url: str) -> None:
+    """Before its first use and after; another process, which loads nothing of safemp, predicts the same."""
+    saved = told(tmp_path, url, COMMON + REGISTERED + MODEL + SAVE)
+    loaded = told(tmp_path, url, PREDICT)
 
     assert saved["answers"] == ANSWERS
-    assert loaded == {"answers": ANSWERS, "safemp": False}
+    assert loaded == {"new": ANSWERS, "used": ANSWERS, "safemp": False}
 
 
 REPORT = """
@@ -165,9 +162,9 @@ CONNECTED = {"socket.socket", "select.epoll", "threading.Thread", "_contextvars.
 """What comes with connections, and with the event loop of one."""
 
 
-def test_what_stands_in_the_way_has_a_path(tmp_path: Path) -> None:
+def test_what_stands_in_the_way_has_a_path(tmp_path: Path, url: str) -> None:
     """All of it, before the first use and after, when there are connections, which are cut off at their pools."""
-    seen = told(tmp_path, COMMON + REPORT)
+    seen = told(tmp_path, url, COMMON + REPORT)
     before, after = seen["before"], seen["after"]
 
     assert before["complete"]
@@ -180,7 +177,7 @@ def test_what_stands_in_the_way_has_a_path(tmp_path: Path) -> None:
     assert all(re.search(r"_transport\._pool\._connections\[0\]", path) for path in more), more
 
 
-def test_an_error_of_a_rail_arrives(tmp_path: Path) -> None:
+def test_an_error_of_a_rail_arrives(tmp_path: Path, url: str) -> None:
     """With its class and text, as in the serial run."""
     source = """
 if __name__ == "__main__":
@@ -192,7 +189,7 @@ if __name__ == "__main__":
             errors.append(f"{type(error).__name__}: {error}")
     tell(errors=errors)
 """
-    here, there = told(tmp_path, COMMON + REGISTERED + source)["errors"]
+    here, there = told(tmp_path, url, COMMON + REGISTERED + source)["errors"]
 
     assert here == there
     assert re.match("(Exception|ValueError): .*input", here)
