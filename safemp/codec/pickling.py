@@ -41,6 +41,7 @@ from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
 from safemp.codec.inheritance import Heritage, given
+from safemp.codec.libraries.names import recached
 from safemp.codec.repairs import ALL, Policy, Repair, made_by, standard_stream
 from safemp.codec.table import ByName, Table, portable_exception
 
@@ -154,7 +155,7 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         module = sys.modules.get(getattr(obj, "__module__", None) or "")
         home = home_of(module.__dict__, module.__name__, self._by_name) if module is not None else None
         if not isinstance(home, Home):
-            if isinstance(obj, _NAMED) and module is not None and resolve_name(module, name) is not obj:
+            if isinstance(obj, _NAMED) and (module is None or resolve_name(module, name) is not obj):
                 return _by_parts(obj)  # of a local function, say
             return name
         root = name.partition(".")[0]
@@ -293,11 +294,21 @@ def _goes_by_value(cls: type) -> bool:
     return isinstance(module, str) and goes_by_value(module)
 
 
+def _cached(function: Any) -> Any:
+    """Reduce a function under ``lru_cache`` for a process that has this one's modules, and not its ``__main__``."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    by_name = module is not None and not goes_by_value(module.__name__)
+    return (
+        function.__reduce__()
+        if by_name and resolve_name(module, function.__qualname__) is function
+        else recached(function)
+    )
+
+
 def _by_parts(obj: Any) -> tuple[Any, ...]:
     """Reduce the one object that has the name under which it pickles."""
     if isinstance(obj, _NAMED[0]):
-        parameters = obj.cache_parameters()
-        return rebuild.Made(lru_cache, parameters["maxsize"], parameters["typed"]), (obj.__wrapped__,)
+        return recached(obj)
     if isinstance(obj, TypeVar):
         return _cp._make_typevar, _cp._decompose_typevar(obj)
     if isinstance(obj, NewType):
@@ -740,9 +751,7 @@ class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unt
                 return array
             return NotImplemented if _cp._should_pickle_by_reference(obj) else _structure_type(obj)
         if cls is _NAMED[0]:
-            module = sys.modules.get(getattr(obj, "__module__", None) or "")
-            by_name = module is not None and not goes_by_value(module.__name__)
-            return obj.__reduce__() if by_name and resolve_name(module, obj.__qualname__) is obj else _by_parts(obj)
+            return _cached(obj)
         return super().reducer_override(obj)
 
 
@@ -857,6 +866,8 @@ def _mend(pickler: Any) -> None:
         if cls is not FunctionType and not issubclass(cls, type) and not isinstance(self, _CarefulPickler):
             policies = _Mending.policies
             rule = policies[-1][1].find(cls) if policies else None
+            if rule is not None and cls is _NAMED[0]:
+                return _cached(obj)
             if rule is not None:
                 found = named.find(obj) if rule.named and cls is not object else None
                 return rule.reduce(obj) if found is None else (getattr, found)

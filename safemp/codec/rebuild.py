@@ -6,14 +6,14 @@ import types
 from _abc import _abc_init  # type: ignore[import-not-found]
 from abc import ABCMeta
 from collections.abc import Callable
-from functools import lru_cache, singledispatch
+from functools import singledispatch
 from importlib import import_module
 from typing import Any, NewType
 
 from safemp.codec.frames import Buffer
 from safemp.codec.statics import type_name
 
-__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "recache", "redispatch", "renew", "unshare"]
+__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "redispatch", "renew", "set_attributes", "unshare"]
 
 
 class Made:
@@ -64,16 +64,16 @@ def unshare(stream: Buffer, *buffers: Buffer) -> Any:
     return pickling.loads(stream, list(buffers))
 
 
-def recache(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """Put an empty ``lru_cache`` around *function*."""
-    return lru_cache(**parameters)(function)
-
-
 def renew(name: str, supertype: Any, module: str) -> Any:
     """Make a ``NewType``."""
     made = NewType(name, supertype)  # type: ignore[misc]
     made.__module__ = module
     return made
+
+
+def set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    """Give *obj* these attributes, whatever its ``__setstate__`` would do with them."""
+    vars(obj).update(attributes)
 
 
 def redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:

@@ -125,6 +125,8 @@ _LIBRARIES = (
     ("tqdm", "tqdm"),
     ("lxml.etree", "lxml"),
     ("torch", "torch"),
+    ("annoy", "annoy"),
+    ("hamilton.driver", "hamilton"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
 

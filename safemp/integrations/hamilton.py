@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from typing import Any
 
-from hamilton.execution.executors import PoolExecutor
+from hamilton.execution.executors import PoolExecutor, TaskFutureWrappingPythonFuture
 
 from safemp.executor import SafeExecutor
 
 __all__ = ["SafeMultiProcessingExecutor"]
+
+_PAUSE = 0.001
+"""Seconds. Short beside any task, and long beside one question how a task is. Picked."""
+
+
+class _Task(TaskFutureWrappingPythonFuture):  # type: ignore[misc]  # as below
+    """A task in flight. Hamilton asks how it is as fast as it can, for which a core would be busy."""
+
+    def __init__(self, future: Any, executor: PoolExecutor) -> None:
+        super().__init__(future)
+        self._executor = executor
+
+    def get_state(self) -> Any:
+        """Tell how the task is; the first of all that run takes a moment to say so."""
+        running = [future for future in self._executor.active_futures if not future.done()]
+        if running and running[0] is self.future:
+            wait(running[:1], _PAUSE)
+        return super().get_state()
 
 
 class SafeMultiProcessingExecutor(PoolExecutor):  # type: ignore[misc]  # hamilton is untyped, or not there
@@ -33,6 +52,10 @@ class SafeMultiProcessingExecutor(PoolExecutor):  # type: ignore[misc]  # hamilt
     def create_pool(self) -> SafeExecutor:
         """Make the workers of one execution; Hamilton ends them with it."""
         return SafeExecutor(self.max_tasks, **self._settings)
+
+    def submit_task(self, task: Any) -> _Task:
+        """Send a task to a worker."""
+        return _Task(super().submit_task(task).future, self)
 
     def finalize(self) -> None:
         """End the workers. What still runs is not waited for: nobody would get its result."""

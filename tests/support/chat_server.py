@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,12 +16,13 @@ class ChatServer:
     Args:
         statuses: The HTTP status of the first answer to a question, the second to the same one, and so on;
             the last one for all that follow.
+        answer: Makes the answer of the request.
 
     Attributes:
         url: What to give a client as its ``base_url``.
     """
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int, answer: Callable[[dict[str, Any]], str] | None = None) -> None:
         lock = threading.Lock()
         times_asked: Counter[str] = Counter()
 
@@ -33,7 +35,7 @@ class ChatServer:
                 with lock:
                     status = statuses[min(times_asked[question], len(statuses) - 1)]
                     times_asked[question] += 1
-                body = json.dumps(reply(asked) if status == 200 else refusal(status)).encode()
+                body = json.dumps(reply(asked, answer or echo) if status == 200 else refusal(status)).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -62,12 +64,18 @@ class ChatServer:
         self._server.server_close()
 
 
-def reply(asked: dict[str, Any]) -> dict[str, Any]:
+def echo(asked: dict[str, Any]) -> str:
+    """Repeat the question."""
+    return f"You said: {asked['messages'][-1]['content']}"
+
+
+def reply(asked: dict[str, Any], answer: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
     """Return as many completions as were asked for."""
-    text = f"You said: {asked['messages'][-1]['content']}"
-    message = {"role": "assistant", "content": text}
+    message = {"role": "assistant", "content": answer(asked)}
     choices = [{"index": i, "finish_reason": "stop", "message": message} for i in range(asked.get("n") or 1)]
-    return {"id": "chat", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": choices}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    made = {"id": "chat", "object": "chat.completion", "created": 1, "model": asked["model"]}
+    return {**made, "choices": choices, "usage": usage}
 
 
 def refusal(status: int) -> dict[str, Any]:

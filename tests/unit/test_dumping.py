@@ -18,7 +18,7 @@ import cloudpickle
 import pytest
 
 import safemp
-from safemp.codec import repairs
+from safemp.codec import pickling, repairs
 from tests.support import jobs
 
 
@@ -238,6 +238,29 @@ def test_cloudpickle_repairs_inside_the_block_only() -> None:
     assert dict(vars(cloudpickle.Pickler)) == before
     with pytest.raises(TypeError):
         cloudpickle.dumps(Holder(threading.Lock()))
+
+
+def cached_in_a_lost_module() -> Any:
+    """Make a function under ``lru_cache`` whose module is a file that was run, and is not in ``sys.modules``."""
+    space: dict[str, Any] = {"__name__": "actions.py"}
+    exec("import functools\n\n@functools.lru_cache(maxsize=3)\ndef double(x):\n    return 2 * x\n", space)
+    return space["double"]
+
+
+@pytest.mark.parametrize("transport", ["pool", "dumps", "repairing"])
+def test_a_cache_whose_module_is_not_there_travels(transport: str) -> None:
+    """Plugins are loaded so; pickle looks for the function under its name, and finds no such module."""
+    function = cached_in_a_lost_module()
+    with pytest.raises(pickle.PicklingError, match=r"import of module 'actions\.py' failed"):
+        cloudpickle.dumps(function)
+
+    if transport == "repairing":
+        with safemp.repairing():
+            data = cloudpickle.dumps(function)
+    else:
+        data = pickling.dumps(function) if transport == "pool" else safemp.dumps(function)
+    copy = pickling.loads(data)
+    assert (copy(4), copy.cache_parameters()["maxsize"], copy.cache_info().currsize) == (8, 3, 1)
 
 
 def test_cloudpickle_sends_no_open_file_as_text(tmp_path: Path) -> None:

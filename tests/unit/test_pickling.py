@@ -238,13 +238,15 @@ def test_an_exception_class_travels_as_itself() -> None:
 
 
 VAR: contextvars.ContextVar[int] = contextvars.ContextVar("VAR", default=7)
+OTHER_NAME: contextvars.ContextVar[int] = contextvars.ContextVar("request")
 
 
 def test_a_context_variable_is_found_by_its_name_or_made_again() -> None:
-    """One of an importable module is the same one; another keeps its name and default."""
+    """One of an importable module is the same one, whatever it calls itself; another keeps its name and default."""
     nameless = contextvars.ContextVar("nameless", default=5)
 
     assert pickling.loads(pickling.dumps(VAR)) is VAR
+    assert pickling.loads(pickling.dumps(OTHER_NAME)) is OTHER_NAME
     found = pickling.loads(pickling.dumps([nameless]))[0]
     assert (found.name, contextvars.Context().run(found.get)) == ("nameless", 5)
 

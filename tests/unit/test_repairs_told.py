@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import io
 import logging
 import multiprocessing
@@ -63,6 +64,7 @@ TOLD: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a proxy": (lambda: types.MappingProxyType({1: 2}), "rebuild", "read-only view"),
     "a match": (lambda: re.match("a", "ab"), "rebuild", "matching again"),
     "a context variable": (lambda: contextvars.ContextVar("nobodys", default=1), "rebuild", "no module has it"),
+    "a cache": (lambda: functools.lru_cache(lambda: 1), "rebuild", "begins with an empty cache"),
     "a standard stream": (lambda: sys.__stderr__, "by name", "standard stream"),
     "a module": (lambda: re, "by name", "imports the same module"),
     "a file handler": (lambda: logging.FileHandler("nowhere", delay=True), "reconstruct", "appends to the same file"),

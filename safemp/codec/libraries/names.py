@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from contextvars import Context, ContextVar
 from datetime import datetime_CAPI  # the capsule that every Python has
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from safemp.codec import named
+from safemp.codec.homes import resolve_name
 from safemp.codec.libraries import loaded
+from safemp.codec.rebuild import Made
 from safemp.codec.repairs import BY_NAME, REBUILD, Repair, importable
 
-__all__ = ["table"]
+__all__ = ["recached", "table"]
 
 _Capsule = type(datetime_CAPI)
 
@@ -46,18 +48,28 @@ def _capsule(capsule: Any) -> Any:
 
 
 def _context_var(var: ContextVar[Any]) -> tuple[Any, ...]:
-    """A ``ContextVar`` is its name in a module; one of the script is made again."""
-    for name, module in list(sys.modules.items()):
-        space = getattr(module, "__dict__", None)
-        if type(space) is not dict or name in ("__main__", "__mp_main__"):
-            continue
-        for attr in (var.name, var.name.rpartition(".")[2]):
-            if space.get(attr) is var and importable(name):
-                return getattr, (module, attr)
+    """A ``ContextVar`` is an attribute of a module, under whatever name; one of the script is made again."""
+    found = named.find_indexed(var, named.stamp())
+    if found is not None:
+        return getattr, found
     try:
         return partial(ContextVar, var.name, default=Context().run(var.get)), ()
     except LookupError:
         return ContextVar, (var.name,)
+
+
+def _cached(function: Any) -> Any:
+    """Find a function under ``lru_cache`` by its name; put a cache around a function that has none."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if module is not None and resolve_name(module, function.__qualname__) is function:
+        return function.__reduce__()
+    return recached(function)
+
+
+def recached(function: Any) -> tuple[Any, ...]:
+    """Reduce a function under ``lru_cache`` to the function, and a cache of its own."""
+    parameters = function.cache_parameters()
+    return Made(lru_cache, parameters["maxsize"], parameters["typed"]), (function.__wrapped__,)
 
 
 def _plain(obj: Any) -> Any:
@@ -66,6 +78,10 @@ def _plain(obj: Any) -> Any:
 
 def _not_of_a_module(reduced: Any) -> bool:
     return type(reduced) is str or reduced[0] is not getattr or not isinstance(reduced[1][0], ModuleType)
+
+
+def _not_recached(reduced: Any) -> bool:
+    return type(reduced) is str or type(reduced[0]) is not Made
 
 
 def _bare(obj: Any) -> tuple[Any, ...]:
@@ -92,6 +108,12 @@ def table() -> dict[type, Repair]:
             "it is its name in a module",
             _context_var,
             otherwise="no module has it, so it is made again under its name, with its default",
+        ),
+        type(lru_cache(abs)): Repair(
+            REBUILD,
+            "no module has it under its name; the copy begins with an empty cache",
+            _cached,
+            plain=_not_recached,
         ),
     }
     random = loaded("random", "SystemRandom")

@@ -1,12 +1,14 @@
 """Hamilton: parallel blocks on our workers."""
 
-from __future__ import annotations
+# Annotations are no strings here: Hamilton 1.73 would not know what is parallel.
 
 import logging
 import os
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,3 +136,25 @@ def test_settings_are_those_of_the_executor(ours: Any, tmp_path: Path) -> None:
         pipeline(ours(1, task_timeout=4)).execute(["total"], inputs={"count": 1, "client": Client(tmp_path)})
     with pytest.raises(TypeError, match="task_timout"):
         pipeline(ours(1, task_timout=4)).execute(["total"], inputs={"count": 1, "client": Client()})
+
+
+def test_hamilton_does_not_keep_a_core_busy(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks tasks how they are, again and again: the first that runs takes a moment to answer."""
+    import safemp.integrations.hamilton as module
+
+    waited: list[Any] = []
+    monkeypatch.setattr(module, "wait", lambda futures, timeout: waited.extend(futures))
+    executor, futures = ours(2), [Future[int](), Future[int]()]
+    executor.pool = SimpleNamespace(submit=lambda *_: futures[len(executor.active_futures)])
+    tasks = [executor.submit_task(None) for _ in futures]
+
+    def states() -> list[str]:
+        waited.clear()
+        return [task.get_state().name for task in tasks]
+
+    assert (states(), waited) == (["RUNNING", "RUNNING"], futures[:1])
+    futures[0].set_result(1)
+    assert (states(), waited) == (["SUCCESSFUL", "RUNNING"], futures[1:])
+    futures[1].set_result(2)
+    assert (states(), waited) == (["SUCCESSFUL", "SUCCESSFUL"], [])
+    assert [task.get_result() for task in tasks] == [1, 2]
