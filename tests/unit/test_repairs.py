@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import logging
+import os
 import pickle
 import queue
 import subprocess
@@ -166,6 +168,34 @@ def test_standard_output_comes_as_that_of_the_other_side(dump: Dump) -> None:
         assert found.err[0] is err
     finally:
         sys.stdout, sys.stderr = before
+
+
+def test_a_stream_that_somebody_has_put_in_its_place_comes_by_name_too(dump: Dump) -> None:
+    """As pytest and Jupyter do: what was put there is not sent, nor is anything else of its class."""
+
+    class Colours(io.TextIOWrapper):
+        pass
+
+    before = sys.stderr
+    with open(os.devnull, "wb") as null, Colours(null) as ours, Colours(null) as other:
+        sys.stderr = ours
+        try:
+            assert pickling.loads(dump(Holder(err=logging.StreamHandler()))).err.stream is ours
+            sys.stderr = before
+            for stream in (ours, other):
+                with pytest.raises(TypeError):
+                    dump(stream)
+        finally:
+            sys.stderr = before
+
+
+def test_a_text_in_the_place_of_a_stream_is_sent(dump: Dump) -> None:
+    """``redirect_stdout`` to a ``StringIO`` makes that no stream of any other process."""
+    with contextlib.redirect_stdout(io.StringIO("text")) as text:
+        found = pickling.loads(dump([text]))
+
+    assert found[0] is not text
+    assert found[0].getvalue() == "text"
 
 
 def test_builtins_come_by_name(dump: Dump) -> None:
