@@ -203,6 +203,32 @@ def test_a_file_is_opened_again_on_request(tmp_path: Path) -> None:
         assert other.read() == b"one\nline two\n"
 
 
+@pytest.mark.parametrize("name", ["row_factory", "text_factory"])
+def test_what_a_connection_makes_of_rows_is_no_hindrance(tmp_path: Path, name: str) -> None:
+    """Rows that are dicts, or texts that are reversed, are so in the copy, too."""
+    factories: dict[str, Any] = {"row_factory": by_column, "text_factory": backwards}
+    connection = sqlite3.connect(tmp_path / "base")
+    setattr(connection, name, factories[name])
+    found = safemp.loads(safemp.dumps(connection, repairs="reopen"))
+    try:
+        rows = [each.execute("select 'text' as x").fetchall() for each in (found, connection)]
+
+        assert rows[0] == rows[1] == ([{"x": "text"}] if name == "row_factory" else [("txet",)])
+    finally:
+        found.close()
+        connection.close()
+
+
+def by_column(cursor: sqlite3.Cursor, row: Any) -> dict[str, Any]:
+    """Make a dict of a row."""
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def backwards(text: bytes) -> str:
+    """Read a text from its end."""
+    return text[::-1].decode()
+
+
 def test_a_database_is_connected_to_again_on_request(tmp_path: Path) -> None:
     """A file's, when nothing is uncommitted."""
     connection = sqlite3.connect(tmp_path / "base")
