@@ -47,6 +47,7 @@ __all__ = [
     "policy_of",
     "refuse",
     "register",
+    "reopening",
     "repair_for",
     "repair_of",
     "standard_stream",
@@ -126,6 +127,8 @@ _LIBRARIES = (
     ("jinja2", "jinja2"),
     ("tqdm", "tqdm"),
     ("lxml.etree", "lxml"),
+    ("lmdb", "lmdb"),
+    ("h5py", "h5py"),
     ("torch", "torch"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
@@ -175,6 +178,12 @@ def repair_for(cls: type, policy: Policy | None = None) -> Repair | None:
     A rule may still refuse one object or another.
     """
     return (policy or ALL).find(cls)
+
+
+def reopening(cls: type) -> Repair | None:
+    """Return the rule by which objects of *cls* itself are opened again. Runs no code of theirs, no ``__hash__``."""
+    _refresh()
+    return next((rule for known, rule in _Known.exact.items() if known is cls and rule.kind == REOPEN), None)
 
 
 def repair_of(obj: Any, reduced: Any, policy: Policy | None = None) -> Repair | None:

@@ -229,6 +229,34 @@ def backwards(text: bytes) -> str:
     return text[::-1].decode()
 
 
+@pytest.mark.parametrize("kind", ["open file", "database", "open for writing", "database in memory"])
+def test_what_could_be_opened_again_says_how(tmp_path: Path, kind: str) -> None:
+    """The fix is what to type; of what is never opened again, what to do instead."""
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    opened = {
+        "open file": lambda: path.open(),
+        "database": lambda: sqlite3.connect(path),
+        "open for writing": lambda: path.open("a"),
+        "database in memory": lambda: sqlite3.connect(":memory:"),
+    }[kind]()
+    fixes = {
+        "open file": 'give repairs=("all", "reopen"), and it is opened again there; or send the path, and open',
+        "database": 'give repairs=("all", "reopen"), and it is opened again there; or send the file\'s path, and',
+        "open for writing": "send the path, and open the file in the task",
+        "database in memory": "send list(connection.iterdump())",
+    }
+    try:
+        with pytest.raises(safemp.PreflightError) as caught:
+            safemp.dumps([opened])
+
+        assert caught.value.culprits[0].fix.startswith(fixes[kind])
+        if "repairs=" in fixes[kind]:
+            safemp.loads(safemp.dumps(opened, repairs=("all", "reopen"))).close()
+    finally:
+        opened.close()
+
+
 def test_a_database_is_connected_to_again_on_request(tmp_path: Path) -> None:
     """A file's, when nothing is uncommitted."""
     connection = sqlite3.connect(tmp_path / "base")
