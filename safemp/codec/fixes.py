@@ -77,7 +77,8 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("lmdb", "Transaction"): _BEGIN,
     ("lmdb", "Cursor"): _BEGIN,
     ("lmdb.cpython", "_Database"): "send the environment, and open_db() by name in the task",
-    ("builtins", "PyCapsule"): "make what holds it in the worker: it wraps a C pointer of this process",
+    ("builtins", "PyCapsule"): "make it in the worker, in __init__ of what is made there, say: "
+    "it wraps a C pointer of this process",
 }
 """``(module, name)`` of a type to what to type. A subclass takes its nearest base's."""
 
