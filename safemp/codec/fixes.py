@@ -143,7 +143,7 @@ def is_of_library(module: str) -> bool:
 _INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 
-def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None = None) -> str:
+def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None = None, returned: bool = False) -> str:
     """Advise what to do about culprit *obj*.
 
     Args:
@@ -151,12 +151,13 @@ def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None
         holders: Types of the objects whose state leads to it, nearest first.
         raised: Pickling it ended in an error; ``False``: it was not found under its name.
         inside: See ``library_object``.
+        returned: A call has returned it; nothing is opened again for the caller.
 
     Returns:
         One line. Runs no code of the user's classes.
     """
     cls = type(obj)
-    advice = _opened_again(obj) or _known_advice(cls)
+    advice = (None if returned else _opened_again(obj)) or _known_advice(cls)
     for holder in holders:  # what is inside a thread pool is out of the user's hands; the pool is not
         of_holder = None if _is_the_users(holder) else _known_advice(holder)
         if of_holder is not None:

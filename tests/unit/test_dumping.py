@@ -18,7 +18,7 @@ import cloudpickle
 import pytest
 
 import safemp
-from safemp.codec import repairs
+from safemp.codec import calls, repairs
 from tests.support import jobs
 
 
@@ -251,6 +251,8 @@ def test_what_could_be_opened_again_says_how(tmp_path: Path, kind: str) -> None:
             safemp.dumps([opened])
 
         assert caught.value.culprits[0].fix.startswith(fixes[kind])
+        _, error = calls.decode_outcome(calls.encode_outcome(opened))
+        assert "repairs=" not in error.culprits[0].fix, "what a call returns is never opened again"
         if "repairs=" in fixes[kind]:
             safemp.loads(safemp.dumps(opened, repairs=("all", "reopen"))).close()
     finally:
