@@ -157,6 +157,36 @@ def test_loggers_come_by_name(dump: Dump) -> None:
     assert found.adapter.logger is logger
 
 
+class Colourful(logging.Logger):
+    """A logger of a framework's, which it makes itself."""
+
+
+class Numbered(logging.Logger):
+    """One that says itself how it travels."""
+
+    def __reduce__(self) -> Any:
+        return Numbered, (f"{self.name} again",)
+
+
+def test_a_logger_of_a_class_of_its_own_comes_too(dump: Dump) -> None:
+    """With its level and handlers where logging does not know it, by its name where it does, or as its class says."""
+    alone = Colourful("alone", logging.DEBUG)
+    alone.addHandler(logging.NullHandler())
+    with pytest.raises(pickle.PicklingError, match="logger cannot be pickled"):
+        pickle.dumps(alone)
+    before = logging.getLoggerClass()
+    logging.setLoggerClass(Colourful)
+    known = logging.getLogger("tests.colourful")
+    logging.setLoggerClass(before)
+
+    found = pickling.loads(dump(Holder(alone=alone, known=known, numbered=Numbered("one"))))
+    assert found.known is known
+    assert type(found.alone) is Colourful
+    assert (found.alone.name, found.alone.level, len(found.alone.handlers)) == ("alone", logging.DEBUG, 1)
+    assert found.alone.isEnabledFor(logging.DEBUG)
+    assert found.numbered.name == "one again"
+
+
 def test_standard_output_comes_as_that_of_the_other_side(dump: Dump) -> None:
     """A handler that writes to ``stderr`` writes to the worker's."""
     out, err = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115  # what pytest has replaced
