@@ -409,7 +409,7 @@ def encode_outcome(value: Any) -> Frames:
 
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     try:
-        culprits = find_culprits([("result", value)], pickling.Semantics(error=error)) or [
+        culprits = find_culprits([("result", value)], pickling.Semantics(error=error), returned=True) or [
             whole(("result", value), error)
         ]
     except BaseException as second:  # as above

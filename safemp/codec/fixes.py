@@ -15,6 +15,7 @@ from typing import Any
 from safemp.codec import statics
 from safemp.codec.inheritance import INHERIT, KINDS
 from safemp.codec.paths import Edge, Node
+from safemp.codec.repairs import RefusedError, reopening
 
 __all__ = ["fix_for", "fix_for_load", "is_of_library", "library_object"]
 
@@ -22,6 +23,7 @@ _LIST = "send list(...) of it"
 _FILE = "send the path, and open the file in the task"
 _CONNECT = "send the address, and open it in the task or in an initializer"
 _QUEUE = "use multiprocessing.Manager().{}(), whose handle travels"
+_BEGIN = "send the environment, and begin() in the task"
 _RUN = "send the function and its arguments, and start it in the worker"
 
 _ADVICE: dict[tuple[str, str], str] = {
@@ -70,7 +72,13 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("contextvars", "Context"): "send the values of its variables: dict(context.items()), by name",
     ("contextvars", "ContextVar"): "make it at the top level of a module, under its own name",
     ("contextvars", "Token"): "keep it where the variable was set",
-    ("builtins", "PyCapsule"): "make what holds it in the worker: it wraps a C pointer of this process",
+    ("h5py._hl.base", "HLObject"): _FILE,
+    ("lmdb", "Environment"): "send its path(), and open it in the task or in an initializer",
+    ("lmdb", "Transaction"): _BEGIN,
+    ("lmdb", "Cursor"): _BEGIN,
+    ("lmdb.cpython", "_Database"): "send the environment, and open_db() by name in the task",
+    ("builtins", "PyCapsule"): "make it in the worker, in __init__ of what is made there, say: "
+    "it wraps a C pointer of this process",
 }
 """``(module, name)`` of a type to what to type. A subclass takes its nearest base's."""
 
@@ -135,7 +143,7 @@ def is_of_library(module: str) -> bool:
 _INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 
-def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None = None) -> str:
+def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None = None, returned: bool = False) -> str:
     """Advise what to do about culprit *obj*.
 
     Args:
@@ -143,12 +151,13 @@ def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None
         holders: Types of the objects whose state leads to it, nearest first.
         raised: Pickling it ended in an error; ``False``: it was not found under its name.
         inside: See ``library_object``.
+        returned: A call has returned it; nothing is opened again for the caller.
 
     Returns:
         One line. Runs no code of the user's classes.
     """
     cls = type(obj)
-    advice = _known_advice(cls)
+    advice = (None if returned else _opened_again(obj)) or _known_advice(cls)
     for holder in holders:  # what is inside a thread pool is out of the user's hands; the pool is not
         of_holder = None if _is_the_users(holder) else _known_advice(holder)
         if of_holder is not None:
@@ -171,6 +180,24 @@ def fix_for(obj: Any, holders: Sequence[type], raised: bool, inside: type | None
     if drop:
         return f"{drop}, or make it in the worker"
     return "send what it is made from, and make it in the task or in an initializer"
+
+
+def _opened_again(obj: Any) -> str | None:
+    """Tell how to switch on that *obj* is opened again, or what keeps that from being honest."""
+    rule = reopening(type(obj))
+    if rule is None:
+        return None
+    try:
+        rule.reduce(obj)
+    except RefusedError as error:
+        return error.fix or None
+    except Exception:  # it is damaged, or of another thread
+        return None
+    advice = _known_advice(type(obj))
+    return f"{_SWITCH}; or {advice}" if advice else _SWITCH
+
+
+_SWITCH = 'give repairs=("all", "reopen"), and it is opened again there'
 
 
 def fix_for_load(obj: Any, error: BaseException, inside: type | None = None) -> str:

@@ -42,7 +42,7 @@ from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
 from safemp.codec.inheritance import Heritage, given
 from safemp.codec.libraries.names import recached
-from safemp.codec.repairs import ALL, Policy, Repair, made_by, standard_stream
+from safemp.codec.repairs import ALL, Policy, Repair, made_by, may_be_standard, standard_stream
 from safemp.codec.table import ByName, Table, portable_exception
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
@@ -871,7 +871,7 @@ def _mend(pickler: Any) -> None:
             if rule is not None:
                 found = named.find(obj) if rule.named and cls is not object else None
                 return rule.reduce(obj) if found is None else (getattr, found)
-            if cls is TextIOWrapper and policies:
+            if policies and may_be_standard(cls):
                 return standard_stream(obj)
         return original(self, obj)
 

@@ -21,11 +21,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
 from safemp.codec import rebuild
+from safemp.codec.statics import type_name
 
 __all__ = [
     "ALL",
@@ -42,9 +43,11 @@ __all__ = [
     "Spec",
     "importable",
     "made_by",
+    "may_be_standard",
     "policy_of",
     "refuse",
     "register",
+    "reopening",
     "repair_for",
     "repair_of",
     "standard_stream",
@@ -124,6 +127,8 @@ _LIBRARIES = (
     ("jinja2", "jinja2"),
     ("tqdm", "tqdm"),
     ("lxml.etree", "lxml"),
+    ("lmdb", "lmdb"),
+    ("h5py", "h5py"),
     ("torch", "torch"),
     ("annoy", "annoy"),
     ("hamilton.driver", "hamilton"),
@@ -177,6 +182,12 @@ def repair_for(cls: type, policy: Policy | None = None) -> Repair | None:
     return (policy or ALL).find(cls)
 
 
+def reopening(cls: type) -> Repair | None:
+    """Return the rule by which objects of *cls* itself are opened again. Runs no code of theirs, no ``__hash__``."""
+    _refresh()
+    return next((rule for known, rule in _Known.exact.items() if known is cls and rule.kind == REOPEN), None)
+
+
 def repair_of(obj: Any, reduced: Any, policy: Policy | None = None) -> Repair | None:
     """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none.
 
@@ -200,7 +211,7 @@ def made_by(rule: Repair | None, obj: Any, reduced: Any) -> Repair | None:
         return _LOOKED_UP
     if rule is None or (rule.plain is not None and rule.plain(reduced)):
         return None
-    if type(obj) is TextIOWrapper and calls is getattr:
+    if calls is getattr and may_be_standard(type(obj)):
         return STANDARD_STREAM
     if rule.otherwise and calls is not getattr:
         return replace(rule, kind=REBUILD, why=rule.otherwise)
@@ -364,16 +375,26 @@ def refuse(obj: Any) -> Any:
     raise TypeError(f"cannot pickle {type(obj).__name__!r} object: it is bound to this process")
 
 
+def may_be_standard(cls: type) -> bool:
+    """Tell whether ``sys.stdout`` or ``sys.stderr`` may be of class *cls*: pytest and Jupyter put their own there."""
+    if cls is TextIOWrapper:
+        return True
+    return issubclass(cls, _TextIOBase) and cls is not StringIO and cls in (type(sys.stdout), type(sys.stderr))
+
+
+_TextIOBase: type = TextIOWrapper.__mro__[1]
+
+
 def standard_stream(file: Any) -> Any:
     """Reduce ``sys.stdout`` and ``sys.stderr``: each process has its own.
 
     Raises:
-        TypeError: It is another text file.
+        TypeError: It is another file.
     """
     for name in ("stdout", "stderr"):
         if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)
-    raise TypeError("cannot pickle '_io.TextIOWrapper' object")
+    raise TypeError(f"cannot pickle {type_name(type(file))!r} object")
 
 
 STANDARD_STREAM = Repair(BY_NAME, "it is a standard stream; the other process uses its own", standard_stream)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable, Mapping
-from io import TextIOWrapper
 from operator import attrgetter, methodcaller
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ from safemp.codec import named, rebuild
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
 from safemp.codec.record import counted
-from safemp.codec.repairs import ALL, STANDARD_STREAM, Policy, Repair
+from safemp.codec.repairs import ALL, STANDARD_STREAM, Policy, Repair, may_be_standard
 
 __all__ = ["ByName", "Table", "portable_exception"]
 
@@ -91,7 +90,7 @@ class Table(dict[type, Callable[[Any], Any]]):
         if cls in copyreg.dispatch_table:
             return copyreg.dispatch_table[cls]
         repair = self._policy.find(cls)
-        if repair is None and cls is TextIOWrapper:
+        if repair is None and may_be_standard(cls):
             repair = STANDARD_STREAM
         if repair is not None:
             return self._repaired(cls, repair)

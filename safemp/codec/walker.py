@@ -77,7 +77,9 @@ class Semantics(Protocol):
         """Pickle *obj* alone, or raise."""
 
 
-def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = 100) -> list[Culprit]:
+def find_culprits(
+    roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = 100, returned: bool = False
+) -> list[Culprit]:
     """Find every object below *roots* that the pickler could not save.
 
     Calls what pickling would call (``__reduce_ex__``, ``__getstate__``, reducers) once
@@ -88,6 +90,7 @@ def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, lim
             is reported under the first.
         semantics: Answers for the pickler.
         limit: Stop after so many culprits.
+        returned: They are what a call has returned, of which less is repaired.
 
     Returns:
         The culprits in the order in which the pickler would come upon them.
@@ -96,7 +99,7 @@ def find_culprits(roots: Sequence[tuple[str, Any]], semantics: Semantics, *, lim
         KeyboardInterrupt: The user's.
     """
     steps: dict[int, Any] = {}
-    return [culprit_of(node, error, steps) for node, error in walk(roots, semantics, limit)]
+    return [culprit_of(node, error, steps, returned) for node, error in walk(roots, semantics, limit)]
 
 
 def walk(
@@ -208,8 +211,8 @@ def _stands(error: BaseException, obj: Any, semantics: Semantics) -> bool:
     return False
 
 
-def culprit_of(node: Node, error: BaseException, steps: dict[int, Any]) -> Culprit:
-    """Make the culprit of one node that ``walk`` has found."""
+def culprit_of(node: Node, error: BaseException, steps: dict[int, Any], returned: bool = False) -> Culprit:
+    """Make the culprit of one node that ``walk`` has found; *returned* is as for ``find_culprits``."""
     obj = node[0]
     raised = None if type(error) is _NotFoundError else error
     known = error.fix if isinstance(error, (NotInheritedError, RefusedError)) else ""
@@ -217,7 +220,7 @@ def culprit_of(node: Node, error: BaseException, steps: dict[int, Any]) -> Culpr
         path=expression(node, steps),
         type_name=statics.type_name(type(obj)),
         reason=reason_of(error),
-        fix=known or fix_for(obj, holders_of(node), raised is not None, library_object(node)),
+        fix=known or fix_for(obj, holders_of(node), raised is not None, library_object(node), returned),
         _obj=obj,
         _error=raised,
         owner=owner_of(node),

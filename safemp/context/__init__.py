@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from safemp.codec.repairs import Spec
     from safemp.context.standard import SafeContext
 
 __all__ = ["get_context"]
 
 
-def get_context(method: str | None = None) -> SafeContext:
+def get_context(method: str | None = None, *, repairs: Spec = "all") -> SafeContext:
     """Return a context as ``multiprocessing.get_context`` does, whose processes are checked and repaired.
 
     It is a ``multiprocessing.context.BaseContext``: ``Process``, ``Queue``, ``Lock``, ``Event``,
@@ -33,13 +34,25 @@ def get_context(method: str | None = None) -> SafeContext:
             and forks do not mix and a script then needs no guard; but a process that is
             handed a lock, queue, ... made in a fork context (on Linux, up to Python 3.13, by
             plain ``multiprocessing``) is forked, since it could not have it otherwise.
+        repairs: As for ``SafeExecutor``. ``("all", "reopen")`` also opens files and
+            databases again, for a dataset of ``torch.utils.data.DataLoader``, say.
 
     Returns:
-        The context, the same one at each call.
+        The context, the same one at each call without *repairs*.
 
     Raises:
-        ValueError: There is no such method here.
+        ValueError: There is no such method here, or no such kind of repairs.
+        TypeError: *repairs* is not what it can be.
     """
+    context = _context(method)
+    if repairs == "all":
+        return context
+    from safemp.codec.repairs import policy_of
+
+    return context._repairing(policy_of(repairs))
+
+
+def _context(method: str | None) -> SafeContext:
     if method is None or method == "loky":
         from safemp.context import clean
 

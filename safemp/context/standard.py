@@ -12,6 +12,7 @@ from multiprocessing import context as stdlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from safemp.codec.repairs import Policy
     from safemp.pool import Pool
 
 __all__ = ["Launched", "SafeContext", "SpawnContext", "SpawnProcess", "contexts"]
@@ -24,12 +25,28 @@ class SafeContext(stdlib.BaseContext):
     """The class of its processes: as ``multiprocessing.Process``."""
 
     _pool_context: str | None = None
+    _policy: Policy | None = None  # all repairs but those that touch the world
 
     def get_context(self, method: str | None = None) -> SafeContext:  # type: ignore[override]  # one of ours
-        """Return the context of safemp for *method*; ``None``: this one."""
+        """Return the context of safemp for *method*, with the repairs of this one; ``None``: this one."""
         from safemp.context import get_context
 
-        return self if method is None else get_context(method)
+        return self if method is None else get_context(method, repairs=self._policy or "all")
+
+    def _repairing(self, policy: Policy) -> SafeContext:
+        """Return a context like this one, with other repairs."""
+        made: Any = type(self)()
+        made._policy = policy
+        if issubclass(self.Process, Launched):
+            cls = self.Process
+            space = {
+                "__module__": cls.__module__,
+                "__doc__": cls.__doc__,
+                "_safemp_policy": policy,
+                "_safemp_sent_as": cls,
+            }
+            made.Process = type(cls.__name__, (cls,), space)
+        return made  # type: ignore[no-any-return]  # its Process is its own
 
     def Pool(  # type: ignore[override]  # ours is no subclass of theirs
         self,
@@ -46,13 +63,14 @@ class SafeContext(stdlib.BaseContext):
             initializer: Called in each worker when it starts.
             initargs: Its arguments.
             maxtasksperchild: Tasks after which a worker is replaced.
-            options: What else ``safemp.Pool`` takes.
+            options: What else ``safemp.Pool`` takes. ``repairs`` is this context's unless given.
 
         Raises:
             As ``safemp.Pool``.
         """
         from safemp.pool import Pool
 
+        options.setdefault("repairs", self._policy or "all")
         return Pool(processes, initializer, initargs, maxtasksperchild, self._pool_context, **options)
 
 

@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 
 from safemp.codec import calls, definitions, namespaces, pickling
 from safemp.codec.inheritance import NotInheritedError
+from safemp.codec.repairs import ALL, Policy
 from safemp.engines.handover import is_nameless, needs_fork, reducer_while_spawning
 from safemp.errors import PreflightError
 
@@ -90,11 +91,12 @@ class Parcel:
         return getattr(self._safemp_process, name)
 
     def __reduce__(self) -> Any:
-        process = self._safemp_process
+        policy: Policy = getattr(type(self._safemp_process), "_safemp_policy", ALL)
+        process = _as_sent(self._safemp_process)
         popen: Any = stdlib.get_spawning_popen()
         estate = _Estate(popen)
         by_name = _main_is_there(process, popen.method)
-        stream = calls.encode_process(process, _roots(process), by_name=by_name, heritage=estate)
+        stream = calls.encode_process(process, _roots(process), by_name=by_name, heritage=estate, policy=policy)
         estate.settle()
         # The process object drops its arguments as soon as it has started; a semaphore that
         # nobody else holds would be gone before the new process has opened it by its name.
@@ -156,6 +158,16 @@ class _Estate:
 def wants_fork(error: PreflightError) -> bool:
     """Tell whether *error*, of ``launch``, is for a lock, queue, ... that a forked process would have."""
     return any(isinstance(culprit._error, NotInheritedError) for culprit in error.culprits)
+
+
+def _as_sent(process: Any) -> Any:
+    """Return what stands for *process*: only its start knows of a context with repairs of its own."""
+    cls = vars(type(process)).get("_safemp_sent_as")
+    if cls is None:
+        return process
+    twin = cls.__new__(cls)
+    twin.__dict__ = vars(process)
+    return twin
 
 
 def _main_is_there(process: Any, method: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from safemp.codec import calls, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
-from safemp.codec.repairs import Policy, Spec, policy_of
+from safemp.codec.repairs import REOPEN, Policy, Spec, policy_of
 from safemp.codec.survey import Survey, repaired_of, survey, trail_to
 from safemp.codec.table import ByName
 from safemp.errors import Culprit
@@ -33,7 +33,8 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     Args:
         obj: What to look at. It is not changed.
         sizes: Also name the ten heaviest parts, in bytes.
-        load: Also load the pickle again, in this process, and name what does not load.
+        load: Also load the pickle again, in this process, and name what does not load. Not
+            where a repair would open something again: that is for another process.
         name: What paths begin with.
         repairs: Which repairs are made; as for the pool that is to have it.
 
@@ -50,7 +51,9 @@ def inspect(obj: Any, sizes: bool = False, *, load: bool = True, name: str = "ob
     seen, semantics, found = _survey(roots, policy)
     # What raises KeyboardInterrupt when it is pickled is not asked again: that might be the user.
     again = not any(issubclass(type(c._error), KeyboardInterrupt) for c in seen.culprits)
-    load, sizes = load and again, sizes and again
+    # Nor is a file: closing a second lmdb environment, say, takes the locks of the first.
+    load = load and again and all(repaired.kind != REOPEN for repaired in seen.repaired)
+    sizes = sizes and again
     lost, elsewhere = _doubtful(seen)
     if lost:
         with homes.supposing(lost):

@@ -739,7 +739,7 @@ REFUSED: dict[str, Refused] = {
     "weak reference to what stays": Refused(lambda: Holder(weakref.ref(_KEEP)), "args[0].x", "object itself"),
     "weak set of what stays": Refused(lambda: [weakref.WeakSet([_KEEP])], "args[0][0]", "object itself"),
     "sqlite connection": Refused(
-        lambda: Holder(sqlite3.connect(":memory:")), "args[0].x", "path", close=lambda h: h.x.close()
+        lambda: Holder(sqlite3.connect(":memory:")), "args[0].x", "iterdump", close=lambda h: h.x.close()
     ),
     "lock of an event loop": Refused(lambda: Holder(run(_bound_lock)), "args[0].x", "asyncio.Lock()"),
     "context": Refused(lambda: Holder(contextvars.copy_context()), "args[0].x", "variables"),

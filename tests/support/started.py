@@ -51,6 +51,11 @@ def tell(end: Connection, dataset: Dataset, function: Any = None) -> None:
     end.close()
 
 
+def send_it(end: Connection, it: object) -> None:
+    """Send what was given."""
+    end.send(it)
+
+
 def nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 

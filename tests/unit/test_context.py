@@ -10,6 +10,7 @@ import sys
 import threading
 from multiprocessing import shared_memory
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -334,6 +335,81 @@ def test_a_descriptor_is_handed_over_once() -> None:
         process.join()
 
     assert sorted(fds) == sorted(set(fds))
+
+
+def read(end: Any, file: Any) -> None:
+    """Send what is left to read in a file, and the name of the class of this process."""
+    with file:
+        end.send((file.read(), multiprocessing.current_process().__class__.__name__))
+
+
+@pytest.mark.parametrize("method", SPAWNING)
+def test_repairs_can_be_chosen(method: str | None, tmp_path: Path) -> None:
+    """A file is refused, and opened again where that is asked for; nothing of the choice is sent."""
+    path = tmp_path / "words"
+    path.write_text("one two")
+    context = safemp.get_context(method, repairs=("all", "reopen"))
+
+    with path.open() as file:
+        file.read(4)
+        error = fails(safemp.get_context(method).Process(target=started.nothing, args=(file,)))
+        assert 'fix:    give repairs=("all", "reopen")' in str(error)
+        said = heard(context, file, target=read)
+        strict = safemp.get_context(method, repairs="none").Process(target=started.nothing, args=(threading.Lock(),))
+        assert [culprit.path for culprit in fails(strict).culprits] == ["args[0]"]
+
+    assert said == ("two", safemp.get_context(method).Process.__name__)
+    assert isinstance(context.Process(), safemp.get_context(method).Process)
+
+
+def test_a_rule_of_the_programs_own_is_not_sent() -> None:
+    """What a context is given may itself be what cannot travel."""
+    rows = generator()
+    context = safemp.get_context("spawn", repairs={Stuck: lambda _: (list, (list(rows),))})
+
+    assert heard(context, [Stuck()], target=started.send_it) == [[]]
+
+
+class _Reader(safemp.get_context("spawn", repairs="reopen").Process):  # type: ignore[misc]  # made by a call
+    """A process of a context with repairs of its own."""
+
+    def __init__(self, end: Any, file: Any) -> None:
+        super().__init__()
+        self.end, self.file = end, file
+
+    def run(self) -> None:
+        read(self.end, self.file)
+
+
+def test_a_subclass_of_such_a_process_starts(tmp_path: Path) -> None:
+    """It is found by its name, and keeps the repairs."""
+    path = tmp_path / "words"
+    path.write_text("one two")
+    end, its_end = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    with end, path.open() as file:
+        process = _Reader(its_end, file)
+        with its_end:
+            process.start()
+        assert end.recv() == ("one two", "_Reader")
+        process.join()
+
+
+def test_repairs_of_a_context_hold_for_what_is_made_of_it(tmp_path: Path) -> None:
+    """For its pool, and for the contexts that it is asked for."""
+    path = tmp_path / "words"
+    path.write_text("one two")
+    context = safemp.get_context("fork", repairs="reopen").get_context("loky")
+
+    with path.open() as file, context.Pool(1, task_timeout=30) as pool:
+        assert pool.apply(lambda it: it.read(), (file,)) == "one two"
+        pool.close()
+        pool.join()
+
+
+def test_unknown_repairs_are_named() -> None:
+    """When the context is asked for."""
+    with pytest.raises(ValueError, match="cannot find repairs 'magic'"):
+        safemp.get_context("spawn", repairs="magic")
 
 
 @pytest.mark.parametrize("method", ["spawn", "loky"])

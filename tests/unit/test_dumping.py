@@ -18,7 +18,7 @@ import cloudpickle
 import pytest
 
 import safemp
-from safemp.codec import pickling, repairs
+from safemp.codec import calls, pickling, repairs
 from tests.support import jobs
 
 
@@ -201,6 +201,62 @@ def test_a_file_is_opened_again_on_request(tmp_path: Path) -> None:
     with found, other:
         assert found.read() == "line two\n"
         assert other.read() == b"one\nline two\n"
+
+
+@pytest.mark.parametrize("name", ["row_factory", "text_factory"])
+def test_what_a_connection_makes_of_rows_is_no_hindrance(tmp_path: Path, name: str) -> None:
+    """Rows that are dicts, or texts that are reversed, are so in the copy, too."""
+    factories: dict[str, Any] = {"row_factory": by_column, "text_factory": backwards}
+    connection = sqlite3.connect(tmp_path / "base")
+    setattr(connection, name, factories[name])
+    found = safemp.loads(safemp.dumps(connection, repairs="reopen"))
+    try:
+        rows = [each.execute("select 'text' as x").fetchall() for each in (found, connection)]
+
+        assert rows[0] == rows[1] == ([{"x": "text"}] if name == "row_factory" else [("txet",)])
+    finally:
+        found.close()
+        connection.close()
+
+
+def by_column(cursor: sqlite3.Cursor, row: Any) -> dict[str, Any]:
+    """Make a dict of a row."""
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def backwards(text: bytes) -> str:
+    """Read a text from its end."""
+    return text[::-1].decode()
+
+
+@pytest.mark.parametrize("kind", ["open file", "database", "open for writing", "database in memory"])
+def test_what_could_be_opened_again_says_how(tmp_path: Path, kind: str) -> None:
+    """The fix is what to type; of what is never opened again, what to do instead."""
+    path = tmp_path / "file"
+    path.write_bytes(b"")
+    opened = {
+        "open file": lambda: path.open(),
+        "database": lambda: sqlite3.connect(path),
+        "open for writing": lambda: path.open("a"),
+        "database in memory": lambda: sqlite3.connect(":memory:"),
+    }[kind]()
+    fixes = {
+        "open file": 'give repairs=("all", "reopen"), and it is opened again there; or send the path, and open',
+        "database": 'give repairs=("all", "reopen"), and it is opened again there; or send the file\'s path, and',
+        "open for writing": "send the path, and open the file in the task",
+        "database in memory": "send list(connection.iterdump())",
+    }
+    try:
+        with pytest.raises(safemp.PreflightError) as caught:
+            safemp.dumps([opened])
+
+        assert caught.value.culprits[0].fix.startswith(fixes[kind])
+        _, error = calls.decode_outcome(calls.encode_outcome(opened))
+        assert "repairs=" not in error.culprits[0].fix, "what a call returns is never opened again"
+        if "repairs=" in fixes[kind]:
+            safemp.loads(safemp.dumps(opened, repairs=("all", "reopen"))).close()
+    finally:
+        opened.close()
 
 
 def test_a_database_is_connected_to_again_on_request(tmp_path: Path) -> None:

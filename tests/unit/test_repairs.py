@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import logging
+import os
 import pickle
 import queue
 import subprocess
@@ -155,6 +157,36 @@ def test_loggers_come_by_name(dump: Dump) -> None:
     assert found.adapter.logger is logger
 
 
+class Colourful(logging.Logger):
+    """A logger of a framework's, which it makes itself."""
+
+
+class Numbered(logging.Logger):
+    """One that says itself how it travels."""
+
+    def __reduce__(self) -> Any:
+        return Numbered, (f"{self.name} again",)
+
+
+def test_a_logger_of_a_class_of_its_own_comes_too(dump: Dump) -> None:
+    """With its level and handlers where logging does not know it, by its name where it does, or as its class says."""
+    alone = Colourful("alone", logging.DEBUG)
+    alone.addHandler(logging.NullHandler())
+    with pytest.raises(pickle.PicklingError, match="logger cannot be pickled"):
+        pickle.dumps(alone)
+    before = logging.getLoggerClass()
+    logging.setLoggerClass(Colourful)
+    known = logging.getLogger("tests.colourful")
+    logging.setLoggerClass(before)
+
+    found = pickling.loads(dump(Holder(alone=alone, known=known, numbered=Numbered("one"))))
+    assert found.known is known
+    assert type(found.alone) is Colourful
+    assert (found.alone.name, found.alone.level, len(found.alone.handlers)) == ("alone", logging.DEBUG, 1)
+    assert found.alone.isEnabledFor(logging.DEBUG)
+    assert found.numbered.name == "one again"
+
+
 def test_standard_output_comes_as_that_of_the_other_side(dump: Dump) -> None:
     """A handler that writes to ``stderr`` writes to the worker's."""
     out, err = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115  # what pytest has replaced
@@ -166,6 +198,34 @@ def test_standard_output_comes_as_that_of_the_other_side(dump: Dump) -> None:
         assert found.err[0] is err
     finally:
         sys.stdout, sys.stderr = before
+
+
+def test_a_stream_that_somebody_has_put_in_its_place_comes_by_name_too(dump: Dump) -> None:
+    """As pytest and Jupyter do: what was put there is not sent, nor is anything else of its class."""
+
+    class Colours(io.TextIOWrapper):
+        pass
+
+    before = sys.stderr
+    with open(os.devnull, "wb") as null, Colours(null) as ours, Colours(null) as other:
+        sys.stderr = ours
+        try:
+            assert pickling.loads(dump(Holder(err=logging.StreamHandler()))).err.stream is ours
+            sys.stderr = before
+            for stream in (ours, other):
+                with pytest.raises(TypeError):
+                    dump(stream)
+        finally:
+            sys.stderr = before
+
+
+def test_a_text_in_the_place_of_a_stream_is_sent(dump: Dump) -> None:
+    """``redirect_stdout`` to a ``StringIO`` makes that no stream of any other process."""
+    with contextlib.redirect_stdout(io.StringIO("text")) as text:
+        found = pickling.loads(dump([text]))
+
+    assert found[0] is not text
+    assert found[0].getvalue() == "text"
 
 
 def test_builtins_come_by_name(dump: Dump) -> None:

@@ -6,6 +6,7 @@ it only the standard streams travel: each process has its own.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from io import BufferedRandom, BufferedReader, FileIO, TextIOWrapper
 from typing import Any
@@ -61,7 +62,10 @@ def _sqlite(connection: Any) -> Any:
     """Connect to the same file; what is not committed stays here, so it is refused."""
     if connection.in_transaction:
         raise RefusedError("cannot pickle a sqlite3 connection inside a transaction", "commit() first")
-    path = next((row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main"), "")
+    cursor = connection.cursor()
+    cursor.row_factory = None  # the connection's may make anything of a row, and its text_factory of a text
+    cursor.execute("select cast(file as blob) from pragma_database_list where name = 'main'")
+    path = os.fsdecode(cursor.fetchone()[0])
     if not path:
         raise RefusedError("cannot pickle a sqlite3 connection to memory", "send list(connection.iterdump())")
     state = {name: getattr(connection, name) for name in ("isolation_level", "row_factory", "text_factory")}

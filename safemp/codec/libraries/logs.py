@@ -16,10 +16,12 @@ _FORWARDED = "send the logger, which goes by name: a pool hands its workers' rec
 
 def _logger(logger: Any) -> Any:
     """One that logging does not know (made by ``Logger()``) has no name to go by."""
+    cls: Any = type(logger)
     known = logger.manager.loggerDict.get(logger.name)
-    if known is logger or logger is logger.manager.root:
-        return logger.__reduce__()
-    return _newobj, (type(logger),), {k: v for k, v in logger.__dict__.items() if k != "_cache"} | {"_cache": {}}
+    own = cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not loaded("logging", "Logger").__reduce__
+    if known is logger or logger is logger.manager.root or own:
+        return logger.__reduce_ex__(5)
+    return _newobj, (cls,), {k: v for k, v in logger.__dict__.items() if k != "_cache"} | {"_cache": {}}
 
 
 def _by_name(reduced: Any) -> bool:
@@ -58,6 +60,7 @@ def table() -> dict[type, Repair]:
             RECONSTRUCT,
             "logging does not know it under its name, so its level, handlers and filters travel",
             _logger,
+            family=True,
             plain=_by_name,
         ),
         loaded("logging", "FileHandler"): Repair(RECONSTRUCT, again, _file_handler, family=True),
