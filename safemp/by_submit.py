@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
+from safemp.progress import Meter
+
 __all__ = ["map_by_submit"]
 
 
@@ -26,6 +28,7 @@ def map_by_submit(
     alone: bool,
     ahead: int | None,
     deadline: float | None,
+    meter: Meter | None = None,
 ) -> Iterator[Any]:
     """Call *submit* for each of *chunks*, now; give results in order.
 
@@ -36,6 +39,7 @@ def map_by_submit(
         alone: Each chunk has one item.
         ahead: Chunks that are submitted beyond those yielded; ``None``: all.
         deadline: As ``time.monotonic()`` gives it, until which results are waited for.
+        meter: Shows how many results have been taken.
 
     Raises:
         BaseException: What *submit* raises.
@@ -54,7 +58,11 @@ def map_by_submit(
                 found = pending[0].result(left)
                 pending.popleft()
                 pending.extend(map(send, islice(chunks, 1)))
-                yield from (found,) if alone else found
+                taken = (found,) if alone else found
+                if meter is not None:
+                    meter.count(taken, ())
+                    meter.show()
+                yield from taken
         finally:
             for future in pending:
                 future.cancel()

@@ -27,7 +27,8 @@ from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
 from safemp.future import SafeFuture
-from safemp.results import unwrap
+from safemp.progress import Meter, Progress, length_of, meter_of
+from safemp.results import failures, unwrap
 from safemp.worker import name_of
 
 if TYPE_CHECKING:
@@ -360,6 +361,7 @@ class SafeExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[T]:
         """Call *fn* for the items of *iterables*, in parallel; give results in order.
 
@@ -372,6 +374,8 @@ class SafeExecutor(Executor):
             timeout: Seconds from now until which results are waited for.
             chunksize: Items that go to a worker together.
             buffersize: Calls that may be under way beyond those yielded; default: all.
+            progress: Show how many calls have finished, while results are taken: as of
+                ``safemp.map``.
 
         Raises:
             PreflightError: *fn* or an item cannot be pickled; named ``items[index][parameter]``.
@@ -390,19 +394,40 @@ class SafeExecutor(Executor):
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
+        meter = meter_of(progress, name_of(fn))
+        total = None if meter is None else length_of(*iterables)
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
+        try:
+            results = self._results(fn, chunks, total, deadline, chunksize, buffersize, meter)
+        except BaseException:
+            if meter is not None:
+                meter.close()
+            raise
+        return results if meter is None else meter.around(results)
+
+    def _results(
+        self,
+        fn: Callable[..., T],
+        chunks: Iterator[tuple[Any, ...]],
+        total: int | None,
+        deadline: float | None,
+        chunksize: int,
+        buffersize: int | None,
+        meter: Meter | None,
+    ) -> Iterator[T]:
+        ahead = None if buffersize is None else -(-buffersize // chunksize)
         if "submit" in self.__dict__ or type(self).submit is not SafeExecutor.submit:
-            ahead = None if buffersize is None else -(-buffersize // chunksize)
-            return map_by_submit(self.submit, fn, chunks, alone=chunksize == 1, ahead=ahead, deadline=deadline)
+            if meter is not None:
+                meter.open(total)
+            alone = chunksize == 1
+            return map_by_submit(self.submit, fn, chunks, alone=alone, ahead=ahead, deadline=deadline, meter=meter)
         # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
-        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if buffersize is None else self)
-        if buffersize is None:
+        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if ahead is None else self, meter=meter)
+        if ahead is None:
             ordered.send_all(chunks)
         else:
-            for _ in range(-(-buffersize // chunksize)):
-                if not ordered.send_next(chunks):
-                    break
-        return ordered.results(deadline, chunks if buffersize is not None else None, chunksize)
+            ordered.send_some(chunks, ahead, total)
+        return ordered.results(deadline, None if ahead is None else chunks, chunksize)
 
     def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
         """Return a view of this executor whose calls have other limits.
@@ -506,10 +531,14 @@ class _Ordered:
         fn: The function.
         limits: What each call may use.
         keeps: An object that must not be collected while results are taken.
+        meter: Shows how far it is, while results are taken.
     """
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object) -> None:
+    def __init__(
+        self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object, meter: Meter | None
+    ) -> None:
         self._keeps = keeps
+        self._meter = meter
         take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
 
         def sink(first: int, outcomes: list[Outcome]) -> None:
@@ -524,14 +553,28 @@ class _Ordered:
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:
+            if self._meter is not None:
+                self._meter.count(outcomes, failures(outcomes))
             self._outcomes.update(enumerate(outcomes, first))
             self._condition.notify_all()
 
     def send_all(self, chunks: Iterable[tuple[Any, ...]]) -> None:
         """Encode every chunk, so that a culprit is named before anything is sent."""
         tasks, self._sent = self._batch.encode_all(chunks)
+        if self._meter is not None:
+            self._meter.open(self._sent)
         for task in tasks:
             self._batch.send(task)
+            if self._meter is not None:
+                self._meter.show()
+
+    def send_some(self, chunks: Iterator[tuple[Any, ...]], most: int, total: int | None) -> None:
+        """Send the first of *chunks*, which have *total* items, as far as is known."""
+        if self._meter is not None:
+            self._meter.open(total)
+        for _ in range(most):
+            if not self.send_next(chunks):
+                break
 
     def send_next(self, chunks: Iterator[tuple[Any, ...]]) -> bool:
         chunk = next(chunks, None)
@@ -555,11 +598,15 @@ class _Ordered:
             self._batch.cancel()
 
     def _wait(self, index: int, deadline: float | None) -> Outcome:
-        with self._condition:
-            while index not in self._outcomes:
+        meter = self._meter
+        while True:
+            if meter is not None:
+                meter.show()  # without the lock
+            with self._condition:
+                if index in self._outcomes:
+                    return self._outcomes.pop(index)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
                 with lifetime.waiting:
-                    self._condition.wait(left)
-            return self._outcomes.pop(index)
+                    self._condition.wait(left if meter is None else meter.nap(left))

@@ -20,7 +20,9 @@ from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
 from safemp.future import SafeFuture
+from safemp.progress import Progress, length_of, meter_of
 from safemp.results import Feed, Gather, ItemIterator
+from safemp.worker import name_of
 
 __all__ = ["AsyncResult", "Pool"]
 
@@ -293,7 +295,14 @@ class Pool:
                 raise ValueError("Pool not running") from error
             raise
 
-    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[Any]:
         """Call *func* for each item and return the results in order.
 
         Args:
@@ -301,18 +310,32 @@ class Pool:
             iterable: The items.
             chunksize: Items that go to a worker together; default: so that each worker
                 gets about four chunks.
+            progress: Show how far it is: as of ``safemp.map``.
 
         Raises:
             PreflightError: *func* or an item cannot be pickled; nothing was sent.
+            ModuleNotFoundError: *progress* wants tqdm, and it is not installed.
             BaseException: What the first failed item raised, when all have finished.
         """
-        return self._gather(func, iterable, chunksize, False, None, None).get()  # type: ignore[no-any-return]
+        return self._watch(self._gather(func, iterable, chunksize, False, None, None, progress))
 
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> list[Any]:
         """As ``map``, each item being the positional arguments of a call."""
-        return self._gather(func, iterable, chunksize, True, None, None).get()  # type: ignore[no-any-return]
+        return self._watch(self._gather(func, iterable, chunksize, True, None, None, progress))
+
+    def _watch(self, result: AsyncResult) -> list[Any]:
+        """Wait for a map that is shown meanwhile; return its results."""
+        gather = result._source
+        assert isinstance(gather, Gather)
+        gather.watch()
+        return gather.result()
 
     def map_async(
         self,
@@ -344,45 +367,70 @@ class Pool:
         star: bool,
         callback: Callable[..., object] | None,
         error_callback: Callable[..., object] | None,
+        progress: Progress | None = None,
     ) -> AsyncResult:
         self._check_running()
         check_callable(func)
+        meter = meter_of(progress, name_of(func))
         items = iterable if isinstance(iterable, Sized) else list(iterable)
         if chunksize is None:
             chunksize = default_chunksize(len(items), self._processes)
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits)
+        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits, meter=meter)
         result._source = gather
         gather.when_done(result._arrived)
         return result
 
-    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+    def imap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: Progress | None = None,
+    ) -> ItemIterator:
         """Call *func* for each item; give the results in order, as they come.
 
         Args:
             func: Called with one item.
             iterable: The items; read in a thread, a little ahead of the workers.
             chunksize: Items that go to a worker together.
+            progress: Show how many calls have finished, while results are taken: as of
+                ``safemp.map``.
 
         Raises:
             PreflightError: *func* cannot be pickled. An item that cannot is named in
                 its place.
         """
-        return self._iterate(func, iterable, chunksize, True)
+        return self._iterate(func, iterable, chunksize, True, progress)
 
-    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+    def imap_unordered(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: Progress | None = None,
+    ) -> ItemIterator:
         """As ``imap``, giving the results in the order in which they arrive."""
-        return self._iterate(func, iterable, chunksize, False)
+        return self._iterate(func, iterable, chunksize, False, progress)
 
     def _iterate(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        ordered: bool,
+        progress: Progress | None,
     ) -> ItemIterator:
         self._check_running()
         check_callable(func)
+        meter = meter_of(progress, name_of(func))
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        total = None if meter is None else length_of(iterable)
         feed = Feed(
             self._engine,
             func,
@@ -393,7 +441,10 @@ class Pool:
             unread=_UNREAD + chunksize,
             timeout_error=PoolTimeoutError,
             limits=self._limits,
+            meter=meter,
         )
+        if meter is not None:
+            meter.open(total)
         self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
         return ItemIterator(feed, own=False, keeps=self)  # as the standard library: an abandoned pool goes on
 

@@ -23,9 +23,10 @@ from safemp.engines import Engine, Outcome, failed
 from safemp.engines.crash import not_run
 from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
+from safemp.progress import EVERY, Meter
 from safemp.worker import name_of
 
-__all__ = ["Feed", "Gather", "ItemIterator", "unwrap"]
+__all__ = ["Feed", "Gather", "ItemIterator", "failures", "unwrap"]
 
 
 _VALUES = frozenset({int, float, bool, NoneType})
@@ -41,6 +42,11 @@ def _others(outcomes: list[Outcome]) -> list[int]:
         pass
     types = enumerate(map(type, outcomes))
     return [i for i, cls in types if cls is not int and cls is not float and cls is not bool and cls is not NoneType]
+
+
+def failures(outcomes: list[Outcome]) -> list[int]:
+    """Return the places of the outcomes that are anything but values, without decoding them."""
+    return [i for i in _others(outcomes) if failed(outcomes[i])]
 
 
 def unwrap(outcome: Outcome) -> Any:
@@ -69,6 +75,7 @@ class Gather:
         chunksize: Items that go to a worker together, at least 1.
         star: Each item is a tuple of arguments.
         limits: What each call may use; ``None``: what there is.
+        meter: Shows how far it is, while somebody is in ``watch``.
 
     Raises:
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
@@ -83,8 +90,10 @@ class Gather:
         *,
         star: bool = False,
         limits: Limits | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._finished = threading.Event()
+        self._meter = meter
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._reading = threading.RLock()
@@ -93,13 +102,24 @@ class Gather:
         tasks, first = batch.encode_all(chunked(items, chunksize))
         self._outcomes: list[Outcome] = [None] * first
         self._left = first
+        if meter is not None:
+            meter.open(first)
         if not first:
             self._finish()
-        for task in tasks:
-            batch.send(task)
+        try:
+            for task in tasks:
+                batch.send(task)
+                if meter is not None:
+                    meter.show()
+        except BaseException:
+            if meter is not None:
+                meter.close()
+            raise
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._lock:
+            if self._meter is not None:
+                self._meter.count(outcomes, failures(outcomes))
             self._outcomes[first : first + len(outcomes)] = outcomes
             self._left -= len(outcomes)
             left = self._left
@@ -128,6 +148,18 @@ class Gather:
             timeout: Seconds; ``None``: until it is.
         """
         return self._finished.wait(timeout)
+
+    def watch(self) -> None:
+        """Wait until every item has had its outcome, and show meanwhile how far they are."""
+        meter = self._meter
+        if meter is None:
+            self._finished.wait()
+            return
+        try:
+            while not self._finished.wait(EVERY):
+                meter.show()
+        finally:
+            meter.close()
 
     def failed(self) -> bool:
         """Tell whether any item failed. After ``wait``."""
@@ -172,6 +204,7 @@ class Feed:
         unread: Items that may be read ahead of the results taken.
         timeout_error: What ``next(timeout)`` raises.
         limits: What each call may use; ``None``: what there is.
+        meter: Shows how far it is, while somebody takes results.
 
     Raises:
         PreflightError: *fn* cannot be pickled.
@@ -190,8 +223,10 @@ class Feed:
         unread: int,
         timeout_error: type[Exception],
         limits: Limits | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._condition = threading.Condition()
+        self._meter = meter
         self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
         self._name = name_of(fn)
         self._ordered = ordered
@@ -269,6 +304,8 @@ class Feed:
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:
+            if self._meter is not None:
+                self._meter.count(outcomes, failures(outcomes))
             for index, outcome in enumerate(outcomes, first):
                 self._outcomes[index] = outcome
                 self._arrived.append(index)
@@ -284,22 +321,13 @@ class Feed:
 
     def next(self, timeout: float | None) -> Any:
         """Return the next result: see ``ItemIterator.next``."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._condition:
-            while True:
-                index = self._ready()
-                if index is not None:
-                    break
-                if self._exhausted and self._next >= self._sent:
-                    raise StopIteration
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise self._timeout_error
-                with lifetime.waiting:
-                    self._condition.wait(left)
-            outcome = self._outcomes.pop(index)
-            self._next += 1
-            self._condition.notify_all()
+        meter = self._meter
+        try:
+            index, outcome = self._get(timeout, meter)
+        except BaseException as error:
+            if meter is not None and (isinstance(error, StopIteration) or not isinstance(error, Exception)):
+                meter.close()  # the end, or Ctrl-C
+            raise
         try:
             return unwrap(outcome)
         except StopIteration as error:
@@ -307,10 +335,35 @@ class Feed:
         finally:
             del outcome
 
+    def _get(self, timeout: float | None, meter: Meter | None) -> tuple[int, Outcome]:
+        """Wait for the next outcome; return which item's it is, and it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if meter is not None:
+                meter.show()  # without the lock
+            with self._condition:
+                index = self._ready()
+                if index is not None:
+                    self._next += 1
+                    self._condition.notify_all()
+                    return index, self._outcomes.pop(index)
+                if self._exhausted and self._next >= self._sent:
+                    raise StopIteration
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise self._timeout_error
+                with lifetime.waiting:
+                    self._condition.wait(left if meter is None else meter.nap(left))
+
     def _ready(self) -> int | None:
         if self._ordered:
             return self._next if self._next in self._outcomes else None
         return self._arrived.popleft() if self._arrived else None
+
+    def unseen(self) -> None:
+        """Show no more how far it is: nobody takes results."""
+        if self._meter is not None:
+            self._meter.close()
 
     def unbound(self) -> None:
         """Feed all items, whether anybody reads their results or not."""
@@ -348,6 +401,9 @@ class ItemIterator:
         self._keeps = keeps
         if own:
             weakref.finalize(self, feed.stop).atexit = False
+
+    def __del__(self) -> None:
+        self._feed.unseen()
 
     def __iter__(self) -> ItemIterator:
         return self

@@ -32,6 +32,28 @@ def one_line() -> None:
     assert_type(safemp.imap_unordered(area, [1]), Iterator[float])
 
 
+def progress(pool: safemp.Pool, bar: Bar) -> None:
+    """What shows progress: whether, a description, what makes a bar, a bar."""
+    assert_type(safemp.map(area, [1], progress=True), list[float])
+    safemp.starmap(area, [(1,)], progress="areas")
+    safemp.imap(area, [1], progress=Bar)
+    pool.imap_unordered(area, [1], progress=bar)
+    pool.map(area, [1], progress=1.5)  # type: ignore[arg-type] # no bar
+
+
+class Bar:
+    """Stand in for a bar of tqdm."""
+
+    def __init__(self, total: int | None) -> None:
+        """Take the number of items."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Move on."""
+
+    def close(self) -> None:
+        """Draw no more."""
+
+
 def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
     """The errors' attributes are typed."""
     assert_type(error.culprits, tuple[safemp.Culprit, ...])
