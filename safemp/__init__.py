@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
+    from safemp.failures import MapError
     from safemp.future import SafeFuture
     from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
@@ -34,6 +35,7 @@ __all__ = [
     "FrameError",
     "InitializerError",
     "Lost",
+    "MapError",
     "MemoryLimitExceeded",
     "Pool",
     "PreflightError",
@@ -71,6 +73,7 @@ _HOMES = {
     "FrameError": "safemp.errors",
     "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",
+    "MapError": "safemp.failures",
     "MemoryLimitExceeded": "safemp.engines.crash",
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",

@@ -64,7 +64,7 @@ class Batch:
     ) -> None:
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
-        self.cancelled = False
+        self._end = float("inf")  # items from there on are dropped
         self._engine = engine
         self._fn = fn
         self._sink: Sink = sink
@@ -114,9 +114,9 @@ class Batch:
         """Hand *task* to the engine. Raises what ``Engine.submit`` raises."""
         self._engine.submit(task)
 
-    def cancel(self) -> None:
-        """Drop the chunks that have not begun."""
-        self.cancelled = True
+    def cancel(self, end: int = 0) -> None:
+        """Drop the chunks that have not begun, but for those with items before *end*."""
+        self._end = end
 
     def close(self) -> None:
         """Say that no more outcomes are wanted, so that nothing keeps the reader alive."""
@@ -143,7 +143,7 @@ class _ChunkTask(Task):
         self._items = items
 
     def begin(self) -> bool:
-        return not self._batch.cancelled
+        return self.first + self.done < self._batch._end
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         self._batch._sink(self.first + first, outcomes)

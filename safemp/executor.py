@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
@@ -26,9 +26,10 @@ from safemp.engines import Definitions, Engine, Outcome, Task, Tasks, nesting, s
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
+from safemp.failures import OnError, check_on_error, given
 from safemp.future import SafeFuture
 from safemp.progress import Meter, Progress, length_of, meter_of
-from safemp.results import failures, unwrap
+from safemp.results import failures, read, unwrap
 from safemp.worker import name_of
 
 if TYPE_CHECKING:
@@ -354,6 +355,7 @@ class SafeExecutor(Executor):
         engine.submit(CallTask(engine, (fn, args, kwargs), future, self._limits))
         return future
 
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -362,7 +364,31 @@ class SafeExecutor(Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: Progress | None = None,
-    ) -> Iterator[T]:
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress | None = None,
+        on_error: Literal["return"],
+    ) -> Iterator[T | BaseException]: ...
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Any]:
         """Call *fn* for the items of *iterables*, in parallel; give results in order.
 
         Where ``submit`` has been overridden, or replaced on this object, it is called for each
@@ -376,14 +402,20 @@ class SafeExecutor(Executor):
             buffersize: Calls that may be under way beyond those yielded; default: all.
             progress: Show how many calls have finished, while results are taken: as of
                 ``safemp.map``.
+            on_error: ``"raise"``: what a call raised is raised in its place, ends the
+                iteration, and drops what has not begun. ``"return"``: it is the result of
+                its item. ``"collect"``: failed items are left out, and at the end a
+                ``MapError`` has all they raised.
 
         Raises:
             PreflightError: *fn* or an item cannot be pickled; named ``items[index][parameter]``.
-            ValueError: *chunksize* or *buffersize* is less than 1.
+            ValueError: *chunksize* or *buffersize* is less than 1, or *on_error* unknown.
             TimeoutError: From the iterator: the time is up.
             BaseException: From the iterator: what a call raised, in its place.
+            MapError: From the iterator, at its end: what calls raised, collected.
         """
         check_callable(fn)
+        check_on_error(on_error)
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
@@ -398,7 +430,7 @@ class SafeExecutor(Executor):
         total = None if meter is None else length_of(*iterables)
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
         try:
-            results = self._results(fn, chunks, total, deadline, chunksize, buffersize, meter)
+            results = self._results(fn, chunks, total, deadline, chunksize, buffersize, meter, on_error)
         except BaseException:
             if meter is not None:
                 meter.close()
@@ -414,20 +446,26 @@ class SafeExecutor(Executor):
         chunksize: int,
         buffersize: int | None,
         meter: Meter | None,
+        on_error: OnError,
     ) -> Iterator[T]:
         ahead = None if buffersize is None else -(-buffersize // chunksize)
         if "submit" in self.__dict__ or type(self).submit is not SafeExecutor.submit:
             if meter is not None:
                 meter.open(total)
             alone = chunksize == 1
-            return map_by_submit(self.submit, fn, chunks, alone=alone, ahead=ahead, deadline=deadline, meter=meter)
+            return map_by_submit(
+                self.submit, fn, chunks, alone=alone, ahead=ahead, deadline=deadline, meter=meter, on_error=on_error
+            )
         # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
         ordered = _Ordered(self._engine, fn, self._limits, keeps=None if ahead is None else self, meter=meter)
         if ahead is None:
             ordered.send_all(chunks)
         else:
             ordered.send_some(chunks, ahead, total)
-        return ordered.results(deadline, None if ahead is None else chunks, chunksize)
+        more = None if ahead is None else chunks
+        if on_error == "raise":
+            return ordered.results(deadline, more, chunksize, unwrap)
+        return given(ordered.results(deadline, more, chunksize, read), on_error)
 
     def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
         """Return a view of this executor whose calls have other limits.
@@ -554,7 +592,7 @@ class _Ordered:
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:
             if self._meter is not None:
-                self._meter.count(outcomes, failures(outcomes))
+                self._meter.count(len(outcomes), len(failures(outcomes)))
             self._outcomes.update(enumerate(outcomes, first))
             self._condition.notify_all()
 
@@ -584,8 +622,14 @@ class _Ordered:
         self._sent += len(chunk)
         return True
 
-    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None, chunksize: int) -> Iterator[Any]:
-        """Give the results; for each whole chunk of them that was taken, send one of *more*."""
+    def results(
+        self,
+        deadline: float | None,
+        more: Iterator[tuple[Any, ...]] | None,
+        chunksize: int,
+        decode: Callable[[Outcome], Any],
+    ) -> Iterator[Any]:
+        """Give what *decode* makes of each outcome; for each whole chunk of them, send one of *more*."""
         index = 0
         try:
             while index < self._sent:
@@ -593,7 +637,7 @@ class _Ordered:
                 index += 1
                 if more is not None and not index % chunksize:
                     self.send_next(more)
-                yield unwrap(outcome)
+                yield decode(outcome)
         finally:
             self._batch.cancel()
 

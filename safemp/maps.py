@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from safemp.batch import default_chunksize
 from safemp.engines.settings import LimitOptions, Limits, limits_of
 from safemp.executor import SafeExecutor, check_callable
+from safemp.failures import OnError, check_on_error
 from safemp.progress import Progress, length_of, meter_of
 from safemp.results import Feed, Gather, ItemIterator
 from safemp.worker import name_of
@@ -46,13 +47,36 @@ def close_shared() -> None:
         executor.shutdown()
 
 
+@overload
 def map(
     fn: Callable[..., T],
     *iterables: Iterable[Any],
     chunksize: int | None = None,
     progress: Progress | None = None,
+    on_error: Literal["raise", "collect"] = "raise",
     **limits: Unpack[LimitOptions],
-) -> list[T]:
+) -> list[T]: ...
+
+
+@overload
+def map(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    chunksize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["return"],
+    **limits: Unpack[LimitOptions],
+) -> list[T | BaseException]: ...
+
+
+def map(
+    fn: Callable[..., T],
+    *iterables: Iterable[Any],
+    chunksize: int | None = None,
+    progress: Progress | None = None,
+    on_error: OnError = "raise",
+    **limits: Unpack[LimitOptions],
+) -> list[Any]:
     """Call *fn* for the items of *iterables*, in parallel.
 
     Args:
@@ -63,6 +87,10 @@ def map(
         progress: Show how far it is. ``True``: by a bar of tqdm; a text: with that before
             it; or a class of bars (``tqdm.rich.tqdm``), a bar, a ``rich.progress.Progress``
             or its class.
+        on_error: What becomes of failures. ``"raise"``: what has not begun is dropped, and
+            the error raised that a loop would have met; items that run meanwhile are
+            not waited for. ``"collect"``: all items are done, then a ``MapError`` has
+            what the failed ones raised. ``"return"``: it is the result of its item.
         limits: What each call may use, and how often it is tried: *task_timeout*,
             *retries*, *retry_on*, *max_memory*, as of ``SafeExecutor``.
 
@@ -72,12 +100,37 @@ def map(
     Raises:
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
         ModuleNotFoundError: *progress* wants tqdm, and it is not installed.
-        BaseException: What the first failed item raised, when all have finished.
+        BaseException: What the first failed item raised.
+        MapError: What the failed items raised, if they are collected.
     """
     each = limits_of("map", limits)
     if len(iterables) == 1:
-        return _gather(fn, iterables[0], chunksize, each, progress, star=False)
-    return _gather(fn, zip(*iterables), chunksize, each, progress, star=True)  # noqa: B905 - as the builtin map
+        return _gather(fn, iterables[0], chunksize, each, progress, on_error, star=False)
+    return _gather(fn, zip(*iterables), chunksize, each, progress, on_error, star=True)  # noqa: B905 - as the builtin map
+
+
+@overload
+def starmap(
+    fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    chunksize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["raise", "collect"] = "raise",
+    **limits: Unpack[LimitOptions],
+) -> list[T]: ...
+
+
+@overload
+def starmap(
+    fn: Callable[..., T],
+    iterable: Iterable[Iterable[Any]],
+    *,
+    chunksize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["return"],
+    **limits: Unpack[LimitOptions],
+) -> list[T | BaseException]: ...
 
 
 def starmap(
@@ -86,10 +139,11 @@ def starmap(
     *,
     chunksize: int | None = None,
     progress: Progress | None = None,
+    on_error: OnError = "raise",
     **limits: Unpack[LimitOptions],
-) -> list[T]:
+) -> list[Any]:
     """As ``map``, each item being the positional arguments of a call."""
-    return _gather(fn, iterable, chunksize, limits_of("starmap", limits), progress, star=True)
+    return _gather(fn, iterable, chunksize, limits_of("starmap", limits), progress, on_error, star=True)
 
 
 def _gather(
@@ -98,10 +152,12 @@ def _gather(
     chunksize: int | None,
     limits: Limits,
     progress: Progress | None,
+    on_error: OnError,
     *,
     star: bool,
-) -> list[T]:
+) -> list[Any]:
     check_callable(fn)
+    check_on_error(on_error)
     meter = meter_of(progress, name_of(fn))
     items = iterable if isinstance(iterable, Sized) else list(iterable)
     executor = shared()
@@ -109,13 +165,40 @@ def _gather(
         chunksize = default_chunksize(len(items), executor._max_workers)
     elif chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
-    gather = Gather(executor._engine, fn, items, chunksize, star=star, limits=limits, meter=meter)
+    engine = executor._engine
+    gather = Gather(engine, fn, items, chunksize, star=star, limits=limits, meter=meter, on_error=on_error)
     try:
         gather.watch()
     except BaseException:  # Ctrl-C: nobody will read the answers
         executor.terminate_workers()
         raise
     return gather.result()
+
+
+@overload
+def imap(
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["raise", "collect"] = "raise",
+    **limits: Unpack[LimitOptions],
+) -> Iterator[T]: ...
+
+
+@overload
+def imap(
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["return"],
+    **limits: Unpack[LimitOptions],
+) -> Iterator[T | BaseException]: ...
 
 
 def imap(
@@ -125,8 +208,9 @@ def imap(
     chunksize: int = 1,
     buffersize: int | None = None,
     progress: Progress | None = None,
+    on_error: OnError = "raise",
     **limits: Unpack[LimitOptions],
-) -> Iterator[T]:
+) -> Iterator[Any]:
     """Call *fn* for each item; give the results in order, as they come.
 
     Args:
@@ -135,14 +219,45 @@ def imap(
         chunksize: Items that go to a worker together.
         buffersize: Items read ahead of the results taken; default: 8 for each worker.
         progress: Show how many calls have finished, while results are taken: as of ``map``.
+        on_error: What becomes of failures. ``"raise"``: what a call raised is raised in its
+            place, and the iteration can go on. ``"return"``: it is given in its place.
+            ``"collect"``: failed items are left out, and at the end a ``MapError`` has all
+            they raised.
         limits: What each call may use, and how often it is tried: *task_timeout*,
             *retries*, *retry_on*, *max_memory*, as of ``SafeExecutor``.
 
     Raises:
         PreflightError: *fn* cannot be pickled. An item that cannot is named in its place.
         BaseException: From the iterator: what a call raised. The iteration can go on.
+        MapError: From the iterator, at its end: what calls raised, collected.
     """
-    return _iterate(fn, iterable, chunksize, buffersize, limits_of("imap", limits), progress, ordered=True)
+    return _iterate(fn, iterable, chunksize, buffersize, limits_of("imap", limits), progress, on_error, ordered=True)
+
+
+@overload
+def imap_unordered(
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["raise", "collect"] = "raise",
+    **limits: Unpack[LimitOptions],
+) -> Iterator[T]: ...
+
+
+@overload
+def imap_unordered(
+    fn: Callable[..., T],
+    iterable: Iterable[Any],
+    *,
+    chunksize: int = 1,
+    buffersize: int | None = None,
+    progress: Progress | None = None,
+    on_error: Literal["return"],
+    **limits: Unpack[LimitOptions],
+) -> Iterator[T | BaseException]: ...
 
 
 def imap_unordered(
@@ -152,10 +267,13 @@ def imap_unordered(
     chunksize: int = 1,
     buffersize: int | None = None,
     progress: Progress | None = None,
+    on_error: OnError = "raise",
     **limits: Unpack[LimitOptions],
-) -> Iterator[T]:
+) -> Iterator[Any]:
     """As ``imap``, giving the results in the order in which they arrive."""
-    return _iterate(fn, iterable, chunksize, buffersize, limits_of("imap_unordered", limits), progress, ordered=False)
+    return _iterate(
+        fn, iterable, chunksize, buffersize, limits_of("imap_unordered", limits), progress, on_error, ordered=False
+    )
 
 
 def _iterate(
@@ -165,10 +283,12 @@ def _iterate(
     buffersize: int | None,
     limits: Limits,
     progress: Progress | None,
+    on_error: OnError,
     *,
     ordered: bool,
-) -> Iterator[T]:
+) -> Iterator[Any]:
     check_callable(fn)
+    check_on_error(on_error)
     meter = meter_of(progress, name_of(fn))
     if chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
@@ -191,7 +311,7 @@ def _iterate(
     )
     if meter is not None:
         meter.open(total)
-    return ItemIterator(feed, own=True)
+    return ItemIterator(feed, own=True, on_error=on_error)
 
 
 def _after_fork() -> None:

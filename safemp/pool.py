@@ -19,6 +19,7 @@ from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
+from safemp.failures import OnError, check_on_error
 from safemp.future import SafeFuture
 from safemp.progress import Progress, length_of, meter_of
 from safemp.results import Feed, Gather, ItemIterator
@@ -302,6 +303,7 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: Progress | None = None,
+        on_error: OnError | None = None,
     ) -> list[Any]:
         """Call *func* for each item and return the results in order.
 
@@ -311,13 +313,18 @@ class Pool:
             chunksize: Items that go to a worker together; default: so that each worker
                 gets about four chunks.
             progress: Show how far it is: as of ``safemp.map``.
+            on_error: What becomes of failures: as of ``safemp.map``. ``None``: as in the
+                standard library, what the first failed item raised is raised when all have
+                finished.
 
         Raises:
             PreflightError: *func* or an item cannot be pickled; nothing was sent.
             ModuleNotFoundError: *progress* wants tqdm, and it is not installed.
-            BaseException: What the first failed item raised, when all have finished.
+            ValueError: The pool is closed, or *on_error* unknown.
+            BaseException: What the first failed item raised.
+            MapError: What the failed items raised, if they are collected.
         """
-        return self._watch(self._gather(func, iterable, chunksize, False, None, None, progress))
+        return self._watch(self._gather(func, iterable, chunksize, False, None, None, progress, on_error))
 
     def starmap(
         self,
@@ -326,9 +333,10 @@ class Pool:
         chunksize: int | None = None,
         *,
         progress: Progress | None = None,
+        on_error: OnError | None = None,
     ) -> list[Any]:
         """As ``map``, each item being the positional arguments of a call."""
-        return self._watch(self._gather(func, iterable, chunksize, True, None, None, progress))
+        return self._watch(self._gather(func, iterable, chunksize, True, None, None, progress, on_error))
 
     def _watch(self, result: AsyncResult) -> list[Any]:
         """Wait for a map that is shown meanwhile; return its results."""
@@ -368,9 +376,11 @@ class Pool:
         callback: Callable[..., object] | None,
         error_callback: Callable[..., object] | None,
         progress: Progress | None = None,
+        on_error: OnError | None = None,
     ) -> AsyncResult:
         self._check_running()
         check_callable(func)
+        check_on_error(on_error)
         meter = meter_of(progress, name_of(func))
         items = iterable if isinstance(iterable, Sized) else list(iterable)
         if chunksize is None:
@@ -378,7 +388,9 @@ class Pool:
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits, meter=meter)
+        gather = Gather(
+            self._engine, func, items, chunksize, star=star, limits=self._limits, meter=meter, on_error=on_error
+        )
         result._source = gather
         gather.when_done(result._arrived)
         return result
@@ -390,6 +402,7 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: Progress | None = None,
+        on_error: OnError = "raise",
     ) -> ItemIterator:
         """Call *func* for each item; give the results in order, as they come.
 
@@ -399,12 +412,13 @@ class Pool:
             chunksize: Items that go to a worker together.
             progress: Show how many calls have finished, while results are taken: as of
                 ``safemp.map``.
+            on_error: What becomes of failures: as of ``safemp.imap``.
 
         Raises:
             PreflightError: *func* cannot be pickled. An item that cannot is named in
                 its place.
         """
-        return self._iterate(func, iterable, chunksize, True, progress)
+        return self._iterate(func, iterable, chunksize, True, progress, on_error)
 
     def imap_unordered(
         self,
@@ -413,9 +427,10 @@ class Pool:
         chunksize: int = 1,
         *,
         progress: Progress | None = None,
+        on_error: OnError = "raise",
     ) -> ItemIterator:
         """As ``imap``, giving the results in the order in which they arrive."""
-        return self._iterate(func, iterable, chunksize, False, progress)
+        return self._iterate(func, iterable, chunksize, False, progress, on_error)
 
     def _iterate(
         self,
@@ -424,9 +439,11 @@ class Pool:
         chunksize: int,
         ordered: bool,
         progress: Progress | None,
+        on_error: OnError,
     ) -> ItemIterator:
         self._check_running()
         check_callable(func)
+        check_on_error(on_error)
         meter = meter_of(progress, name_of(func))
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -446,7 +463,9 @@ class Pool:
         if meter is not None:
             meter.open(total)
         self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
-        return ItemIterator(feed, own=False, keeps=self)  # as the standard library: an abandoned pool goes on
+        return ItemIterator(
+            feed, own=False, on_error=on_error, keeps=self
+        )  # as the standard library: an abandoned pool goes on
 
     # -- callbacks --------------------------------------------------------------------
 

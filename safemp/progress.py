@@ -8,11 +8,8 @@ Rule 2: a map without a bar pays nothing for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-if TYPE_CHECKING:
-    from safemp.engines import Outcome
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, Protocol, TypeVar
 
 __all__ = ["EVERY", "Meter", "Progress", "length_of", "meter_of"]
 
@@ -114,10 +111,10 @@ class Meter:
         """Show a bar of so many items; ``None``: nobody knows how many."""
         self._shown = self._make(total)
 
-    def count(self, outcomes: Sequence[Outcome], failed: Iterable[object]) -> None:
-        """Count *outcomes*, and those of them that *failed*. In an engine's thread; shows nothing."""
-        self._failed += sum(1 for _ in failed)
-        self._done += len(outcomes)
+    def count(self, done: int, failed: int) -> None:
+        """Count so many outcomes, and those of them that *failed*. In an engine's thread; shows nothing."""
+        self._failed += failed
+        self._done += done
 
     def nap(self, left: float | None = None) -> float:
         """Return the seconds for which to wait before the next ``show``, at most *left*."""

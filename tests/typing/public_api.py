@@ -41,6 +41,19 @@ def progress(pool: safemp.Pool, bar: Bar) -> None:
     pool.map(area, [1], progress=1.5)  # type: ignore[arg-type] # no bar
 
 
+def on_error(pool: safemp.SafeExecutor, error: safemp.MapError) -> None:
+    """With ``"return"`` an error may be among the results, and is seen there."""
+    assert_type(safemp.map(area, [1], on_error="collect"), list[float])
+    assert_type(safemp.map(area, [1], on_error="return"), list[float | BaseException])
+    assert_type(safemp.starmap(area, [(1,)], on_error="return"), list[float | BaseException])
+    assert_type(safemp.imap(area, [1], on_error="return"), Iterator[float | BaseException])
+    assert_type(safemp.imap_unordered(area, [1], on_error="return"), Iterator[float | BaseException])
+    assert_type(pool.map(area, [1], on_error="return"), Iterator[float | BaseException])
+    safemp.map(area, [1], on_error="ignore")  # type: ignore[call-overload] # there is no such way
+    assert_type(error.items, tuple[int, ...])
+    assert_type(error.message, str)
+
+
 class Bar:
     """Stand in for a bar of tqdm."""
 
