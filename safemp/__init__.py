@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from safemp.context.clean import Process
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
+    from safemp.engines.stats import Stats, WorkerStats
     from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.failures import MapError
@@ -47,9 +48,11 @@ __all__ = [
     "SafeExecutor",
     "SafeFuture",
     "SafempError",
+    "Stats",
     "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
+    "WorkerStats",
     "dump",
     "dumps",
     "get_context",
@@ -85,9 +88,11 @@ _HOMES = {
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
+    "Stats": "safemp.engines.stats",
     "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
+    "WorkerStats": "safemp.engines.stats",
     "dump": "safemp.dumping",
     "dumps": "safemp.dumping",
     "get_context": "safemp.context",

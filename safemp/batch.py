@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -10,6 +11,7 @@ from safemp import lifetime
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
+from safemp.codec.record import Count
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
 from safemp.errors import Culprit, PreflightError
@@ -83,8 +85,11 @@ class Batch:
         """
         engine = self._engine
         by_name, policy = engine.main_by_name, engine.policy
+        since, repairs = time.monotonic(), Count.repairs
         frames = calls.encode_chunk(items, first, star=self._star, single=self._single, by_name=by_name, policy=policy)
-        return _ChunkTask(self, frames, self._function, items, first)
+        task = _ChunkTask(self, frames, self._function, items, first)
+        task.encoded(since, repairs)
+        return task
 
     def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
         """Make the tasks for all *chunks*, the first of which begins with item 0.

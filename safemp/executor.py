@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -20,12 +21,14 @@ from safemp.by_submit import map_by_submit
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Buffer, Frames
+from safemp.codec.record import Count
 from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
 from safemp.engines import Definitions, Engine, Outcome, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
+from safemp.engines.stats import Stats
 from safemp.failures import OnError, check_on_error, given
 from safemp.future import SafeFuture
 from safemp.progress import Meter, Progress, length_of, meter_of
@@ -35,7 +38,7 @@ from safemp.worker import name_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine"]
+__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine", "stats_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,6 +162,20 @@ def processes_of(engine: Engine) -> dict[int, Any]:
     return processes
 
 
+def stats_of(engine: Engine) -> Stats:
+    """Return what *engine* has counted.
+
+    Raises:
+        NotImplementedError: It does not count.
+    """
+    if not hasattr(engine, "stats"):
+        raise NotImplementedError(
+            f'cannot tell what has happened: {type(engine).__name__} does not count\n  fix:    the engine "local" does'
+        )
+    found: Stats = engine.stats()
+    return found
+
+
 class CallTask(Task):
     """A call whose outcome settles a future.
 
@@ -176,8 +193,10 @@ class CallTask(Task):
         limits: Limits | None = None,
     ) -> None:
         apart: list[Buffer] = []
+        since, repairs = time.monotonic(), Count.repairs
         frames = calls.encode_call(*call, by_name=engine.main_by_name, policy=engine.policy, apart=apart)
         super().__init__(frames, name_of(call[0]), Definitions.of(apart), limits=limits)
+        self.encoded(since, repairs)
         self._call = call
         self._future = future
         self._careful = False
@@ -264,6 +283,8 @@ class SafeExecutor(Executor):
             ``"none"``, a collection of kinds (``"rebuild"``, ``"by name"``,
             ``"reconstruct"``, ``"reopen"``) and types, or a mapping of types to
             functions as for ``safemp.register``. Only ``"reopen"`` is not in ``"all"``.
+        trace: Write down when each call runs: ``"run.json"`` is written when the executor ends,
+            for Perfetto and the like, ``"run.html"`` as a page; ``True``: for ``stats`` only.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -292,6 +313,7 @@ class SafeExecutor(Executor):
         forward_logging: bool = True,
         capture_output: bool = False,
         repairs: Spec = "all",
+        trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         if max_workers is None:
             max_workers = default_workers()
@@ -321,6 +343,7 @@ class SafeExecutor(Executor):
             forward_logging=forward_logging,
             capture_output=capture_output,
             repairs=repairs,
+            trace=trace,
         )
         self._max_workers = max_workers
         self._shut_down = False
@@ -482,6 +505,14 @@ class SafeExecutor(Executor):
             TypeError: A value has the wrong type, or there is no such limit.
         """
         return View(self, limits_of("options", limits, self._limits))
+
+    def stats(self) -> Stats:
+        """Say what has happened until now: calls, failures, times, and what each worker is at.
+
+        Raises:
+            NotImplementedError: Its engine does not count.
+        """
+        return stats_of(self._engine)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.

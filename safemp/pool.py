@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
@@ -18,7 +19,8 @@ from safemp.codec.repairs import Spec
 from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
-from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
+from safemp.engines.stats import Stats
+from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of, stats_of
 from safemp.failures import OnError, check_on_error
 from safemp.future import SafeFuture
 from safemp.progress import Progress, length_of, meter_of
@@ -184,6 +186,7 @@ class Pool:
         capture_output: Hand what calls print to this process's ``sys.stdout`` and
             ``sys.stderr``.
         repairs: What is mended of what is sent: as for ``SafeExecutor``.
+        trace: Write down when each call runs: as for ``SafeExecutor``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -211,6 +214,7 @@ class Pool:
         forward_logging: bool = True,
         capture_output: bool = False,
         repairs: Spec = "all",
+        trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         self._state = CLOSE  # until there is something to close
         if processes is None:
@@ -236,6 +240,7 @@ class Pool:
             forward_logging=forward_logging,
             capture_output=capture_output,
             repairs=repairs,
+            trace=trace,
         )
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
@@ -486,6 +491,14 @@ class Pool:
             self._callbacks.put(result)
         else:
             result._run_callback()
+
+    def stats(self) -> Stats:
+        """Say what has happened until now: calls, failures, times, and what each worker is at.
+
+        Raises:
+            NotImplementedError: Its engine does not count.
+        """
+        return stats_of(self._engine)
 
     # -- the end ----------------------------------------------------------------------
 

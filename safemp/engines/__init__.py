@@ -12,6 +12,7 @@ What an engine promises, whatever it is made of:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from copy import copy
@@ -22,6 +23,7 @@ from weakref import WeakSet
 
 from safemp.codec import calls
 from safemp.codec.frames import Buffer, Frames
+from safemp.codec.record import Count
 from safemp.codec.repairs import Policy
 
 if TYPE_CHECKING:  # not in workers
@@ -42,7 +44,9 @@ class Values(list[Outcome]):
 
 def failed(outcome: Outcome) -> bool:
     """Tell, without decoding it, whether *outcome* is anything but a value."""
-    return calls.failed(outcome) if isinstance(outcome, list) else isinstance(outcome, BaseException)
+    if isinstance(outcome, list):
+        return calls.failed(outcome)
+    return isinstance(outcome, BaseException)
 
 
 class Shared:
@@ -116,6 +120,9 @@ class Task:
             So a notebook knows to which cell it belongs, and a log to which request.
         tries: How often it has been tried again.
         killed: How often it has ended its worker.
+        made: When it had been pickled (``time.monotonic``); 0: not known. As are the next two.
+        encoding: Seconds that this took.
+        repairs: Objects that were repaired.
         last: The failure after which it is tried again.
     """
 
@@ -123,13 +130,16 @@ class Task:
         "context",
         "count",
         "done",
+        "encoding",
         "first",
         "frames",
         "id",
         "killed",
         "last",
         "limits",
+        "made",
         "name",
+        "repairs",
         "shared",
         "tries",
     )
@@ -155,6 +165,14 @@ class Task:
         self.tries = 0
         self.killed = 0
         self.last: Outcome | None = None
+        self.made = self.encoding = 0.0
+        self.repairs = 0
+
+    def encoded(self, since: float, repairs: int) -> None:
+        """Say what pickling took: from *since* till now, with ``Count.repairs`` being so many before."""
+        self.made = now = time.monotonic()
+        self.encoding = now - since
+        self.repairs = Count.repairs - repairs
 
     @property
     def is_chunk(self) -> bool:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
 from safemp.engines.settings import Settings
+from safemp.engines.stats import Stats
 from safemp.engines.wire import Message
 
 __all__ = ["LocalEngine"]
@@ -87,6 +89,7 @@ class LocalEngine:
             clock=time.monotonic,
             wake=self._wake,
             defer=self._in_a_thread,
+            trace=settings.trace is not False,
         )
         self.workers = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
@@ -147,6 +150,10 @@ class LocalEngine:
         with self._dispatcher.lock:
             return {pid: worker.process for pid, worker in self.workers.items()}
 
+    def stats(self) -> Stats:
+        """Say what has happened until now."""
+        return self._dispatcher.stats()
+
     def _until_grown(self) -> None:
         """Wait, not for ever, until the workers that are asked for have been started."""
         dispatcher = self._dispatcher
@@ -179,6 +186,15 @@ class LocalEngine:
             self._close()
             if self._settings.inherited:
                 self._settings.inherited.release()
+            if not isinstance(self._settings.trace, bool):
+                self._write(self._settings.trace)
+
+    def _write(self, path: str | os.PathLike[str]) -> None:
+        """Write down what has happened. The pool has ended."""
+        try:
+            self.stats().save(path)
+        except OSError as error:  # the disk is full
+            print(f"safemp: cannot write the trace: {error}", file=sys.stderr)
 
     def _close(self) -> None:
         self._poller.close()

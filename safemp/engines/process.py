@@ -16,6 +16,7 @@ from safemp.engines.listener import Source
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
 from safemp.engines.settings import Settings
+from safemp.engines.stats import Tally
 from safemp.engines.surroundings import surroundings_of
 from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
@@ -48,7 +49,10 @@ class Worker:
         fd: Becomes readable when the process ends.
         box: Its black box.
         killed: Whether we have sent it a signal to end it.
+        tally: What is counted of it; there once it has joined.
     """
+
+    tally: Tally
 
     def __init__(
         self,

@@ -54,6 +54,15 @@ def on_error(pool: safemp.SafeExecutor, error: safemp.MapError) -> None:
     assert_type(error.message, str)
 
 
+def stats(pool: safemp.Pool) -> None:
+    """What has happened is in numbers."""
+    assert_type(pool.stats(), safemp.Stats)
+    assert_type(pool.stats().workers[0], safemp.WorkerStats)
+    assert_type(pool.stats().workers[0].utilisation, float)
+    safemp.Pool(trace="run.json")
+    safemp.SafeExecutor(trace=1)  # type: ignore[arg-type] # neither a path nor whether
+
+
 class Bar:
     """Stand in for a bar of tqdm."""
 
