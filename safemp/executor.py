@@ -24,7 +24,7 @@ from safemp.codec.frames import Buffer, Frames
 from safemp.codec.record import Count
 from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
-from safemp.engines import Definitions, Engine, Outcome, Task, Tasks, nesting, system
+from safemp.engines import Definitions, Engine, Outcome, Shared, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
@@ -240,8 +240,8 @@ class CallTask(Task):
             return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        self.frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
-        self.shared = None
+        self.frames: Frames = calls.encode_call(fn, args, kwargs, careful=True, policy=policy)
+        self.shared: Shared | None = None
         self._careful = True
         return Tasks([self])  # by this one its future knows it
 

@@ -77,7 +77,7 @@ class MapError(SafempError, _Group):
         return made
 
     def derive(self, excs: Sequence[Any]) -> MapError:
-        """Make the error for a part of what this one has: for ``split`` and ``except*``."""
+        """Make the error for *excs*, a part of what this one has: for ``split`` and ``except*``."""
         made = type(self)(self.message, excs)
         numbers = {id(error): item for item, error in zip(self.items, self.exceptions, strict=True)}
         made.items = tuple(numbers[id(error)] for error in excs if id(error) in numbers)

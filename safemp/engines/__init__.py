@@ -63,9 +63,9 @@ class Shared:
     _numbers = count(1)
 
     def __init__(self, frames: Frames) -> None:
-        self.number = next(Shared._numbers)
-        self.frames = frames
-        self.size = sum(map(len, frames))
+        self.number: int = next(Shared._numbers)
+        self.frames: Frames = frames
+        self.size: int = sum(map(len, frames))
 
 
 class Function(Shared):
@@ -153,20 +153,21 @@ class Task:
         first: int = 0,
         limits: Limits | None = None,
     ) -> None:
-        self.id = 0
-        self.frames = frames
-        self.name = name
-        self.shared = shared
-        self.count = count
-        self.done = 0
-        self.first = first
-        self.limits = limits
+        self.id: int = 0
+        self.frames: Frames = frames
+        self.name: str = name
+        self.shared: Shared | None = shared
+        self.count: int = count
+        self.done: int = 0
+        self.first: int = first
+        self.limits: Limits | None = limits
         self.context: Context = copy_context()
-        self.tries = 0
-        self.killed = 0
+        self.tries: int = 0
+        self.killed: int = 0
         self.last: Outcome | None = None
-        self.made = self.encoding = 0.0
-        self.repairs = 0
+        self.made: float = 0.0
+        self.encoding: float = 0.0
+        self.repairs: int = 0
 
     def encoded(self, since: float, repairs: int) -> None:
         """Say what pickling took: from *since* till now, with ``Count.repairs`` being so many before."""

@@ -100,8 +100,8 @@ class Dispatcher:
     ) -> None:
         self.max_workers = max_workers
         self.workers: dict[int, Worker] = {}
-        self.lock = threading.Lock()
-        self.grown = threading.Condition(self.lock)
+        self.lock: threading.Lock = threading.Lock()
+        self.grown: threading.Condition = threading.Condition(self.lock)
         self._eager = eager
         self._initializes = initializes
         self._idle_timeout = idle_timeout

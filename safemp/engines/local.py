@@ -66,8 +66,8 @@ class LocalEngine:
     policy: Policy = ALL
 
     def __init__(self, settings: Settings) -> None:
-        self.max_workers = settings.max_workers
-        self.main_by_name = settings.main_by_name
+        self.max_workers: int = settings.max_workers
+        self.main_by_name: bool = settings.main_by_name
         self._settings = settings
         self._forks = settings.context.get_start_method() == "fork"
         self._pid = os.getpid()
@@ -91,7 +91,7 @@ class LocalEngine:
             defer=self._in_a_thread,
             trace=settings.trace is not False,
         )
-        self.workers = self._dispatcher.workers
+        self.workers: dict[int, Worker] = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
         running.add(self)
         try:

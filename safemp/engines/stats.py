@@ -37,13 +37,13 @@ class Tally:
     __slots__ = ("busy", "calls", "ended", "exitcode", "failures", "joined", "pid")
 
     def __init__(self, pid: int, joined: float) -> None:
-        self.pid = pid
-        self.joined = joined
+        self.pid: int = pid
+        self.joined: float = joined
         self.ended: float | None = None
         self.exitcode: int | None = None
-        self.calls = 0
-        self.failures = 0
-        self.busy = 0.0
+        self.calls: int = 0
+        self.failures: int = 0
+        self.busy: float = 0.0
 
 
 class Counts:
@@ -67,8 +67,8 @@ class Counts:
         self.crashes = 0
         self.repairs = 0
         self.bytes_sent = 0
-        self.encoding = 0.0
-        self.queued = 0.0
+        self.encoding: float = 0.0
+        self.queued: float = 0.0
         self._working: list[Tally] = []
         self._ended: deque[Tally] = deque()
         self._gone = Tally(0, 0.0)  # the sums of those of which nothing else is kept
