@@ -89,6 +89,10 @@ async def awaited(pool: safemp.aio.Executor) -> None:
     assert_type(await pool.run(area, 1, height=2.0), float)
     assert_type(await pool.options(retries=1).run(area, 1), float)
     await pool.run(area, "1")  # type: ignore[arg-type] # the wrong type of an argument is seen
+    async for each in pool.imap(area, [1]):
+        assert_type(each, float)
+    async for one in pool.imap_unordered(area, [1], on_error="return"):
+        assert_type(one, float | BaseException)
     async with pool as entered:
         assert_type(entered, safemp.aio.Executor)
 
