@@ -6,6 +6,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,24 @@ def test_raise_drops_what_has_not_begun(tmp_path: Path) -> None:
 
     assert len(list((tmp_path / "all").iterdir())) == 200
     assert len(list((tmp_path / "raise").iterdir())) < 200
+
+
+def slow_then_wait(folder: str, i: int) -> int:
+    """Take a while for item 0; for item 1 wait until it is known."""
+    time.sleep(0.1)
+    deadline = time.monotonic() + 20
+    while i == 1 and not Path(folder, "known").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return i
+
+
+def test_what_took_long_is_told_before_the_next_is_over(tmp_path: Path) -> None:
+    """Also in one chunk: or a failure, and a bar, would be late by an item."""
+    with safemp.Pool(1) as pool:
+        results = pool.imap(partial(slow_then_wait, str(tmp_path)), range(2), 2)
+        assert results.next(10) == 0
+        (tmp_path / "known").touch()
+        assert results.next(10) == 1
 
 
 def test_raise_raises_what_a_loop_would_have(tmp_path: Path) -> None:
