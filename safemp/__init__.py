@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from safemp.context.clean import Process
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
+    from safemp.engines.stats import Stats, WorkerStats
     from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
+    from safemp.failures import MapError
     from safemp.future import SafeFuture
     from safemp.inspection import Report, inspect
     from safemp.maps import imap, imap_unordered, map, starmap
@@ -35,6 +37,7 @@ __all__ = [
     "FrameError",
     "InitializerError",
     "Lost",
+    "MapError",
     "MemoryLimitExceeded",
     "Pool",
     "PreflightError",
@@ -47,9 +50,11 @@ __all__ = [
     "SafeFuture",
     "SafempError",
     "SharedObject",
+    "Stats",
     "TaskKilled",
     "TaskTimeout",
     "WorkerCrashed",
+    "WorkerStats",
     "dump",
     "dumps",
     "get_context",
@@ -74,6 +79,7 @@ _HOMES = {
     "FrameError": "safemp.errors",
     "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",
+    "MapError": "safemp.failures",
     "MemoryLimitExceeded": "safemp.engines.crash",
     "Pool": "safemp.pool",
     "PreflightError": "safemp.errors",
@@ -86,9 +92,11 @@ _HOMES = {
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",
     "SharedObject": "safemp.sharing",
+    "Stats": "safemp.engines.stats",
     "TaskKilled": "safemp.engines.crash",
     "TaskTimeout": "safemp.engines.crash",
     "WorkerCrashed": "safemp.engines.crash",
+    "WorkerStats": "safemp.engines.stats",
     "dump": "safemp.dumping",
     "dumps": "safemp.dumping",
     "get_context": "safemp.context",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -10,6 +11,7 @@ from safemp import lifetime
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
+from safemp.codec.record import Count
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
 from safemp.errors import Culprit, PreflightError
@@ -66,7 +68,7 @@ class Batch:
     ) -> None:
         if lifetime.waiting.broken_off:
             lifetime.waiting.goes_on()
-        self.cancelled = False
+        self._end = float("inf")  # items from there on are dropped
         self._engine = engine
         self._fn = fn
         self._sink: Sink = sink
@@ -87,8 +89,11 @@ class Batch:
         """
         engine = self._engine
         by_name, policy = engine.main_by_name, engine.policy
+        since, repairs = time.monotonic(), Count.repairs
         frames = calls.encode_chunk(items, first, star=self._star, single=self._single, by_name=by_name, policy=policy)
-        return _ChunkTask(self, engine.hold(frames), self._function, items, first)
+        task = _ChunkTask(self, engine.hold(frames), self._function, items, first)
+        task.encoded(since, repairs)
+        return task
 
     def encode_all(self, chunks: Iterable[Sequence[Any]]) -> tuple[list[Task], int]:
         """Make the tasks for all *chunks*, the first of which begins with item 0.
@@ -118,9 +123,9 @@ class Batch:
         """Hand *task* to the engine. Raises what ``Engine.submit`` raises."""
         self._engine.submit(task)
 
-    def cancel(self) -> None:
-        """Drop the chunks that have not begun."""
-        self.cancelled = True
+    def cancel(self, end: int = 0) -> None:
+        """Drop the chunks that have not begun, but for those with items before *end*."""
+        self._end = end
 
     def close(self) -> None:
         """Say that no more outcomes are wanted, so that nothing keeps the reader alive."""
@@ -148,7 +153,7 @@ class _ChunkTask(Task):
         self.divisible = batch._divisible
 
     def begin(self) -> bool:
-        return not self._batch.cancelled
+        return self.first + self.done < self._batch._end
 
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         self._batch._sink(self.first + first, outcomes)

@@ -15,6 +15,9 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any
 
+from safemp.failures import OnError, given
+from safemp.progress import Meter
+
 __all__ = ["map_by_submit"]
 
 
@@ -26,6 +29,8 @@ def map_by_submit(
     alone: bool,
     ahead: int | None,
     deadline: float | None,
+    meter: Meter | None = None,
+    on_error: OnError = "raise",
 ) -> Iterator[Any]:
     """Call *submit* for each of *chunks*, now; give results in order.
 
@@ -36,30 +41,43 @@ def map_by_submit(
         alone: Each chunk has one item.
         ahead: Chunks that are submitted beyond those yielded; ``None``: all.
         deadline: As ``time.monotonic()`` gives it, until which results are waited for.
+        meter: Shows how many results have been taken.
+        on_error: What becomes of failures.
 
     Raises:
         BaseException: What *submit* raises.
     """
 
-    def send(chunk: tuple[Any, ...]) -> Future[Any]:
-        return submit(fn, *chunk[0]) if alone else submit(_run, fn, chunk)
+    def send(chunk: tuple[Any, ...]) -> tuple[Future[Any], int]:
+        return submit(fn, *chunk[0]) if alone else submit(_run, fn, chunk), len(chunk)
 
     pending = deque(map(send, chunks if ahead is None else islice(chunks, ahead)))
 
-    def results() -> Iterator[Any]:
+    def outcomes() -> Iterator[tuple[bool, Any]]:
         try:
             while pending:
                 left = None if deadline is None else deadline - time.monotonic()
                 # Not popped yet: what is not read is cancelled.
-                found = pending[0].result(left)
+                future, n = pending[0]
+                error = future.exception(left)
+                if error is not None and on_error == "raise":
+                    raise error
                 pending.popleft()
                 pending.extend(map(send, islice(chunks, 1)))
-                yield from (found,) if alone else found
+                if error is not None:
+                    found = [(False, error)] * n
+                else:
+                    found = [(True, value) for value in ((future.result(),) if alone else future.result())]
+                if meter is not None:
+                    meter.count(n, n if error is not None else 0)
+                    meter.show()
+                del future, error  # no cycle of error, traceback and this frame
+                yield from found
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
-    return results()
+    return given(outcomes(), on_error)
 
 
 def _run(fn: Callable[..., Any], chunk: tuple[Any, ...]) -> list[Any]:

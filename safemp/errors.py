@@ -16,8 +16,16 @@ from __future__ import annotations
 import re
 from _pickle import PicklingError  # what pickle re-exports, without importing pickle in this layer
 from dataclasses import dataclass, field
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # typeshed lacks it
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # typeshed lacks it
+
+    class MaybeEncodingError(Exception):
+        """That of ``multiprocessing.pool``."""
+
+        def __init__(self, exc: object, value: object) -> None: ...
+else:
+    from multiprocessing.pool import MaybeEncodingError
 
 __all__ = ["Culprit", "FrameError", "PreflightError", "Repaired", "ResultError", "SafempError", "shortened"]
 
@@ -206,7 +214,7 @@ class PreflightError(SafempError, PicklingError, TypeError):
         return str(self.args[0])
 
 
-class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):  # type: ignore[misc]  # as above
+class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):
     """A task has finished, but what it returned cannot be pickled.
 
     Attributes:
@@ -223,8 +231,9 @@ class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):  #
     def __init__(self, culprits: tuple[Culprit, ...]) -> None:
         MaybeEncodingError.__init__(self, culprits[0].reason, f"{culprits[0].path}: {culprits[0].type_name}")
         # MaybeEncodingError stores repr()s of what it is given.
-        self.exc, self.value = culprits[0].reason, f"{culprits[0].path}: {culprits[0].type_name}"
-        self.args = (_text(self._verb, culprits),)
+        self.exc: str = culprits[0].reason
+        self.value: str = f"{culprits[0].path}: {culprits[0].type_name}"
+        self.args: tuple[Any, ...] = (_text(self._verb, culprits),)
         self.culprits = culprits
 
     def __reduce__(self) -> tuple[Any, ...]:

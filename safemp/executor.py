@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from safemp import lifetime
 from safemp.batch import Batch, chunked
@@ -20,20 +21,24 @@ from safemp.by_submit import map_by_submit
 from safemp.codec import calls, homes
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Buffer, Frames
+from safemp.codec.record import Count
 from safemp.codec.repairs import ALL, Spec, policy_of
 from safemp.codec.statics import type_name
-from safemp.engines import Definitions, Engine, Outcome, Task, Tasks, nesting, system
+from safemp.engines import Definitions, Engine, Outcome, Shared, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
 from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
+from safemp.engines.stats import Stats
+from safemp.failures import OnError, check_on_error, given
 from safemp.future import SafeFuture
-from safemp.results import unwrap
+from safemp.progress import Meter, Progress, length_of, meter_of
+from safemp.results import failures, read, unwrap
 from safemp.worker import name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine"]
+__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine", "stats_of"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -157,6 +162,20 @@ def processes_of(engine: Engine) -> dict[int, Any]:
     return processes
 
 
+def stats_of(engine: Engine) -> Stats:
+    """Return what *engine* has counted.
+
+    Raises:
+        NotImplementedError: It does not count.
+    """
+    if not hasattr(engine, "stats"):
+        raise NotImplementedError(
+            f'cannot tell what has happened: {type(engine).__name__} does not count\n  fix:    the engine "local" does'
+        )
+    found: Stats = engine.stats()
+    return found
+
+
 class CallTask(Task):
     """A call whose outcome settles a future.
 
@@ -174,8 +193,10 @@ class CallTask(Task):
         limits: Limits | None = None,
     ) -> None:
         apart: list[Buffer] = []
+        since, repairs = time.monotonic(), Count.repairs
         frames = calls.encode_call(*call, by_name=engine.main_by_name, policy=engine.policy, apart=apart)
         super().__init__(engine.hold(frames), name_of(call[0]), Definitions.of(apart), limits=limits)
+        self.encoded(since, repairs)
         self._call = call
         self._future = future
         self._careful = False
@@ -220,8 +241,8 @@ class CallTask(Task):
             return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), engine.policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
-        self.frames = engine.hold(calls.encode_call(fn, args, kwargs, careful=True, policy=engine.policy))
-        self.shared = None
+        self.frames: Frames = engine.hold(calls.encode_call(fn, args, kwargs, careful=True, policy=engine.policy))
+        self.shared: Shared | None = None
         self._careful = True
         return Tasks([self])  # by this one its future knows it
 
@@ -263,6 +284,8 @@ class SafeExecutor(Executor):
             ``"none"``, a collection of kinds (``"rebuild"``, ``"by name"``,
             ``"reconstruct"``, ``"reopen"``) and types, or a mapping of types to
             functions as for ``safemp.register``. Only ``"reopen"`` is not in ``"all"``.
+        trace: Write down when each call runs: ``"run.json"`` is written when the executor ends,
+            for Perfetto and the like, ``"run.html"`` as a page; ``True``: for ``stats`` only.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -291,6 +314,7 @@ class SafeExecutor(Executor):
         forward_logging: bool = True,
         capture_output: bool = False,
         repairs: Spec = "all",
+        trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         if max_workers is None:
             max_workers = default_workers()
@@ -320,6 +344,7 @@ class SafeExecutor(Executor):
             forward_logging=forward_logging,
             capture_output=capture_output,
             repairs=repairs,
+            trace=trace,
         )
         self._max_workers = max_workers
         self._shut_down = False
@@ -354,6 +379,7 @@ class SafeExecutor(Executor):
         engine.submit(CallTask(engine, (fn, args, kwargs), future, self._limits))
         return future
 
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -361,7 +387,32 @@ class SafeExecutor(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+        progress: Progress | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+    ) -> Iterator[T]: ...
+
+    @overload
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress | None = None,
+        on_error: Literal["return"],
+    ) -> Iterator[T | BaseException]: ...
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+        progress: Progress | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Any]:
         """Call *fn* for the items of *iterables*, in parallel; give results in order.
 
         Where ``submit`` has been overridden, or replaced on this object, it is called for each
@@ -373,14 +424,22 @@ class SafeExecutor(Executor):
             timeout: Seconds from now until which results are waited for.
             chunksize: Items that go to a worker together.
             buffersize: Calls that may be under way beyond those yielded; default: all.
+            progress: Show how many calls have finished, while results are taken: as of
+                ``safemp.map``.
+            on_error: ``"raise"``: what a call raised is raised in its place, ends the
+                iteration, and drops what has not begun. ``"return"``: it is the result of
+                its item. ``"collect"``: failed items are left out, and at the end a
+                ``MapError`` has all they raised.
 
         Raises:
             PreflightError: *fn* or an item cannot be pickled; named ``items[index][parameter]``.
-            ValueError: *chunksize* or *buffersize* is less than 1.
+            ValueError: *chunksize* or *buffersize* is less than 1, or *on_error* unknown.
             TimeoutError: From the iterator: the time is up.
             BaseException: From the iterator: what a call raised, in its place.
+            MapError: From the iterator, at its end: what calls raised, collected.
         """
         check_callable(fn)
+        check_on_error(on_error)
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
@@ -391,19 +450,46 @@ class SafeExecutor(Executor):
         if self._shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         deadline = None if timeout is None else time.monotonic() + timeout
+        meter = meter_of(progress, name_of(fn))
+        total = None if meter is None else length_of(*iterables)
         chunks = chunked(zip(*iterables), chunksize)  # noqa: B905 - as the builtin map
+        try:
+            results = self._results(fn, chunks, total, deadline, chunksize, buffersize, meter, on_error)
+        except BaseException:
+            if meter is not None:
+                meter.close()
+            raise
+        return results if meter is None else meter.around(results)
+
+    def _results(
+        self,
+        fn: Callable[..., T],
+        chunks: Iterator[tuple[Any, ...]],
+        total: int | None,
+        deadline: float | None,
+        chunksize: int,
+        buffersize: int | None,
+        meter: Meter | None,
+        on_error: OnError,
+    ) -> Iterator[T]:
+        ahead = None if buffersize is None else -(-buffersize // chunksize)
         if "submit" in self.__dict__ or type(self).submit is not SafeExecutor.submit:
-            ahead = None if buffersize is None else -(-buffersize // chunksize)
-            return map_by_submit(self.submit, fn, chunks, alone=chunksize == 1, ahead=ahead, deadline=deadline)
+            if meter is not None:
+                meter.open(total)
+            alone = chunksize == 1
+            return map_by_submit(
+                self.submit, fn, chunks, alone=alone, ahead=ahead, deadline=deadline, meter=meter, on_error=on_error
+            )
         # What is still to be sent needs an executor that is not over: see ``lifetime.abandon``.
-        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if buffersize is None else self)
-        if buffersize is None:
+        ordered = _Ordered(self._engine, fn, self._limits, keeps=None if ahead is None else self, meter=meter)
+        if ahead is None:
             ordered.send_all(chunks)
         else:
-            for _ in range(-(-buffersize // chunksize)):
-                if not ordered.send_next(chunks):
-                    break
-        return ordered.results(deadline, chunks if buffersize is not None else None, chunksize)
+            ordered.send_some(chunks, ahead, total)
+        more = None if ahead is None else chunks
+        if on_error == "raise":
+            return ordered.results(deadline, more, chunksize, unwrap)
+        return given(ordered.results(deadline, more, chunksize, read), on_error)
 
     def options(self, **limits: Unpack[LimitOptions]) -> SafeExecutor:
         """Return a view of this executor whose calls have other limits.
@@ -420,6 +506,14 @@ class SafeExecutor(Executor):
             TypeError: A value has the wrong type, or there is no such limit.
         """
         return View(self, limits_of("options", limits, self._limits))
+
+    def stats(self) -> Stats:
+        """Say what has happened until now: calls, failures, times, and what each worker is at.
+
+        Raises:
+            NotImplementedError: Its engine does not count.
+        """
+        return stats_of(self._engine)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, finish those taken, end the workers.
@@ -507,10 +601,14 @@ class _Ordered:
         fn: The function.
         limits: What each call may use.
         keeps: An object that must not be collected while results are taken.
+        meter: Shows how far it is, while results are taken.
     """
 
-    def __init__(self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object) -> None:
+    def __init__(
+        self, engine: Engine, fn: Callable[..., Any], limits: Limits, *, keeps: object, meter: Meter | None
+    ) -> None:
         self._keeps = keeps
+        self._meter = meter
         take = weakref.WeakMethod(self._take)  # no cycle: when nobody reads, nothing is kept
 
         def sink(first: int, outcomes: list[Outcome]) -> None:
@@ -525,14 +623,28 @@ class _Ordered:
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:
+            if self._meter is not None:
+                self._meter.count(len(outcomes), len(failures(outcomes)))
             self._outcomes.update(enumerate(outcomes, first))
             self._condition.notify_all()
 
     def send_all(self, chunks: Iterable[tuple[Any, ...]]) -> None:
         """Encode every chunk, so that a culprit is named before anything is sent."""
         tasks, self._sent = self._batch.encode_all(chunks)
+        if self._meter is not None:
+            self._meter.open(self._sent)
         for task in tasks:
             self._batch.send(task)
+            if self._meter is not None:
+                self._meter.show()
+
+    def send_some(self, chunks: Iterator[tuple[Any, ...]], most: int, total: int | None) -> None:
+        """Send the first of *chunks*, which have *total* items, as far as is known."""
+        if self._meter is not None:
+            self._meter.open(total)
+        for _ in range(most):
+            if not self.send_next(chunks):
+                break
 
     def send_next(self, chunks: Iterator[tuple[Any, ...]]) -> bool:
         chunk = next(chunks, None)
@@ -542,8 +654,14 @@ class _Ordered:
         self._sent += len(chunk)
         return True
 
-    def results(self, deadline: float | None, more: Iterator[tuple[Any, ...]] | None, chunksize: int) -> Iterator[Any]:
-        """Give the results; for each whole chunk of them that was taken, send one of *more*."""
+    def results(
+        self,
+        deadline: float | None,
+        more: Iterator[tuple[Any, ...]] | None,
+        chunksize: int,
+        decode: Callable[[Outcome], Any],
+    ) -> Iterator[Any]:
+        """Give what *decode* makes of each outcome; for each whole chunk of them, send one of *more*."""
         index = 0
         try:
             while index < self._sent:
@@ -551,16 +669,20 @@ class _Ordered:
                 index += 1
                 if more is not None and not index % chunksize:
                     self.send_next(more)
-                yield unwrap(outcome)
+                yield decode(outcome)
         finally:
             self._batch.cancel()
 
     def _wait(self, index: int, deadline: float | None) -> Outcome:
-        with self._condition:
-            while index not in self._outcomes:
+        meter = self._meter
+        while True:
+            if meter is not None:
+                meter.show()  # without the lock
+            with self._condition:
+                if index in self._outcomes:
+                    return self._outcomes.pop(index)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise FutureTimeoutError
                 with lifetime.waiting:
-                    self._condition.wait(left)
-            return self._outcomes.pop(index)
+                    self._condition.wait(left if meter is None else meter.nap(left))

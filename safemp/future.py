@@ -49,6 +49,10 @@ class SafeFuture(Future[T]):
     What it is asked for (``result``, ``exception``) is decoded in the asking thread,
     so that a user's ``__setstate__`` can neither stall nor break the pool. Waiting,
     callbacks, ``wait``, ``as_completed`` and ``asyncio.wrap_future`` are as usual.
+
+    Args:
+        engine: What runs the call, for ``kill``. ``submit`` makes futures; who makes one
+            himself, for a test say, leaves it out.
     """
 
     __module__ = "safemp"

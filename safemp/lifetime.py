@@ -78,7 +78,7 @@ class _Waiting:
     """
 
     def __init__(self) -> None:
-        self.broken_off = False
+        self.broken_off: bool = False
 
     def __enter__(self) -> None:
         pass
@@ -93,7 +93,7 @@ class _Waiting:
             self.broken_off = False
 
 
-waiting = _Waiting()
+waiting: _Waiting = _Waiting()
 _main = threading.main_thread().ident
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import sys
@@ -18,9 +19,13 @@ from safemp.codec.repairs import Spec
 from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
-from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of
+from safemp.engines.stats import Stats
+from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of, stats_of
+from safemp.failures import OnError, check_on_error
 from safemp.future import SafeFuture
+from safemp.progress import Progress, length_of, meter_of
 from safemp.results import Feed, Gather, ItemIterator
+from safemp.worker import name_of
 
 __all__ = ["AsyncResult", "Pool"]
 
@@ -181,6 +186,7 @@ class Pool:
         capture_output: Hand what calls print to this process's ``sys.stdout`` and
             ``sys.stderr``.
         repairs: What is mended of what is sent: as for ``SafeExecutor``.
+        trace: Write down when each call runs: as for ``SafeExecutor``.
 
     Raises:
         ValueError: A number is out of range, or an engine unknown.
@@ -208,6 +214,7 @@ class Pool:
         forward_logging: bool = True,
         capture_output: bool = False,
         repairs: Spec = "all",
+        trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         self._state = CLOSE  # until there is something to close
         if processes is None:
@@ -233,6 +240,7 @@ class Pool:
             forward_logging=forward_logging,
             capture_output=capture_output,
             repairs=repairs,
+            trace=trace,
         )
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
@@ -293,7 +301,15 @@ class Pool:
                 raise ValueError("Pool not running") from error
             raise
 
-    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        progress: Progress | None = None,
+        on_error: OnError | None = None,
+    ) -> list[Any]:
         """Call *func* for each item and return the results in order.
 
         Args:
@@ -301,18 +317,38 @@ class Pool:
             iterable: The items.
             chunksize: Items that go to a worker together; default: so that each worker
                 gets about four chunks.
+            progress: Show how far it is: as of ``safemp.map``.
+            on_error: What becomes of failures: as of ``safemp.map``. ``None``: as in the
+                standard library, what the first failed item raised is raised when all have
+                finished.
 
         Raises:
             PreflightError: *func* or an item cannot be pickled; nothing was sent.
-            BaseException: What the first failed item raised, when all have finished.
+            ModuleNotFoundError: *progress* wants tqdm, and it is not installed.
+            ValueError: The pool is closed, or *on_error* unknown.
+            BaseException: What the first failed item raised.
+            MapError: What the failed items raised, if they are collected.
         """
-        return self._gather(func, iterable, chunksize, False, None, None).get()  # type: ignore[no-any-return]
+        return self._watch(self._gather(func, iterable, chunksize, False, None, None, progress, on_error))
 
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        progress: Progress | None = None,
+        on_error: OnError | None = None,
     ) -> list[Any]:
         """As ``map``, each item being the positional arguments of a call."""
-        return self._gather(func, iterable, chunksize, True, None, None).get()  # type: ignore[no-any-return]
+        return self._watch(self._gather(func, iterable, chunksize, True, None, None, progress, on_error))
+
+    def _watch(self, result: AsyncResult) -> list[Any]:
+        """Wait for a map that is shown meanwhile; return its results."""
+        gather = result._source
+        assert isinstance(gather, Gather)
+        gather.watch()
+        return gather.result()
 
     def map_async(
         self,
@@ -344,9 +380,13 @@ class Pool:
         star: bool,
         callback: Callable[..., object] | None,
         error_callback: Callable[..., object] | None,
+        progress: Progress | None = None,
+        on_error: OnError | None = None,
     ) -> AsyncResult:
         self._check_running()
         check_callable(func)
+        check_on_error(on_error)
+        meter = meter_of(progress, name_of(func))
         items = iterable if isinstance(iterable, Sized) else list(iterable)
         by_default = chunksize is None
         if chunksize is None:
@@ -354,36 +394,74 @@ class Pool:
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(self._engine, func, items, chunksize, star=star, limits=self._limits, divisible=by_default)
+        gather = Gather(
+            self._engine,
+            func,
+            items,
+            chunksize,
+            star=star,
+            limits=self._limits,
+            divisible=by_default,
+            meter=meter,
+            on_error=on_error,
+        )
         result._source = gather
         gather.when_done(result._arrived)
         return result
 
-    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+    def imap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: Progress | None = None,
+        on_error: OnError = "raise",
+    ) -> ItemIterator:
         """Call *func* for each item; give the results in order, as they come.
 
         Args:
             func: Called with one item.
             iterable: The items; read in a thread, a little ahead of the workers.
             chunksize: Items that go to a worker together.
+            progress: Show how many calls have finished, while results are taken: as of
+                ``safemp.map``.
+            on_error: What becomes of failures: as of ``safemp.imap``.
 
         Raises:
             PreflightError: *func* cannot be pickled. An item that cannot is named in
                 its place.
         """
-        return self._iterate(func, iterable, chunksize, True)
+        return self._iterate(func, iterable, chunksize, True, progress, on_error)
 
-    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> ItemIterator:
+    def imap_unordered(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        progress: Progress | None = None,
+        on_error: OnError = "raise",
+    ) -> ItemIterator:
         """As ``imap``, giving the results in the order in which they arrive."""
-        return self._iterate(func, iterable, chunksize, False)
+        return self._iterate(func, iterable, chunksize, False, progress, on_error)
 
     def _iterate(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, ordered: bool
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        ordered: bool,
+        progress: Progress | None,
+        on_error: OnError,
     ) -> ItemIterator:
         self._check_running()
         check_callable(func)
+        check_on_error(on_error)
+        meter = meter_of(progress, name_of(func))
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        total = None if meter is None else length_of(iterable)
         feed = Feed(
             self._engine,
             func,
@@ -394,9 +472,14 @@ class Pool:
             unread=_UNREAD + chunksize,
             timeout_error=PoolTimeoutError,
             limits=self._limits,
+            meter=meter,
         )
+        if meter is not None:
+            meter.open(total)
         self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
-        return ItemIterator(feed, own=False, keeps=self)  # as the standard library: an abandoned pool goes on
+        return ItemIterator(
+            feed, own=False, on_error=on_error, keeps=self
+        )  # as the standard library: an abandoned pool goes on
 
     # -- callbacks --------------------------------------------------------------------
 
@@ -417,6 +500,14 @@ class Pool:
             self._callbacks.put(result)
         else:
             result._run_callback()
+
+    def stats(self) -> Stats:
+        """Say what has happened until now: calls, failures, times, and what each worker is at.
+
+        Raises:
+            NotImplementedError: Its engine does not count.
+        """
+        return stats_of(self._engine)
 
     # -- the end ----------------------------------------------------------------------
 

@@ -23,9 +23,11 @@ from safemp.engines import Engine, Outcome, failed
 from safemp.engines.crash import not_run
 from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
+from safemp.failures import MapError, OnError
+from safemp.progress import EVERY, Meter
 from safemp.worker import name_of
 
-__all__ = ["Feed", "Gather", "ItemIterator", "unwrap"]
+__all__ = ["Feed", "Gather", "ItemIterator", "failures", "read", "unwrap"]
 
 
 _VALUES = frozenset({int, float, bool, NoneType})
@@ -43,20 +45,32 @@ def _others(outcomes: list[Outcome]) -> list[int]:
     return [i for i, cls in types if cls is not int and cls is not float and cls is not bool and cls is not NoneType]
 
 
+def failures(outcomes: list[Outcome]) -> list[int]:
+    """Return the places of the outcomes that are anything but values, without decoding them."""
+    return [i for i in _others(outcomes) if failed(outcomes[i])]
+
+
+def read(outcome: Outcome) -> tuple[bool, Any]:
+    """Decode *outcome*: return whether it is a value, and it; else the error."""
+    settle()
+    if isinstance(outcome, list):
+        return calls.decode_outcome(outcome)
+    return not isinstance(outcome, BaseException), outcome
+
+
 def unwrap(outcome: Outcome) -> Any:
     """Decode *outcome*: return the value, or raise the error."""
-    settle()
-    if not isinstance(outcome, list):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-    good, value = calls.decode_outcome(outcome)
+    good, value = read(outcome)
     if good:
         return value
     try:
         raise value
     finally:
         del value, outcome  # no cycle of error, traceback and this frame
+
+
+_MISSING: Any = object()
+"""In the place of an outcome that has not come."""
 
 
 class Gather:
@@ -70,6 +84,10 @@ class Gather:
         star: Each item is a tuple of arguments.
         limits: What each call may use; ``None``: what there is.
         divisible: Chunks may be shared out among workers that have nothing to do.
+        meter: Shows how far it is, while somebody is in ``watch``.
+        on_error: What becomes of failures. ``"raise"``: once an item has failed, only those
+            before it are waited for, so that the error is the one which a loop would
+            have met. ``None``: as that, when all have finished.
 
     Raises:
         PreflightError: *fn* or an item cannot be pickled; nothing was sent.
@@ -85,27 +103,48 @@ class Gather:
         star: bool = False,
         limits: Limits | None = None,
         divisible: bool = False,
+        meter: Meter | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         self._finished = threading.Event()
+        self._on_error = on_error
+        self._meter = meter
         self._done: Callable[[], object] | None = None
         self._lock = threading.Lock()
         self._reading = threading.RLock()
         self._values: list[Any] | None = None
-        batch = Batch(engine, fn, self._take, star=star, limits=limits, divisible=divisible)
+        self._batch = batch = Batch(engine, fn, self._take, star=star, limits=limits, divisible=divisible)
         tasks, first = batch.encode_all(chunked(items, chunksize))
-        self._outcomes: list[Outcome] = [None] * first
-        self._left = first
+        self._outcomes: list[Outcome] = [_MISSING] * first
+        self._left = self._end = first  # items that are missing, of those before that one
+        if meter is not None:
+            meter.open(first)
         if not first:
             self._finish()
-        for task in tasks:
-            batch.send(task)
+        try:
+            for task in tasks:
+                batch.send(task)
+                if meter is not None:
+                    meter.show()
+        except BaseException:
+            if meter is not None:
+                meter.close()
+            raise
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
+        bad = failures(outcomes) if self._meter is not None or self._on_error == "raise" else ()
         with self._lock:
+            if self._meter is not None:
+                self._meter.count(len(outcomes), len(bad))
+            waiting = self._left
             self._outcomes[first : first + len(outcomes)] = outcomes
-            self._left -= len(outcomes)
-            left = self._left
-        if not left:
+            self._left -= max(0, min(first + len(outcomes), self._end) - first)
+            if bad and self._on_error == "raise" and first + bad[0] < self._end:
+                self._end = first + bad[0]
+                self._left = sum(each is _MISSING for each in self._outcomes[: self._end])
+                self._batch.cancel(self._end)
+            over = waiting and not self._left
+        if over:
             self._finish()
 
     def _finish(self) -> None:
@@ -131,6 +170,18 @@ class Gather:
         """
         return self._finished.wait(timeout)
 
+    def watch(self) -> None:
+        """Wait until every item has had its outcome, and show meanwhile how far they are."""
+        meter = self._meter
+        if meter is None:
+            self._finished.wait()
+            return
+        try:
+            while not self._finished.wait(EVERY):
+                meter.show()
+        finally:
+            meter.close()
+
     def failed(self) -> bool:
         """Tell whether any item failed. After ``wait``."""
         return any(map(failed, self._outcomes))
@@ -144,12 +195,17 @@ class Gather:
 
         Raises:
             BaseException: What the first failed item, by its place, raised.
+            MapError: The failures, if they are collected.
         """
         with self._reading:
             if self._values is None:
                 settle()
                 values = self._outcomes
+                if self._end < len(values):
+                    unwrap(values[self._end])
                 encoded = _others(values)
+                if self._on_error in ("collect", "return"):
+                    return self._with_errors(values, encoded)
                 for i in encoded:
                     if failed(values[i]):
                         unwrap(values[i])
@@ -158,6 +214,18 @@ class Gather:
                 self._values = values
                 self._outcomes = []
             return self._values
+
+    def _with_errors(self, values: list[Any], encoded: list[int]) -> list[Any]:
+        """Decode those of *values* that are *encoded*, errors or not."""
+        errors: dict[int, BaseException] = {}
+        for i in encoded:
+            good, values[i] = read(values[i])
+            if not good:
+                errors[i] = values[i]
+        self._values, self._outcomes = values, []
+        if errors and self._on_error == "collect":
+            raise MapError.of(errors, len(values), values)
+        return values
 
 
 class Feed:
@@ -174,6 +242,10 @@ class Feed:
         unread: Items that may be read ahead of the results taken.
         timeout_error: What ``next(timeout)`` raises.
         limits: What each call may use; ``None``: what there is.
+        meter: Shows how far it is, while somebody takes results.
+
+    Attributes:
+        fault: The index at which comes what reading *items* has raised, if it has.
 
     Raises:
         PreflightError: *fn* cannot be pickled.
@@ -192,8 +264,10 @@ class Feed:
         unread: int,
         timeout_error: type[Exception],
         limits: Limits | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._condition = threading.Condition()
+        self._meter = meter
         self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
         self._name = name_of(fn)
         self._ordered = ordered
@@ -206,6 +280,7 @@ class Feed:
         self._sent = 0
         self._received = 0
         self._exhausted = False
+        self.fault: int | None = None
         self._stopped = False
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._feed, iter(items), chunksize), name="safemp-feeder", daemon=True
@@ -236,6 +311,7 @@ class Feed:
             del items
         with self._condition:
             if end is not None and not isinstance(end, StopIteration):
+                self.fault = self._sent
                 self._outcomes[self._sent] = end
                 self._arrived.append(self._sent)
                 self._sent += 1
@@ -271,6 +347,8 @@ class Feed:
 
     def _take(self, first: int, outcomes: list[Outcome]) -> None:
         with self._condition:
+            if self._meter is not None:
+                self._meter.count(len(outcomes), len(failures(outcomes)))
             for index, outcome in enumerate(outcomes, first):
                 self._outcomes[index] = outcome
                 self._arrived.append(index)
@@ -284,35 +362,50 @@ class Feed:
 
     # -- the reading thread -----------------------------------------------------------
 
-    def next(self, timeout: float | None) -> Any:
-        """Return the next result: see ``ItemIterator.next``."""
+    def next(self, timeout: float | None) -> tuple[int, Outcome]:
+        """Return the index of the next item, and its outcome: see ``ItemIterator.next``."""
+        meter = self._meter
+        try:
+            return self._get(timeout, meter)
+        except BaseException as error:
+            if meter is not None and (isinstance(error, StopIteration) or not isinstance(error, Exception)):
+                meter.close()  # the end, or Ctrl-C
+            raise
+
+    def _get(self, timeout: float | None, meter: Meter | None) -> tuple[int, Outcome]:
+        """Wait for the next outcome; return which item's it is, and it."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._condition:
-            while True:
+        while True:
+            if meter is not None:
+                meter.show()  # without the lock
+            with self._condition:
                 index = self._ready()
                 if index is not None:
-                    break
+                    self._next += 1
+                    self._condition.notify_all()
+                    return index, self._outcomes.pop(index)
                 if self._exhausted and self._next >= self._sent:
                     raise StopIteration
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise self._timeout_error
                 with lifetime.waiting:
-                    self._condition.wait(left)
-            outcome = self._outcomes.pop(index)
-            self._next += 1
-            self._condition.notify_all()
-        try:
-            return unwrap(outcome)
-        except StopIteration as error:
-            raise RuntimeError(f"the call for items[{index}] raised StopIteration") from error
-        finally:
-            del outcome
+                    self._condition.wait(left if meter is None else meter.nap(left))
 
     def _ready(self) -> int | None:
         if self._ordered:
             return self._next if self._next in self._outcomes else None
         return self._arrived.popleft() if self._arrived else None
+
+    @property
+    def total(self) -> int:
+        """How many items there were, at their end."""
+        return self._sent if self.fault is None else self.fault
+
+    def unseen(self) -> None:
+        """Show no more how far it is: nobody takes results."""
+        if self._meter is not None:
+            self._meter.close()
 
     def unbound(self) -> None:
         """Feed all items, whether anybody reads their results or not."""
@@ -342,20 +435,26 @@ class ItemIterator:
     Args:
         feed: Where they come from.
         own: Stop feeding when nobody refers to this iterator any more.
+        on_error: What becomes of failures.
         keeps: An object that must not be collected before this iterator is.
     """
 
-    def __init__(self, feed: Feed, *, own: bool, keeps: object = None) -> None:
+    def __init__(self, feed: Feed, *, own: bool, on_error: OnError, keeps: object = None) -> None:
         self._feed = feed
+        self._on_error = on_error
+        self._errors: dict[int, BaseException] = {}
         self._keeps = keeps
         if own:
             weakref.finalize(self, feed.stop).atexit = False
+
+    def __del__(self) -> None:
+        self._feed.unseen()
 
     def __iter__(self) -> ItemIterator:
         return self
 
     def __next__(self) -> Any:
-        return self._feed.next(None)
+        return self.next()
 
     def next(self, timeout: float | None = None) -> Any:
         """Return the next result.
@@ -365,12 +464,34 @@ class ItemIterator:
 
         Raises:
             StopIteration: There is none left.
+            MapError: There is none left, and failures are collected.
             TimeoutError: The wait was too short (of a ``Pool``:
                 ``multiprocessing.TimeoutError``).
             RuntimeError: The call raised ``StopIteration``; it is the cause.
             BaseException: What the call raised. The iteration can go on.
         """
-        return self._feed.next(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                index, outcome = self._feed.next(timeout)
+            except StopIteration:
+                if not self._errors:
+                    raise
+                errors, self._errors = self._errors, {}
+                raise MapError.of(errors, self._feed.total) from None
+            if self._on_error == "raise" or index == self._feed.fault:
+                break
+            good, value = read(outcome)
+            if good or self._on_error == "return":
+                return value
+            self._errors[index] = value
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return unwrap(outcome)
+        except StopIteration as error:
+            raise RuntimeError(f"the call for items[{index}] raised StopIteration") from error
+        finally:
+            del outcome
 
 
 def _until_error(items: Iterator[Any], size: int) -> Iterator[tuple[list[Any], BaseException | None]]:

@@ -14,7 +14,7 @@ Maker: TypeAlias = Callable[[int], Any]
 
 STATUSES = tuple(int(status) for status in http.HTTPStatus if status >= 400)
 URL = "https://api.example.com/v1/things"
-BODY = {
+BODY: dict[str, dict[str, Any]] = {
     "error": {"message": "something went wrong", "type": "invalid_request_error", "param": None, "code": "some_code"}
 }
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from safemp.codec import named, namespaces, pickling, rebuild
-from safemp.codec.exceptions import Where, decode_error, encode_error
+from safemp.codec.exceptions import Where, decode_error, encode_error, plain_of
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage, bound_kind
 from safemp.codec.record import Count, log_repairs
@@ -437,9 +437,34 @@ def encode_not_loaded(error: BaseException) -> Frames:
 # -- the caller's side again ----------------------------------------------------------
 
 
+_VALUE = int(Kind.VALUE)
+
+
 def failed(frames: Frames) -> bool:
     """Tell from the header alone whether an outcome is anything but a value."""
-    return kind_of(frames) != Kind.VALUE
+    try:
+        return frames[0][3] != _VALUE  # as ``kind_of``, at a third of the cost
+    except IndexError:
+        return True
+
+
+def error_line(outcome: Frames | BaseException | float | None) -> str:
+    """Return the type and the first line of the text of a failure, without loading it. Runs no user code."""
+    if not isinstance(outcome, list):
+        name = type(outcome).__name__
+        text = str(outcome.args[0]) if isinstance(outcome, BaseException) and outcome.args else ""
+    else:
+        try:
+            kind, payload, _ = unpack(outcome)
+            if kind is not Kind.ERROR:
+                return kind.name
+            plain = plain_of(payload)
+        except FrameError as error:
+            name, text = "FrameError", str(error)
+        else:
+            name, text = plain.qualname, plain.text
+    first = text.strip().partition("\n")[0]
+    return f"{name}: {first}" if first else name
 
 
 def read_not_loaded(frames: Frames) -> NotLoaded | None:

@@ -109,10 +109,10 @@ class Home:
     __slots__ = ("attrs", "key", "names", "space")
 
     def __init__(self, key: str, space: dict[str, Any], names: Mapping[str, object] | None) -> None:
-        self.key = key
-        self.space = space
-        self.names = names
-        self.attrs = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space}
+        self.key: str = key
+        self.space: dict[str, Any] = space
+        self.names: Mapping[str, object] | None = names
+        self.attrs: dict[str, Any] = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space}
 
     def has(self, qualname: str, obj: Any) -> bool:
         """Tell whether *qualname* leads to *obj* here and at the origin."""

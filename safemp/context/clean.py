@@ -5,11 +5,15 @@ As for ``standard``, little is imported here.
 
 from __future__ import annotations
 
-from multiprocessing import context as stdlib
-from typing import Any
+import multiprocessing.context as stdlib
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from loky.backend.context import LokyContext
-from loky.backend.process import LokyProcess
+if TYPE_CHECKING:  # loky has no types; its classes are made like these
+    from multiprocessing.context import SpawnContext as LokyContext
+    from multiprocessing.context import SpawnProcess as LokyProcess
+else:
+    from loky.backend.context import LokyContext
+    from loky.backend.process import LokyProcess
 
 from safemp.context.standard import Launched, SafeContext
 from safemp.errors import PreflightError
@@ -17,15 +21,15 @@ from safemp.errors import PreflightError
 __all__ = ["CleanContext", "CleanProcess", "DefaultContext", "Process", "clean", "default"]
 
 
-class CleanProcess(Launched, LokyProcess):  # type: ignore[misc]  # loky is untyped
+class CleanProcess(Launched, LokyProcess):
     """A process of the loky context: see ``safemp.Process``."""
 
 
-class CleanContext(SafeContext, LokyContext):  # type: ignore[misc]  # as above
+class CleanContext(SafeContext, LokyContext):
     """As loky's own context."""
 
     _pool_context: str | None = "loky"
-    Process = CleanProcess
+    Process: ClassVar[Any] = CleanProcess
 
 
 class Process(CleanProcess):
@@ -57,8 +61,8 @@ class DefaultContext(CleanContext):
     """The context of ``safemp.get_context()``."""
 
     _pool_context = None  # the pool decides likewise
-    Process = Process
+    Process: ClassVar[Any] = Process
 
 
-clean = CleanContext()
-default = DefaultContext()
+clean: CleanContext = CleanContext()
+default: DefaultContext = DefaultContext()

@@ -6,9 +6,9 @@ where it is used.
 
 from __future__ import annotations
 
+import multiprocessing.context as stdlib
 import sys
 from collections.abc import Callable, Iterable
-from multiprocessing import context as stdlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ class ChatClient:
     def __init__(self, url: str, *, openai: bool) -> None:
         self.url = url
         self.openai = openai
-        self.asked = 0
+        self.asked: int = 0
         self.session: dict[str, socket.socket] = {}
         self._lock = threading.RLock()
 

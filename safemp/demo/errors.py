@@ -43,9 +43,9 @@ class APIStatusError(Exception):
         super().__init__(message)
         self.message = message
         self.response = response
-        self.status_code = response.status_code
+        self.status_code: int = response.status_code
         self.body = body
-        self.code = body.get("code")
+        self.code: Any | None = body.get("code")
 
 
 class BadRequestError(APIStatusError):

@@ -83,6 +83,6 @@ def _end_with_caller() -> None:
 if __name__ == "__main__":
     if os.getpgrp() == os.getpid():  # else the group is not ours to kill
         threading.Thread(target=_end_with_caller, daemon=True).start()
-    found = main(sys.argv[1], float(sys.argv[2]), sys.argv[3] == "openai")
+    found: dict[str, Any] = main(sys.argv[1], float(sys.argv[2]), sys.argv[3] == "openai")
     print(json.dumps(found), flush=True)
     os._exit(0)  # a thread of the pool that still waits must not keep us

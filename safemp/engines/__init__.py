@@ -12,6 +12,7 @@ What an engine promises, whatever it is made of:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from copy import copy
@@ -22,6 +23,7 @@ from weakref import WeakSet
 
 from safemp.codec import calls
 from safemp.codec.frames import Buffer, Frames
+from safemp.codec.record import Count
 from safemp.codec.repairs import Policy
 
 if TYPE_CHECKING:  # not in workers
@@ -42,7 +44,9 @@ class Values(list[Outcome]):
 
 def failed(outcome: Outcome) -> bool:
     """Tell, without decoding it, whether *outcome* is anything but a value."""
-    return calls.failed(outcome) if isinstance(outcome, list) else isinstance(outcome, BaseException)
+    if isinstance(outcome, list):
+        return calls.failed(outcome)
+    return isinstance(outcome, BaseException)
 
 
 class Shared:
@@ -59,9 +63,9 @@ class Shared:
     _numbers = count(1)
 
     def __init__(self, frames: Frames) -> None:
-        self.number = next(Shared._numbers)
-        self.frames = frames
-        self.size = sum(map(len, frames))
+        self.number: int = next(Shared._numbers)
+        self.frames: Frames = frames
+        self.size: int = sum(map(len, frames))
 
 
 class Function(Shared):
@@ -118,6 +122,9 @@ class Task:
             So a notebook knows to which cell it belongs, and a log to which request.
         tries: How often it has been tried again.
         killed: How often it has ended its worker.
+        made: When it had been pickled (``time.monotonic``); 0: not known. As are the next two.
+        encoding: Seconds that this took.
+        repairs: Objects that were repaired.
         last: The failure after which it is tried again.
     """
 
@@ -126,13 +133,16 @@ class Task:
         "count",
         "divisible",
         "done",
+        "encoding",
         "first",
         "frames",
         "id",
         "killed",
         "last",
         "limits",
+        "made",
         "name",
+        "repairs",
         "shared",
         "tries",
     )
@@ -146,19 +156,28 @@ class Task:
         first: int = 0,
         limits: Limits | None = None,
     ) -> None:
-        self.id = 0
-        self.frames = frames
-        self.name = name
-        self.shared = shared
-        self.count = count
-        self.done = 0
-        self.first = first
-        self.divisible = False
-        self.limits = limits
+        self.id: int = 0
+        self.frames: Frames = frames
+        self.name: str = name
+        self.shared: Shared | None = shared
+        self.count: int = count
+        self.done: int = 0
+        self.first: int = first
+        self.divisible: bool = False
+        self.limits: Limits | None = limits
         self.context: Context = copy_context()
-        self.tries = 0
-        self.killed = 0
+        self.tries: int = 0
+        self.killed: int = 0
         self.last: Outcome | None = None
+        self.made: float = 0.0
+        self.encoding: float = 0.0
+        self.repairs: int = 0
+
+    def encoded(self, since: float, repairs: int) -> None:
+        """Say what pickling took: from *since* till now, with ``Count.repairs`` being so many before."""
+        self.made = now = time.monotonic()
+        self.encoding = now - since
+        self.repairs = Count.repairs - repairs
 
     @property
     def is_chunk(self) -> bool:

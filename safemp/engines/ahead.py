@@ -44,7 +44,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.seconds = _LONG
+        self.seconds: float = _LONG
 
     def took(self, seconds: float) -> None:
         """Take notice of what one task has taken."""

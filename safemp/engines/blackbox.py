@@ -35,9 +35,9 @@ from safemp.engines import system
 __all__ = ["DUMP_SIGNAL", "FATAL", "Box", "hear", "install", "note"]
 
 FATAL = frozenset(
-    -number
+    -_number
     for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
-    if (number := getattr(signal, name, None)) is not None
+    if (_number := getattr(signal, name, None)) is not None
 )
 """The exit codes of workers that have left their stack: the signals that faulthandler knows."""
 
@@ -194,7 +194,7 @@ class Box:
     """
 
     def __init__(self) -> None:
-        self.fd = system.nameless_file("safemp-blackbox", _PAGE)
+        self.fd: int = system.nameless_file("safemp-blackbox", _PAGE)
         self._asked_at: int | None = None
         self._seen = 0
 

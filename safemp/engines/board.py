@@ -35,7 +35,7 @@ class Board:
     """The page, as the caller sees it. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self.fd = system.nameless_file("safemp-board", _PAGE)
+        self.fd: int = system.nameless_file("safemp-board", _PAGE)
         self._page = mmap.mmap(self.fd, _PAGE)
         self._lock = threading.Lock()
         self._version = 0

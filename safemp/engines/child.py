@@ -310,10 +310,10 @@ class _Child:
             self._flush()
             self._ledger.add(record)
             self._since = now
-        elif not self._since:
-            self._since = begun
-        elif now - self._since > (_HOLD if whole else _FLUSH):
-            self._flush()
+        else:
+            self._since = self._since or begun
+            if now - self._since > (_HOLD if whole else _FLUSH):
+                self._flush()
         return now
 
     def _no_memory(self, message: Message) -> None:

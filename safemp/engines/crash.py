@@ -62,18 +62,19 @@ class _TaskEnded(SafempError):
         report = report or Report(call=call, item=item, pid=pid, exitcode=exitcode)
         super().__init__(report.text(text or report.crash()))
         self.report = report
-        self.call = report.call
-        self.arguments = report.arguments
-        self.item = report.item
-        self.pid = report.pid
-        self.exitcode = code = report.exitcode
-        self.signal = signal_name(-code) if code is not None and code < 0 else None
-        self.stack = report.stack
-        self.stderr = report.stderr
-        self.peak_memory = report.peak_memory
-        self.out_of_memory = report.out_of_memory
-        self.tries = report.tries
-        self.poison = report.poison
+        self.call: str = report.call
+        self.arguments: str = report.arguments
+        self.item: int | None = report.item
+        self.pid: int | None = report.pid
+        code = report.exitcode
+        self.exitcode: int | None = code
+        self.signal: str | None = signal_name(-code) if code is not None and code < 0 else None
+        self.stack: str = report.stack
+        self.stderr: str = report.stderr
+        self.peak_memory: int | None = report.peak_memory
+        self.out_of_memory: bool = report.out_of_memory
+        self.tries: int = report.tries
+        self.poison: bool = report.poison
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), self.report, self.args), self.__dict__

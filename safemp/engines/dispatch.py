@@ -31,6 +31,7 @@ from safemp.engines.crash import (
     WorkerCrashed,
     again,
     ended_in_vain,
+    how_it_ended,
     initializer_failed,
     no_worker,
     not_run,
@@ -40,6 +41,8 @@ from safemp.engines.ledger import IDLE as NOTHING
 from safemp.engines.ledger import LOADING, Progress, Result
 from safemp.engines.process import BUSY, IDLE, LEAVING, STARTING, Worker
 from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
+from safemp.engines.stats import Counts, Stats
+from safemp.engines.timeline import Recorder
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
@@ -80,6 +83,7 @@ class Dispatcher:
         clock: Gives the time, in seconds.
         wake: Has the serving thread call ``tick`` soon.
         defer: Has a function called in another thread, since it runs user code.
+        trace: Write down when each thing happens.
     """
 
     def __init__(
@@ -92,11 +96,12 @@ class Dispatcher:
         clock: Callable[[], float],
         wake: Callable[[], None],
         defer: Callable[[Callable[[], None]], None],
+        trace: bool = False,
     ) -> None:
         self.max_workers = max_workers
         self.workers: dict[int, Worker] = {}
-        self.lock = threading.Lock()
-        self.grown = threading.Condition(self.lock)
+        self.lock: threading.Lock = threading.Lock()
+        self.grown: threading.Condition = threading.Condition(self.lock)
         self._eager = eager
         self._initializes = initializes
         self._idle_timeout = idle_timeout
@@ -125,6 +130,8 @@ class Dispatcher:
         self._broken: BaseException | None = None
         self._killed: int | None = None
         self._asleep_until = 0.0
+        self._counts = Counts(clock())
+        self._recorder = Recorder(self._counts.made) if trace else None
 
     # -- from front ends --------------------------------------------------------------
 
@@ -134,6 +141,11 @@ class Dispatcher:
             if self._closing or self._pid != os.getpid():
                 self._refuse()
             queue = self._queue
+            counts = self._counts
+            counts.encoding += task.encoding
+            counts.repairs += task.repairs
+            if self._recorder is not None:
+                self._recorder.submitted(task, len(queue))
             if self._idle and not queue and (task.limits is None or task.limits.max_memory is None):
                 if task.begin():
                     self._assign(self._idle.pop(), [task])
@@ -211,16 +223,23 @@ class Dispatcher:
 
     def _assign(self, worker: Worker, tasks: list[Task]) -> None:
         """Send *tasks*, which have begun, to *worker*; all but the first of an idle one ahead."""
+        now = self._clock()
         if worker.state != BUSY:
             worker.state = BUSY
-            worker.heard = self._clock()
+            worker.heard = now
             self._busy.append(worker)
+            if self._recorder is not None:
+                self._recorder.given(worker.pid, len(self._queue), now)
+        counts = self._counts
         messages: list[Message] = []
         guarded = brings = False
         for task in tasks:
             task.id = next(self._ids)
             if task.divisible:
                 self._divisible[worker] = None
+            counts.bytes_sent += sum(map(len, task.frames))
+            if task.made:
+                counts.queued += now - task.made
             ahead = bool(worker.tasks)
             worker.tasks.append(task)
             shared = task.shared
@@ -231,6 +250,7 @@ class Dispatcher:
                 messages.append(Message(kind, task.done, shared.number, task.id, task.frames, task.count, ahead))
             else:  # in one message with the first task, so that none goes without the other
                 worker.shared[shared.number] = shared.size
+                counts.bytes_sent += shared.size
                 brings = True
                 kind = child.CHUNK_AND_SHARED if task.is_chunk else child.CALL_AND_SHARED
                 frames = [*task.frames, *shared.frames]
@@ -494,6 +514,8 @@ class Dispatcher:
         """Take a worker that has been started."""
         with self.lock:
             self.workers[worker.pid] = worker
+            worker.tally = self._counts.joined(worker.pid, self._clock())
+            self._record(worker, "started")
             self._starting += 1
             if self._killed is not None:
                 self._end(worker, self._killed)
@@ -516,6 +538,7 @@ class Dispatcher:
         """Take notice that *worker* can take tasks."""
         with self.lock:
             self._starting -= 1
+            self._record(worker, "ready")
             self._next(worker)
 
     def unusable(self, outcome: Frames) -> None:
@@ -529,19 +552,20 @@ class Dispatcher:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
         deliveries = Deliveries()
         with self.lock:
-            if self._take(worker, results, deliveries):
+            if self._take(worker, results, deliveries, microseconds):
                 if microseconds:
                     self._pace.took(1e-6 * microseconds)
                 self._next(worker)
         deliveries.hand_over()
 
-    def _take(self, worker: Worker, results: Sequence[Result], deliveries: Deliveries) -> int:
-        """Match *results* with their tasks.
+    def _take(self, worker: Worker, results: Sequence[Result], deliveries: Deliveries, microseconds: int = 0) -> int:
+        """Match *results* with their tasks, which took so many *microseconds* each, if that is known.
 
         Returns:
             How many tasks have finished.
         """
         tasks = worker.tasks
+        tally, recorder = worker.tally, self._recorder
         finished = 0
         for task_id, index, outcome in results:
             end = index + (len(outcome) if isinstance(outcome, Values) else 1)
@@ -549,9 +573,14 @@ class Dispatcher:
                 continue  # seen before, when it was held
             task = tasks[0]
             first, task.done = task.done, end
+            tally.calls += end - first
+            failure = None if isinstance(outcome, Values) or not failed(outcome) else outcome
+            tally.failures += failure is not None
+            if recorder is not None:
+                recorder.come(task, first, end - first, failure)
             if isinstance(outcome, Values):
                 deliveries.extend(task, first, outcome[first - index :])
-            elif task.limits is not None and task.limits.retries and failed(outcome):
+            elif failure is not None and task.limits is not None and task.limits.retries:
                 self._fail_item(task, index, outcome, deliveries)
             else:
                 deliveries.add(task, index, outcome)
@@ -559,6 +588,10 @@ class Dispatcher:
                 self._doomed.discard(task)
                 finished += 1
                 self._finished(worker)
+        busy = 1e-6 * microseconds * finished
+        tally.busy += busy
+        if recorder is not None:
+            recorder.took(worker.pid, busy, len(self._queue), self._clock())
         return finished
 
     def _finished(self, worker: Worker) -> None:
@@ -619,6 +652,8 @@ class Dispatcher:
             worker.tasks.clear()
             if begun is not None:
                 self._blame(worker, begun, report, progress, deliveries)
+            self._counts.ended(worker.tally, exitcode, self._clock())
+            self._record(worker, f"ended: {how_it_ended(exitcode)}")
             self._feed_idle()
             self._wake()
         if lost:
@@ -668,14 +703,48 @@ class Dispatcher:
         )
         if doomed:
             self._doomed.discard(task)
-            deliveries.settle(task, TaskKilled.of(report))
+            killed = TaskKilled.of(report)
+            self._count_crash(worker, task, index, killed, progress)
+            deliveries.settle(task, killed)
             return
         task.done += 1
         error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
+        self._count_crash(worker, task, index, error, progress)
         more = task.done < task.count
         self._fail_item(task, index, error, deliveries)
         if more:
             self._requeue(task, deliveries)
+
+    def _count_crash(self, worker: Worker, task: Task, index: int, error: Outcome, progress: Progress) -> None:
+        """Count a call that ended with its worker."""
+        now = self._clock()
+        worker.tally.calls += 1
+        worker.tally.failures += 1
+        worker.tally.busy += max(0.0, now - progress.began)
+        self._counts.crashes += 1
+        if self._recorder is not None:
+            self._recorder.come(task, index, 1, error)
+            self._recorder.took(worker.pid, 0.0, len(self._queue), now)
+
+    def _record(self, worker: Worker, what: str) -> None:
+        if self._recorder is not None:
+            self._recorder.worker(worker.pid, what, self._clock())
+
+    def stats(self) -> Stats:
+        """Say what has happened until now."""
+        with self.lock:
+            now = self._clock()
+            doing = {}
+            for worker in self.workers.values():
+                progress = worker.ledger.progress()
+                task = worker.tasks[0] if worker.tasks else None
+                if task is not None and task.id == progress.task and progress.state != NOTHING:
+                    item = f", items[{task.first + progress.item}]" if task.is_chunk else ""
+                    doing[worker.pid] = task.name + item, max(0.0, now - progress.began)
+            running = sum(len(worker.tasks) for worker in self.workers.values())
+            waiting = len(self._queue) + len(self._later) + len(self._mending)
+            timeline = self._recorder.timeline() if self._recorder is not None else None
+            return self._counts.told(now, doing, waiting=waiting, running=running, timeline=timeline)
 
     # -- what goes wrong, with the lock held ------------------------------------------
 
@@ -693,6 +762,7 @@ class Dispatcher:
         deliveries.add(task, index, outcome)
 
     def _try_again(self, part: Task, outcome: Outcome) -> None:
+        self._counts.retries += 1
         self._later.add(part, outcome, self._clock())
         self._wake()
 

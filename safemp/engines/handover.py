@@ -65,7 +65,7 @@ class Inheritance:
 
     def __init__(self, method: str | None) -> None:
         self._method = method
-        self.wants_fork = False
+        self.wants_fork: bool = False
         self._objects: dict[int, Any] = {}
         self._fds: dict[int, int] = {}
         self._pickled = b""

@@ -6,15 +6,18 @@ tests: every frame is written and read as for a real worker.
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import nullcontext
 
 from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Function, Outcome, Task, Tasks, blocks
+from safemp.engines import Function, Outcome, Task, Tasks, blocks, failed
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
+from safemp.engines.stats import Counts, Stats
 
 __all__ = ["InlineEngine"]
 
@@ -27,6 +30,8 @@ class InlineEngine:
     policy: Policy = ALL
 
     def __init__(self, start: Frames | None = None, inherited: Inheritance | None = None) -> None:
+        self._counts = Counts(time.monotonic())
+        self._tally = self._counts.joined(os.getpid(), self._counts.made)
         self._closed = False
         self._broken: BaseException | None = None
         if start:
@@ -43,10 +48,14 @@ class InlineEngine:
             raise RuntimeError("cannot schedule new futures after shutdown")
         if not task.begin():
             return
+        self._counts.encoding += task.encoding
+        self._counts.repairs += task.repairs
         pending: list[Task] = [task]
         while pending:
             each = pending.pop(0)
+            since = time.monotonic()
             outcomes = _run(each)
+            self._tally.busy += time.monotonic() - since
             if isinstance(outcomes[0], list) and kind_of(outcomes[0]) == Kind.NOT_LOADED:
                 try:
                     mended = each.mend(outcomes[0])
@@ -58,11 +67,17 @@ class InlineEngine:
                     each.deliver_same(mended)
                 continue
             each.done = each.count
+            self._tally.calls += each.count
+            self._tally.failures += sum(map(failed, outcomes))
             each.deliver(0, outcomes)
 
     def hold(self, frames: Frames) -> Frames:
         """Take a copy: see ``Engine``."""
         return blocks.own(frames)
+
+    def stats(self) -> Stats:
+        """Say what has happened until now."""
+        return self._counts.told(time.monotonic(), {}, waiting=0, running=0)
 
     def close(self, *, wait: bool = True, cancel: bool = False) -> None:
         """Take no more tasks: see ``Engine``."""

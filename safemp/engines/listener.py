@@ -74,7 +74,10 @@ class Source:
         self._handled = 0
         self._parts: list[bytes] = []
         decoder = codecs.getincrementaldecoder("utf-8")
-        self.decoders = {What.STDOUT: decoder("backslashreplace"), What.STDERR: decoder("backslashreplace")}
+        self.decoders: dict[int, codecs.IncrementalDecoder] = {
+            What.STDOUT: decoder("backslashreplace"),
+            What.STDERR: decoder("backslashreplace"),
+        }
 
     @property
     def slot(self) -> int:

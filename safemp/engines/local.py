@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
 from safemp.engines.settings import Settings
+from safemp.engines.stats import Stats
 from safemp.engines.wire import Message
 
 __all__ = ["LocalEngine"]
@@ -65,8 +67,8 @@ class LocalEngine:
     policy: Policy = ALL
 
     def __init__(self, settings: Settings) -> None:
-        self.max_workers = settings.max_workers
-        self.main_by_name = settings.main_by_name
+        self.max_workers: int = settings.max_workers
+        self.main_by_name: bool = settings.main_by_name
         self._settings = settings
         self._forks = settings.context.get_start_method() == "fork"
         self._pid = os.getpid()
@@ -88,8 +90,9 @@ class LocalEngine:
             clock=time.monotonic,
             wake=self._wake,
             defer=self._in_a_thread,
+            trace=settings.trace is not False,
         )
-        self.workers = self._dispatcher.workers
+        self.workers: dict[int, Worker] = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
         running.add(self)
         try:
@@ -152,6 +155,10 @@ class LocalEngine:
         with self._dispatcher.lock:
             return {pid: worker.process for pid, worker in self.workers.items()}
 
+    def stats(self) -> Stats:
+        """Say what has happened until now."""
+        return self._dispatcher.stats()
+
     def _until_grown(self) -> None:
         """Wait, not for ever, until the workers that are asked for have been started."""
         dispatcher = self._dispatcher
@@ -185,6 +192,15 @@ class LocalEngine:
             blocks.store.trim()
             if self._settings.inherited:
                 self._settings.inherited.release()
+            if not isinstance(self._settings.trace, bool):
+                self._write(self._settings.trace)
+
+    def _write(self, path: str | os.PathLike[str]) -> None:
+        """Write down what has happened. The pool has ended."""
+        try:
+            self.stats().save(path)
+        except OSError as error:  # the disk is full
+            print(f"safemp: cannot write the trace: {error}", file=sys.stderr)
 
     def _close(self) -> None:
         self._poller.close()

@@ -30,7 +30,7 @@ class Captured(io.BufferedIOBase):
     """
 
     def __init__(self, name: str, send: Callable[[bytes], None], speaker: Speaker) -> None:
-        self.name = f"<{name}>"
+        self.name: str = f"<{name}>"
         self.mode = "wb"
         self._send = send
         self._speaker = speaker

@@ -25,7 +25,7 @@ class PostMortem:
     """
 
     def __init__(self, oom_kills: memory.OomKills = _oom_kills) -> None:
-        self.box = Box()
+        self.box: Box = Box()
         self._oom_kills = oom_kills
         self._killed_before = oom_kills.count()
         self._floor = 0

@@ -11,11 +11,13 @@ from multiprocessing import current_process
 from typing import Any
 
 from safemp.engines import Task, child, inherit, system, wire
+from safemp.engines.blackbox import Box
 from safemp.engines.ledger import Ledger
 from safemp.engines.listener import Source
 from safemp.engines.postmortem import PostMortem
 from safemp.engines.report import Report
 from safemp.engines.settings import Settings
+from safemp.engines.stats import Tally
 from safemp.engines.surroundings import surroundings_of
 from safemp.engines.verdict import Verdict
 from safemp.engines.wire import Message
@@ -48,7 +50,10 @@ class Worker:
         fd: Becomes readable when the process ends.
         box: Its black box.
         killed: Whether we have sent it a signal to end it.
+        tally: What is counted of it; there once it has joined.
     """
+
+    tally: Tally
 
     def __init__(
         self,
@@ -65,17 +70,17 @@ class Worker:
         self.stream = stream
         self.ledger = ledger
         self.source = source
-        self.box = post_mortem.box
-        self.killed = False
+        self.box: Box = post_mortem.box
+        self.killed: bool = False
         self._post_mortem = post_mortem
-        self.reader = wire.Reader()
-        self.outbox = wire.Outbox()
+        self.reader: wire.Reader = wire.Reader()
+        self.outbox: wire.Outbox = wire.Outbox()
         self.state = STARTING
         self.tasks: deque[Task] = deque()
         self.tasks_left = tasks_left
         self.shared: dict[int, int] = {}
-        self.heard = 0.0
-        self.deadline = 0.0
+        self.heard: float = 0.0
+        self.deadline: float = 0.0
         self.verdict: Verdict | None = None
         self._asked_for: Verdict | None = None
         self._is_telling = False

@@ -6,6 +6,7 @@ line.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -107,8 +108,11 @@ class Settings:
             ``None``: the cores divided by the workers; 0: as many as they like.
         forward_logging: Hand workers' log records and warnings to the caller's.
         capture_output: Hand what tasks write to stdout and stderr to the caller's.
+        trace: Write down when each task runs: into that file when the pool has ended, or for
+            ``stats`` only.
 
     Raises:
+        OSError: That file cannot be written.
         TypeError: A value has the wrong type.
         ValueError: A number is out of range.
     """
@@ -125,8 +129,14 @@ class Settings:
     inner_max_num_threads: int | None = None
     forward_logging: bool = True
     capture_output: bool = False
+    trace: str | os.PathLike[str] | bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trace, (str, os.PathLike, bool)):
+            raise TypeError(f"trace must be a path or a bool, not {type(self.trace).__name__}")
+        if not isinstance(self.trace, bool):
+            with open(self.trace, "a"):  # now, and not when all is done and would be lost
+                pass
         _check_seconds("idle_timeout", self.idle_timeout)
         threads = self.inner_max_num_threads
         if threads is not None:

@@ -144,7 +144,9 @@ class Tokens:
     """
 
     def __init__(self) -> None:
-        self._ours, self.theirs = streams()
+        ours, theirs = streams()
+        self._ours = ours
+        self.theirs: socket.socket = theirs
         self._ours.setblocking(False)
 
     def give(self, ids: Sequence[int]) -> None:

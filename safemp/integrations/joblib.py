@@ -287,7 +287,7 @@ class _Job(Batch):
         self._lock = threading.Lock()
         self._outcomes: list[Outcome] = [None] * len(items)
         self._left = len(items)
-        self.over = threading.Event()
+        self.over: threading.Event = threading.Event()
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
 

@@ -419,7 +419,7 @@ def test_the_repr_says_state_and_size(pool: Any) -> None:
 
 
 def test_the_signatures_are_the_same() -> None:
-    """Every public method takes the same parameters, in the same order, with the same defaults."""
+    """Every public method takes the same parameters, in the same order, with the same defaults; ours are keywords."""
     import inspect
 
     theirs, ours = multiprocessing.pool.Pool, safemp.Pool
@@ -427,7 +427,9 @@ def test_the_signatures_are_the_same() -> None:
 
     def parameters(function: Any) -> list[tuple[str, Any]]:
         # kwds={} and kwds=None are the same to a caller.
-        return [(p.name, p.default or None) for p in inspect.signature(function).parameters.values()]
+        found = inspect.signature(function).parameters.values()
+        assert all(p.default is not p.empty for p in found if p.kind is p.KEYWORD_ONLY)
+        return [(p.name, p.default or None) for p in found if p.kind is not p.KEYWORD_ONLY]
 
     assert {n: parameters(getattr(ours, n)) for n in names} == {n: parameters(getattr(theirs, n)) for n in names}
     init = [p for p in inspect.signature(ours).parameters.values() if p.kind is not p.KEYWORD_ONLY]

@@ -142,3 +142,17 @@ def test_an_interrupted_cell_leaves_a_notebook_that_works(tmp_path: Path) -> Non
 
     assert "KeyboardInterrupt" in traceback_of(stopped)
     assert printed(after) == "[1, 2]\n"
+
+
+def test_a_bar_is_a_widget(tmp_path: Path) -> None:
+    """``progress=True`` is tqdm's bar for notebooks, below the cell that called."""
+    _, shown = run(
+        tmp_path,
+        "import safemp\ndef double(n):\n    return 2 * n",
+        "print(sum(safemp.map(double, range(50), progress='doubling')))",
+    )
+    views = [each["data"] for each in shown if each["output_type"] == "display_data"]
+
+    assert printed(shown) == "2450\n"
+    assert any("application/vnd.jupyter.widget-view+json" in data for data in views)
+    assert any("doubling:" in data["text/plain"] for data in views)

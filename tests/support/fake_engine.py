@@ -63,6 +63,7 @@ class FakeEngine:
             clock=lambda: self.now,
             wake=self._wake,
             defer=self._defer,
+            trace=True,
         )
 
     def chance(self) -> int:
@@ -317,8 +318,27 @@ class FakeEngine:
             assert (worker in dispatcher._idle) == (worker.state == dispatch.IDLE)
             assert (worker in dispatcher._busy) == (worker.state == dispatch.BUSY)
             assert bool(worker.tasks) == (worker.state == dispatch.BUSY)
+        self._check_counts()
         owed = sorted((job.record.number, job.first + i) for job in self._places() for i in range(job.done, job.count))
         assert owed == sorted((record.number, item) for record in self.records for item in record.owed())
+
+    def _check_counts(self) -> None:
+        """Look whether what was counted is what was written down, with no worker at two things at a time."""
+        counts, recorder = self.dispatcher._counts, self.dispatcher._recorder
+        assert recorder is not None
+        spans = recorder.timeline().spans
+        told = counts.told(self.now, {}, waiting=0, running=0)
+        assert sum(span.calls for span in spans) == told.calls
+        assert sum(span.failures for span in spans) == told.failures <= told.calls
+        ends: dict[int, float] = {}
+        for span in spans:
+            assert (
+                ends.get(span.pid, 0.0) - 1e-6
+                <= span.begin
+                <= span.begin + span.seconds
+                <= self.now - counts.made + 1e-6
+            )
+            ends[span.pid] = span.begin + span.seconds
 
     def _places(self) -> list[Any]:
         """Return the tasks that are not done."""

@@ -446,9 +446,8 @@ class FakeWorker:
                 self._is_safe()
         else:
             self._is_safe()
-            if not self._since:
-                self._since = begun
-            elif now - self._since > (child._HOLD if whole else child._FLUSH):
+            self._since = self._since or begun
+            if now - self._since > (child._HOLD if whole else child._FLUSH):
                 yield True
                 yield from self._flush()
         yield True

@@ -32,6 +32,50 @@ def one_line() -> None:
     assert_type(safemp.imap_unordered(area, [1]), Iterator[float])
 
 
+def progress(pool: safemp.Pool, bar: Bar) -> None:
+    """What shows progress: whether, a description, what makes a bar, a bar."""
+    assert_type(safemp.map(area, [1], progress=True), list[float])
+    safemp.starmap(area, [(1,)], progress="areas")
+    safemp.imap(area, [1], progress=Bar)
+    pool.imap_unordered(area, [1], progress=bar)
+    pool.map(area, [1], progress=1.5)  # type: ignore[arg-type] # no bar
+
+
+def on_error(pool: safemp.SafeExecutor, error: safemp.MapError) -> None:
+    """With ``"return"`` an error may be among the results, and is seen there."""
+    assert_type(safemp.map(area, [1], on_error="collect"), list[float])
+    assert_type(safemp.map(area, [1], on_error="return"), list[float | BaseException])
+    assert_type(safemp.starmap(area, [(1,)], on_error="return"), list[float | BaseException])
+    assert_type(safemp.imap(area, [1], on_error="return"), Iterator[float | BaseException])
+    assert_type(safemp.imap_unordered(area, [1], on_error="return"), Iterator[float | BaseException])
+    assert_type(pool.map(area, [1], on_error="return"), Iterator[float | BaseException])
+    safemp.map(area, [1], on_error="ignore")  # type: ignore[call-overload] # there is no such way
+    assert_type(error.items, tuple[int, ...])
+    assert_type(error.message, str)
+
+
+def stats(pool: safemp.Pool) -> None:
+    """What has happened is in numbers."""
+    assert_type(pool.stats(), safemp.Stats)
+    assert_type(pool.stats().workers[0], safemp.WorkerStats)
+    assert_type(pool.stats().workers[0].utilisation, float)
+    safemp.Pool(trace="run.json")
+    safemp.SafeExecutor(trace=1)  # type: ignore[arg-type] # neither a path nor whether
+
+
+class Bar:
+    """Stand in for a bar of tqdm."""
+
+    def __init__(self, total: int | None) -> None:
+        """Take the number of items."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Move on."""
+
+    def close(self) -> None:
+        """Draw no more."""
+
+
 def errors(error: safemp.PreflightError, crash: safemp.WorkerCrashed) -> None:
     """The errors' attributes are typed."""
     assert_type(error.culprits, tuple[safemp.Culprit, ...])
@@ -45,6 +89,10 @@ async def awaited(pool: safemp.aio.Executor) -> None:
     assert_type(await pool.run(area, 1, height=2.0), float)
     assert_type(await pool.options(retries=1).run(area, 1), float)
     await pool.run(area, "1")  # type: ignore[arg-type] # the wrong type of an argument is seen
+    async for each in pool.imap(area, [1]):
+        assert_type(each, float)
+    async for one in pool.imap_unordered(area, [1], on_error="return"):
+        assert_type(one, float | BaseException)
     async with pool as entered:
         assert_type(entered, safemp.aio.Executor)
 

@@ -40,6 +40,7 @@ COMPOSED: list[Callable[[], BaseException]] = [
     lambda: PreflightError((Culprit("a", "b", "c", "d", problem="does not load"),)),
     lambda: calls.blame_load("ModuleNotFoundError: no", [("fn", len)]),
     lambda: ResultError((CULPRIT,)),
+    lambda: safemp.MapError.of({1: ValueError()}, 2),
     lambda: calls._result_not_loaded(ValueError()),
     lambda: crash.WorkerCrashed("mod.fn", 3, 1, -11),
     lambda: crash.WorkerCrashed("mod.fn", 3, 1, 3),

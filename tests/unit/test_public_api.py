@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import safemp
+import safemp.aio
+import safemp.testing
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,17 +64,51 @@ def test_star_import_gives_all_and_nothing_else() -> None:
     assert set(namespace) - {"__builtins__"} == set(safemp.__all__)
 
 
-@pytest.mark.parametrize("name", safemp.__all__)
-def test_every_public_name_has_a_docstring(name: str) -> None:
-    """Every public name and every public method of it says what it is for."""
-    public = getattr(safemp, name)
-    undocumented = [name] if not inspect.getdoc(public) else []
-    if inspect.isclass(public):
-        for attribute, value in vars(public).items():
-            if not attribute.startswith("_") and callable(value) and not inspect.getdoc(getattr(public, attribute)):
-                undocumented.append(f"{name}.{attribute}")
+PUBLIC = [(module, name) for module in (safemp, safemp.aio, safemp.testing) for name in module.__all__]
+"""What users import, with its module."""
 
-    assert undocumented == []
+
+def members(public: object) -> Iterator[tuple[str, object]]:
+    """Yield *public* itself and, of a class of ours, what it defines without an underscore."""
+    yield "", public
+    if inspect.isclass(public) and public.__module__.startswith("safemp"):
+        for attribute, value in vars(public).items():
+            if not attribute.startswith("_") and (callable(value) or isinstance(value, (property, classmethod))):
+                yield f".{attribute}", getattr(public, attribute) if callable(value) else value
+
+
+def parameters(value: object) -> list[str]:
+    """Return the names of the parameters of a function, without ``self``."""
+    if not inspect.isfunction(value):
+        return []
+    found = inspect.signature(value).parameters.values()
+    return [p.name for p in found if p.name not in ("self", "cls") and not p.name.startswith("_")]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
+def test_every_public_name_has_a_docstring(module: ModuleType, name: str) -> None:
+    """Every public name, and every public method and property of it, says what it is for."""
+    found = members(getattr(module, name))
+
+    assert [name + attribute for attribute, value in found if not inspect.getdoc(value)] == []
+
+
+AS = re.compile(r"\b(?:[Aa]s|see|See)\b[^.]*``")
+"""Refers to the docstring of something else, by name."""
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=lambda value: getattr(value, "__name__", value))
+def test_docstrings_tell_of_every_parameter(module: ModuleType, name: str) -> None:
+    """Each parameter is named in the docstring of its function, or of its class, or in that to which it refers."""
+    public = getattr(module, name)
+    silent = []
+    for attribute, value in members(public):
+        text = inspect.getdoc(value) or ""
+        named = parameters(public.__init__ if inspect.isclass(value) and "__init__" in vars(value) else value)
+        if not AS.search(text):
+            silent += [f"{name}{attribute}({each})" for each in named if not re.search(rf"\b{each}\b", text)]
+
+    assert silent == []
 
 
 @pytest.mark.parametrize("name", safemp.__all__)
