@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from safemp.context.clean import Process
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
-    from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
+    from safemp.errors import Culprit, EngineError, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.future import SafeFuture
     from safemp.inspection import Report, inspect
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncResult",
     "Culprit",
+    "EngineError",
     "FrameError",
     "InitializerError",
     "Lost",
@@ -68,6 +69,7 @@ __all__ = [
 _HOMES = {
     "AsyncResult": "safemp.pool",
     "Culprit": "safemp.errors",
+    "EngineError": "safemp.errors",
     "FrameError": "safemp.errors",
     "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",

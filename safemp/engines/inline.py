@@ -12,7 +12,7 @@ from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Function, Outcome, Task, Tasks
+from safemp.engines import Capabilities, Function, Outcome, Task, Tasks
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 
@@ -22,6 +22,8 @@ __all__ = ["InlineEngine"]
 class InlineEngine:
     """Runs each task in ``submit``, in the thread that calls it."""
 
+    name = "inline"
+    capabilities = Capabilities(processes=False, lenient=True)
     max_workers = 1
     main_by_name = True
     policy: Policy = ALL
