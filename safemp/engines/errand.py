@@ -20,6 +20,7 @@ from platform import node
 from typing import Any, NamedTuple
 
 from safemp import worker
+from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
 
@@ -46,6 +47,7 @@ class Errand(NamedTuple):
     Attributes:
         format: ``FORMAT`` of who has written it.
         python: ``HERE``, likewise.
+        main: The key of the caller's ``__main__``.
         start: The key of the initializer's call, and its frames; ``None``: there is none.
         shared: The key of what the task shares with others; "": nothing.
         is_chunk: Whether that is a function, and the frames are of a chunk.
@@ -56,6 +58,7 @@ class Errand(NamedTuple):
 
     format: tuple[int, int]
     python: tuple[int, int]
+    main: str
     start: tuple[str, Frames] | None
     shared: str
     is_chunk: bool
@@ -82,6 +85,7 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
     if errand[:2] != (FORMAT, HERE):
         return REFUSED, _refusal(*errand[:2])
     todo = Errand(*errand)
+    namespaces.adopt_that_of(todo.main)
     if todo.start is not None:
         broken = _start(*todo.start)
         if broken is not None:

@@ -30,6 +30,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+from safemp.codec import namespaces
 from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Capabilities, Outcome, Shared, Task, Tasks, errand, failed, running
@@ -323,6 +324,7 @@ class ForeignEngine:
         todo = errand.Errand(
             errand.FORMAT,
             errand.HERE,
+            namespaces.origin("__main__"),
             self._start,
             f"{self._token}-{shared.number}" if shared is not None else "",
             task.is_chunk,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import safemp
-from safemp.codec import calls
+from safemp.codec import calls, namespaces
 from safemp.engines import errand
 from safemp.engines.errand import FORMAT, HERE, Errand, perform
 from tests.support import jobs
@@ -48,7 +48,7 @@ def failing(error: Exception) -> Theirs:
 
 def errand_of(fn: Callable[..., Any], *args: Any) -> Errand:
     """Make what travels for a call."""
-    return Errand(FORMAT, HERE, None, "", False, 0, 1, calls.encode_call(fn, args, {}))
+    return Errand(FORMAT, HERE, namespaces.origin("__main__"), None, "", False, 0, 1, calls.encode_call(fn, args, {}))
 
 
 def test_an_executor_of_the_callers_own_thread_is_one_too() -> None:
