@@ -7,14 +7,16 @@ ours, fail at once; what is tried again then is for ``retries`` to say.
 
 from __future__ import annotations
 
+import time
 from itertools import count
 from typing import Any
 
 from distributed import Client, LocalCluster, default_client
+from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
 
-from safemp.engines import Capabilities, nesting
+from safemp.engines import Capabilities, diary, nesting
 from safemp.engines.errand import perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 
@@ -22,6 +24,12 @@ __all__ = ["DaskEngine"]
 
 _LARGE = 1 << 20
 """Bytes of a task from which they go to a worker by themselves, not through the scheduler. As Dask advises."""
+
+_PATIENCE = 10.0
+"""Seconds that a nanny gets to start a worker in the place of one that has died, when there is no other there."""
+
+_LOOK = 0.1
+"""Seconds between two looks for it."""
 
 _PREFIX = "safemp-"
 
@@ -40,7 +48,8 @@ class DaskEngine(ForeignEngine):
     """
 
     # A worker may have many threads: all that they are at ends with it.
-    capabilities = Capabilities()
+    capabilities = Capabilities(isolates=True, knows_item=True)
+    keeps_diaries = True
 
     def __init__(self, client: Client | None = None, *, max_workers: int | None = None, **options: Any) -> None:
         self._cluster: Any = None
@@ -76,15 +85,32 @@ class DaskEngine(ForeignEngine):
             return f"it took the task or its result with it ({type(error).__name__}: {first_line(error)})"
         return None
 
+    def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
+        """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
+        host = error.last_worker.host if isinstance(error, KilledWorker) else None
+        found: bytes | None = diary.look_up(token, key)  # this may be the machine
+        deadline = time.monotonic() + _PATIENCE
+        while found is None and time.monotonic() < deadline:
+            machines = {get_address_host(worker): worker for worker in self._client.nthreads()}
+            asked = [worker for machine, worker in machines.items() if host in (None, machine)]
+            answers = self._client.run(diary.look_up, token, key, workers=asked, on_error="ignore") if asked else {}
+            found = next((each for each in answers.values() if each is not None), None)
+            if found is None and host is not None and answers:
+                return b""
+            time.sleep(_LOOK)
+        return found
+
     def forget(self, ticket: Any) -> None:
         """Have Dask forget a task: see ``ForeignEngine``."""
         ticket.cancel(force=True)
 
     def end(self) -> None:
-        """End the cluster if it is the engine's own."""
+        """End the cluster if it is the engine's own; else remove what the workers have written down."""
         if self._cluster is not None:
             self._client.close()
             self._cluster.close()
+        elif self._client.status == "running":
+            self._client.run(diary.clear, self._token, on_error="ignore")
 
 
 async def _fetch(client: Any, future: Any, done: Done) -> None:

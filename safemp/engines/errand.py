@@ -4,7 +4,7 @@ All that travels is made of tuples, lists, numbers, text and bytes, so that any 
 it, and none has to load an object of the user's. What many tasks share a worker keeps, and says
 when it lacks it.
 
-Rule 1: ``perform`` never raises, unless the process cannot go on.
+Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, say.
 Rule 2: it first looks whether it was written for this Python and this safemp; nothing is loaded
 before.
 """
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from safemp import worker
 from safemp.codec import namespaces
-from safemp.codec.calls import Chunk
 from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
+from safemp.engines.diary import Diary, of_this_thread
 
 __all__ = ["BROKEN", "DONE", "FORMAT", "HERE", "LACKS", "NOT_LOADED", "REFUSED", "Answer", "Errand", "perform"]
 
@@ -47,6 +47,8 @@ class Errand(NamedTuple):
     Attributes:
         format: ``FORMAT`` of who has written it.
         python: ``HERE``, likewise.
+        key: Of this errand, in diaries.
+        diary: The token of the engine's diaries; "": none is to be kept.
         main: The key of the caller's ``__main__``.
         start: The key of the initializer's call, and its frames; ``None``: there is none.
         shared: The key of what the task shares with others; "": nothing.
@@ -58,6 +60,8 @@ class Errand(NamedTuple):
 
     format: tuple[int, int]
     python: tuple[int, int]
+    key: str
+    diary: str
     main: str
     start: tuple[str, Frames] | None
     shared: str
@@ -86,6 +90,9 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
         return REFUSED, _refusal(*errand[:2])
     todo = Errand(*errand)
     namespaces.adopt_that_of(todo.main)
+    diary = of_this_thread(todo.diary) if todo.diary else None
+    if diary is not None:
+        diary.begin(todo.key)
     if todo.start is not None:
         broken = _start(*todo.start)
         if broken is not None:
@@ -97,10 +104,10 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
             return LACKS, None
         if isinstance(common, list):
             return NOT_LOADED, common
-    outcomes = _run(todo, common)
+    outcomes = _run(todo, common, diary)
     if kind_of(outcomes[0]) == Kind.NOT_LOADED:
         return NOT_LOADED, outcomes[0]
-    return DONE, [_parted(outcome) for outcome in outcomes]
+    return DONE, outcomes
 
 
 def _refusal(format: tuple[int, int], python: tuple[int, int]) -> str:
@@ -144,15 +151,25 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., A
     return found
 
 
-def _run(todo: Errand, common: Any) -> list[Frames]:
+def _run(todo: Errand, common: Any, diary: Diary | None) -> list[Frames]:
+    """Run the items, and write down how far it has come."""
     frames = _own(todo.frames)
-    if not todo.is_chunk:
-        return [worker.run(frames, common)]
-    chunk = worker.load_chunk(frames)
-    if not isinstance(chunk, Chunk):
+    chunk = worker.load_chunk(frames) if todo.is_chunk else None
+    if isinstance(chunk, list):
         return [chunk]
-    outcomes = [worker.run_items(common, chunk, i, i + 1, _no_row)[1] for i in range(todo.first, todo.stop)]
-    return [outcome for outcome in outcomes if outcome is not None]
+    if diary is not None:
+        diary.loaded()
+    outcomes = []
+    for i in range(todo.first, todo.stop):
+        if chunk is None:
+            outcome: Frames | None = worker.run(frames, common)
+        else:
+            _, outcome = worker.run_items(common, chunk, i, i + 1, _no_row)
+        assert outcome is not None, "there are no rows"
+        outcomes.append(_parted(outcome))
+        if diary is not None:
+            diary.finished(outcomes[-1])
+    return outcomes
 
 
 def _no_row(cls: type) -> None:

@@ -23,8 +23,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,7 @@ from safemp.engines.crash import (
     not_run,
 )
 from safemp.engines.deliveries import Deliveries, show_error
+from safemp.engines.diary import Entry, clear, parse
 from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
 from safemp.errors import EngineError, SafempError
 
@@ -60,21 +62,27 @@ _SHORT = 0.05
 there and back, and what waits there is not long where nobody can take it back."""
 
 
+_MOST_MOVES = 5
+"""Times that a task goes to another worker since its own died before it began. Picked."""
+
+
 @dataclass(eq=False, slots=True)
 class _Sent:
     """A task that is with them.
 
     Attributes:
         task: It.
+        key: The errand's, in diaries.
         since: When it was sent.
         brings: It must bring what it shares, since a worker lacked that.
         ticket: What ``send`` gave; ``None``: it is just being sent.
     """
 
     task: Task
+    key: str
     since: float
     brings: bool = False
-    ticket: Any = field(default=None)
+    ticket: Any = None
 
 
 class ForeignEngine:
@@ -94,6 +102,9 @@ class ForeignEngine:
     stores = False
     """Whether ``store`` puts what tasks share where all workers find it."""
 
+    keeps_diaries = False
+    """Whether workers are to write down what they do, for ``look_up``."""
+
     def __init__(self, name: str, max_workers: int, workers: int | None = None) -> None:
         self.name = name
         self.max_workers = max_workers
@@ -105,6 +116,8 @@ class ForeignEngine:
         self._inbox: SimpleQueue[Callable[[Deliveries], None] | None] = SimpleQueue()
         self._queue: deque[Task] = deque()
         self._later = Later()
+        self._keys = count(1)
+        self._moved: dict[Task, int] = {}  # how often a task has gone to another worker
         self._sent: dict[Task, _Sent] = {}
         self._lacking: list[_Sent] = []  # those of them to be sent again
         self._mending: set[Task] = set()
@@ -144,6 +157,22 @@ class ForeignEngine:
 
         Returns:
             ``None``: it tells of something else.
+        """
+        return None
+
+    def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
+        """Ask what the worker has written down that has died with the errand *key*.
+
+        In a thread of its own; it may take a while.
+
+        Args:
+            token: For ``diary.look_up``, to be called on that worker's machine.
+            key: Likewise.
+            error: What came in the place of its answer.
+
+        Returns:
+            What ``diary.look_up`` has returned, or b"" if that is ``None``: it had not begun. ``None``: there is
+            nobody to ask.
         """
         return None
 
@@ -267,6 +296,8 @@ class ForeignEngine:
             raise
         finally:
             self._stored.clear()
+            if self.keeps_diaries:
+                clear(self._token)
             self.end()
 
     def _over(self) -> bool:
@@ -310,7 +341,7 @@ class ForeignEngine:
         while self._queue and len(self._sent) < room:
             task = self._queue.popleft()
             if task.begin():
-                sent = self._sent[task] = _Sent(task, time.monotonic())
+                sent = self._sent[task] = _Sent(task, str(next(self._keys)), time.monotonic())
                 ready.append(sent)
         return ready
 
@@ -324,6 +355,8 @@ class ForeignEngine:
         todo = errand.Errand(
             errand.FORMAT,
             errand.HERE,
+            sent.key,
+            self._token if self.keeps_diaries else "",
             namespaces.origin("__main__"),
             self._start,
             f"{self._token}-{shared.number}" if shared is not None else "",
@@ -373,23 +406,22 @@ class ForeignEngine:
             return
         if isinstance(answer, BaseException):
             del self._sent[task]
-            self._lost(task, answer, deliveries)
+            self._lost(sent, answer, deliveries)
             return
         kind, content = answer
         if kind == errand.LACKS:
-            sent.brings, sent.ticket = True, None
+            sent.key, sent.brings, sent.ticket = str(next(self._keys)), True, None
             self._lacking.append(sent)
             return
         del self._sent[task]
+        if self._moved:
+            self._moved.pop(task, None)
         self._quick = time.monotonic() - sent.since < _SHORT
         if kind == errand.DONE:
             self._doomed.discard(task)
             first, task.done = task.done, task.count
             for index, outcome in enumerate(content, first):
-                if task.limits is not None and task.limits.retries and failed(outcome):
-                    self._fail_item(task, index, outcome, deliveries)
-                else:
-                    deliveries.add(task, index, outcome)
+                self._deliver(task, index, outcome, deliveries)
         elif kind == errand.NOT_LOADED:
             self._defer(task, partial(self._mend, task, content), deliveries)
         else:
@@ -400,22 +432,54 @@ class ForeignEngine:
             assert self._broken is not None
             deliveries.settle(task, again(self._broken))
 
-    def _lost(self, task: Task, error: BaseException, deliveries: Deliveries) -> None:
-        """Settle a task for which *error* came in the place of an answer."""
+    def _lost(self, sent: _Sent, error: BaseException, deliveries: Deliveries) -> None:
+        """Take notice that *error* came in the place of an answer."""
+        task, died = sent.task, self.death(error)
+        if died is None:
+            if not self._is_ended(task, deliveries):
+                deliveries.settle(task, self._explained(task, error))
+        elif self.keeps_diaries:
+            self._defer(task, partial(self._investigate, sent, error, died), deliveries)
+        else:
+            self._bury(task, None, error, died, deliveries)
+
+    def _bury(self, task: Task, found: bytes | None, error: BaseException, died: str, deliveries: Deliveries) -> None:
+        """Settle what a worker leaves that has died; *found* is what it has written down of *task*."""
+        self._mending.discard(task)
         if self._is_ended(task, deliveries):
             return
-        died = self.death(error)
-        if died is None:
-            deliveries.settle(task, self._explained(task, error))
+        if found == b"" and self._moved.get(task, 0) < _MOST_MOVES:
+            self._moved[task] = self._moved.get(task, 0) + 1
+            self._queue.appendleft(task)  # it had not begun
             return
-        first, task.done = task.done, task.count
-        for index in range(first, task.count):
-            crash = self._crashed(task, index, first, died)
+        self._moved.pop(task, None)
+        entry = Entry(True, ()) if not found else parse(found)
+        several = task.count - task.done > 1
+        if found and several and not entry.loaded and not self._killed:
+            self._defer(task, partial(self._mend, task, None), deliveries)  # each item by itself
+            return
+        for each in entry.outcomes:
+            index, task.done = task.done, task.done + 1
+            lost = f"it had finished, and its result was lost: {died}"
+            outcome = self._crashed(task, index, lost) if each is None else each
+            self._deliver(task, index, outcome, deliveries)
+        first = task.done
+        if first == task.count:
+            return
+        task.done = first + 1 if found else task.count
+        among = ""
+        if several and not found:
+            among = f", or another of items[{task.first + first}:{task.first + task.count}]"
+        more = task.done < task.count
+        for index in range(first, task.done):
+            crash = self._crashed(task, index, died, among)
             crash.__cause__ = error
-            self._fail_item(task, index, crash, deliveries)
+            self._deliver(task, index, crash, deliveries)
+        if more:
+            self._queue.appendleft(task)
 
-    def _crashed(self, task: Task, index: int, first: int, died: str) -> WorkerCrashed:
-        """Make the error for an item of *task* whose worker died at it, or at one of those from *first* on."""
+    def _crashed(self, task: Task, index: int, died: str, among: str = "") -> WorkerCrashed:
+        """Make the error for an item of *task* whose worker died at it, or *among* others."""
         report = Report(
             call=task.name,
             item=task.first + index if task.is_chunk else None,
@@ -423,9 +487,6 @@ class ForeignEngine:
             tries=task.tries + 1,
             poison=is_poison(task),
         )
-        among = ""
-        if task.count - first > 1:
-            among = f", or another of items[{task.first + first}:{task.first + task.count}]"
         return WorkerCrashed.of(report, f"a worker of {self.name} died while it ran {report.where}{among}: {died}")
 
     def _given_up(self, task: Task) -> WorkerCrashed:
@@ -455,6 +516,13 @@ class ForeignEngine:
             made = EngineError(f"{self.name} takes no tasks: {type(error).__name__}: {error}")
         made.__cause__ = error
         return made
+
+    def _deliver(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
+        """Deliver the outcome of one item, unless it is one to try again after."""
+        if task.limits is not None and task.limits.retries and failed(outcome):
+            self._fail_item(task, index, outcome, deliveries)
+        else:
+            deliveries.add(task, index, outcome)
 
     def _fail_item(self, task: Task, index: int, outcome: Outcome, deliveries: Deliveries) -> None:
         """Deliver a failure, or see to it that the item is tried again."""
@@ -517,7 +585,15 @@ class ForeignEngine:
             text = f"{task.name} was not run: it was to be pickled again, and {error}"
             deliveries.settle(task, outcome or WorkerCrashed(task.name, None, None, None, text))
 
-    def _mend(self, task: Task, outcome: Frames) -> None:
+    def _investigate(self, sent: _Sent, error: BaseException, died: str) -> None:
+        found: bytes | None
+        try:
+            found = self.look_up(self._token, sent.key, error)
+        except Exception:  # theirs: there is nobody left to ask
+            found = None
+        self._inbox.put(partial(self._bury, sent.task, found, error, died))
+
+    def _mend(self, task: Task, outcome: Frames | None) -> None:
         mended: Tasks | Outcome
         try:
             mended = task.context.copy().run(task.mend, outcome)

@@ -8,10 +8,10 @@ such as ``loky.get_reusable_executor``, is then made anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
-from safemp.engines import Capabilities, nesting
+from safemp.engines import Capabilities, diary, nesting
 from safemp.engines.errand import perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 
@@ -44,7 +44,11 @@ class ExecutorEngine(ForeignEngine):
             "InterpreterPoolExecutor"
         )
         self.main_by_name = threads
-        self.capabilities = Capabilities(processes=not isinstance(self._executor, ThreadPoolExecutor))
+        # Of others we do not know whether their workers are on this machine.
+        self.keeps_diaries = isinstance(self._executor, ProcessPoolExecutor) or _is_lokys(self._executor)
+        self.capabilities = Capabilities(
+            processes=not isinstance(self._executor, ThreadPoolExecutor), knows_item=self.keeps_diaries
+        )
         workers = _workers_of(self._executor)
         super().__init__(type(self._executor).__name__.lstrip("_"), max_workers or workers or nesting.cores(), workers)
 
@@ -65,9 +69,17 @@ class ExecutorEngine(ForeignEngine):
         name = type(error).__name__
         return f"{name}: {first_line(error)}" if isinstance(error, BrokenExecutor) or name in _DEATHS else None
 
+    def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
+        """Read what the worker has written down, on this machine: see ``ForeignEngine``."""
+        return diary.look_up(token, key) or b""
+
     def stop(self, ticket: Future[Any]) -> bool:
         """Cancel what the executor has not begun: see ``ForeignEngine``."""
         return bool(ticket.cancel())
+
+
+def _is_lokys(executor: Executor) -> bool:
+    return any(cls.__module__.startswith("loky.") for cls in type(executor).__mro__)
 
 
 def _workers_of(executor: Any) -> int | None:

@@ -67,7 +67,7 @@ COMPOSED: list[Callable[[], BaseException]] = [
     lambda: crash.no_worker(OSError("no")),
     lambda: crash.WorkerCrashed("", text=crash.ended_in_vain(1, 3, 5)),
     lambda: crash.initializer_failed([b"no frames"]),
-    lambda: ENGINE._crashed(CALL, 0, 0, "it was lost"),
+    lambda: ENGINE._crashed(CALL, 0, "it was lost"),
     lambda: ENGINE._cannot_send(RuntimeError("cannot schedule")),
     lambda: ENGINE._given_up(CALL),
     lambda: ENGINE._explained(CALL, ModuleNotFoundError("No module named 'safemp'")),

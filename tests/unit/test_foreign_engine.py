@@ -48,7 +48,9 @@ def failing(error: Exception) -> Theirs:
 
 def errand_of(fn: Callable[..., Any], *args: Any) -> Errand:
     """Make what travels for a call."""
-    return Errand(FORMAT, HERE, namespaces.origin("__main__"), None, "", False, 0, 1, calls.encode_call(fn, args, {}))
+    return Errand(
+        FORMAT, HERE, "1", "", namespaces.origin("__main__"), None, "", False, 0, 1, calls.encode_call(fn, args, {})
+    )
 
 
 def test_an_executor_of_the_callers_own_thread_is_one_too() -> None:
