@@ -178,14 +178,19 @@ def foreign_engine(engine: Any, max_workers: int | None) -> Engine:
     """Return the engine that *engine* is, names or makes: see ``make_engine``."""
     if hasattr(engine, "end_task"):
         return engine  # type: ignore[no-any-return]
-    if engine == "dask":
-        try:
+    try:
+        if engine == "dask":
             from safemp.engines.dask import DaskEngine
-        except ImportError as error:
-            raise ImportError(f"cannot use engine 'dask': {error}\n  fix:    pip install 'safemp[dask]'") from error
-        return DaskEngine(max_workers=max_workers)
+
+            return DaskEngine(max_workers=max_workers)
+        if engine == "ray":
+            from safemp.engines.ray import RayEngine
+
+            return RayEngine(max_workers=max_workers)
+    except ImportError as error:
+        raise ImportError(f"cannot use engine {engine!r}: {error}\n  fix:    pip install 'safemp[{engine}]'") from error
     if isinstance(engine, str):
-        raise ValueError(f"cannot find engine {engine!r}: there are 'local', 'inline' and 'dask'")
+        raise ValueError(f"cannot find engine {engine!r}: there are 'local', 'inline', 'dask' and 'ray'")
     if isinstance(engine, Executor) or callable(engine):
         from safemp.engines.futures import ExecutorEngine
 
@@ -347,8 +352,8 @@ class SafeExecutor(Executor):
             may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
         engine: Where calls run. ``"local"``: processes of this machine; ``"inline"``: in
-            ``submit``, for debugging, without limits; an executor of ``concurrent.futures``, or a
-            function that makes one; any ``safemp.engines.Engine``.
+            ``submit``, for debugging, without limits; ``"dask"``, ``"ray"``: there; an executor
+            of ``concurrent.futures``, or a function that makes one; any ``safemp.engines.Engine``.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
