@@ -58,7 +58,7 @@ class DaskEngine(ForeignEngine):
                 client = default_client()
             except ValueError:
                 self._cluster = LocalCluster(
-                    n_workers=max_workers or nesting.cores(), threads_per_worker=1, dashboard_address=None
+                    n_workers=max_workers or nesting.cores(), threads_per_worker=1, dashboard_address=":0"
                 )
                 client = Client(self._cluster, set_as_default=False)
         self._client: Any = client

@@ -99,7 +99,9 @@ class Diary:
             os.close(self._fd)
             if self._pid == os.getpid():
                 os.unlink(self._path)
-                os.unlink(f"{self._path}-before")
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self._path}-before")
+                os.rmdir(os.path.dirname(self._path))
 
 
 class _OfThread(threading.local):

@@ -279,6 +279,20 @@ class EngineContract:
         assert isinstance(failed[7], WorkerCrashed)
         assert Counter(_lines(effects)) == Counter(str(n) for n in range(20) if n != 7)
 
+    def test_of_a_chunk_only_the_item_fails_that_its_worker_died_at(self, tmp_path: Path) -> None:
+        """If the engine declares so: those before have their answers, those behind run elsewhere."""
+        effects = tmp_path / "effects"
+        with self.executor() as executor:
+            can = self._can(executor)
+            if not (can.isolates and can.knows_item):
+                return
+        with self.pool() as pool:
+            results = pool.imap(partial(jobs.note_or_die, str(effects), 7), range(20), chunksize=5)
+            assert [next(results) for _ in range(7)] == [n * n for n in range(7)]
+            assert _raised(WorkerCrashed, lambda: next(results)).item == 7
+            assert [next(results) for _ in range(12)] == [n * n for n in range(8, 20)]
+        assert Counter(_lines(effects)) == Counter(str(n) for n in range(20) if n != 7)
+
     # -- retries -------------------------------------------------------------------------------
 
     def test_retries_are_made_when_asked_for(self, tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from safemp.codec import calls, namespaces
 from safemp.engines import errand
 from safemp.engines.errand import FORMAT, HERE, Errand, perform
 from tests.support import jobs
+from tests.support.child import lines
 
 
 class Theirs(Executor):
@@ -219,3 +224,37 @@ def spoil_until_third(array: Any) -> float:
     if len(_tries) % 3:
         raise ValueError(len(_tries))
     return float(array[0])
+
+
+def test_what_had_not_begun_when_an_executor_broke_goes_to_the_next(tmp_path: Path) -> None:
+    """If a function makes another; of the chunk that broke it only one item fails."""
+    effects = tmp_path / "effects"
+
+    def make() -> Executor:
+        return ProcessPoolExecutor(1, get_context("spawn"))
+
+    with safemp.Pool(1, engine=make) as pool:
+        results = pool.imap(partial(jobs.note_or_die, str(effects), 7), range(20), chunksize=5)
+        assert [next(results) for _ in range(7)] == [n * n for n in range(7)]
+        with pytest.raises(safemp.WorkerCrashed) as caught:
+            next(results)
+        assert (caught.value.item, caught.value.arguments) == (7, "(7)")
+        assert [next(results) for _ in range(12)] == [n * n for n in range(8, 20)]
+        pool._engine._executor.shutdown()  # type: ignore[attr-defined]
+    assert Counter(lines(effects)) == Counter(str(n) for n in range(20) if n != 7)
+
+
+def test_one_that_has_broken_for_good_says_so(tmp_path: Path) -> None:
+    """Calls that are behind the one that broke it fail, too, and are told apart from it."""
+    with ProcessPoolExecutor(1, get_context("fork")) as mine, safemp.SafeExecutor(engine=mine) as executor:
+        release = tmp_path / "release"
+        futures = [executor.submit(jobs.wait_for, str(release)), executor.submit(jobs.die_by_exit)]
+        futures += [executor.submit(jobs.square, n) for n in range(3)]
+        release.touch()
+        assert futures[0].result(20) == str(release)
+        errors = [future.exception(20) for future in futures[1:]]
+        assert all(isinstance(error, safemp.WorkerCrashed) for error in errors)
+        assert "died while it ran tests.support.jobs.die_by_exit" in str(errors[0])
+        assert all("cannot use ProcessPoolExecutor any more" in str(error) for error in errors[1:])
+        with pytest.raises(safemp.WorkerCrashed, match="cannot use ProcessPoolExecutor any more"):
+            executor.submit(jobs.square, 2)
