@@ -50,6 +50,7 @@ class DaskEngine(ForeignEngine):
     # A worker may have many threads: all that they are at ends with it.
     capabilities = Capabilities(isolates=True, knows_item=True)
     keeps_diaries = True
+    ahead = 16
 
     def __init__(self, client: Client | None = None, *, max_workers: int | None = None, **options: Any) -> None:
         self._cluster: Any = None

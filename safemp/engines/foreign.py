@@ -57,12 +57,12 @@ Done = Callable[[Any], None]
 _SMALL = 4096
 """Bytes of what tasks share that go with each of them; more goes once to each worker. Picked."""
 
-_SHORT = 0.05
-"""Seconds: when tasks come back faster, each worker has one more waiting. Picked: that hides the way
-there and back, and what waits there is not long where nobody can take it back."""
+_SHORT = 0.01
+"""Seconds: when each task takes a worker less, more are sent than there are workers. Picked: that hides the
+way there and back, and what waits there is not long where nobody can take it back."""
 
 
-_MOST_MOVES = 5
+_MOST_MOVES = 20
 """Times that a task goes to another worker since its own died before it began. Picked."""
 
 
@@ -74,6 +74,7 @@ class _Sent:
         task: It.
         key: The errand's, in diaries.
         since: When it was sent.
+        depth: How many were with them then, for each that they run at a time.
         brings: It must bring what it shares, since a worker lacked that.
         ticket: What ``send`` gave; ``None``: it is just being sent.
     """
@@ -81,6 +82,7 @@ class _Sent:
     task: Task
     key: str
     since: float
+    depth: float
     brings: bool = False
     ticket: Any = None
 
@@ -102,13 +104,16 @@ class ForeignEngine:
     stores = False
     """Whether ``store`` puts what tasks share where all workers find it."""
 
+    ahead = 2
+    """How many short tasks may be with them for each that they run at a time."""
+
     keeps_diaries = False
     """Whether workers are to write down what they do, for ``look_up``."""
 
     def __init__(self, name: str, max_workers: int, workers: int | None = None) -> None:
         self.name = name
         self.max_workers = max_workers
-        self._ahead = 2 if workers is not None and workers <= max_workers else 1
+        self._may_send_ahead = workers is not None and workers <= max_workers
         self._start: tuple[str, Frames] | None = None
         self._pid = os.getpid()
         self._token = uuid4().hex
@@ -336,12 +341,13 @@ class ForeignEngine:
             for task in self._drop_queued():
                 if task.begin():  # it tells those that wait for a cancelled one, too
                     deliveries.settle(task, again(self._broken) if self._broken else task.last or not_run(task.name))
-        room = self.max_workers * (self._ahead if self._quick else 1)
+        room = self.max_workers * (self.ahead if self._quick and self._may_send_ahead else 1)
         ready, self._lacking = self._lacking, []
         while self._queue and len(self._sent) < room:
             task = self._queue.popleft()
             if task.begin():
-                sent = self._sent[task] = _Sent(task, str(next(self._keys)), time.monotonic())
+                depth = max(1.0, len(self._sent) / self.max_workers)
+                sent = self._sent[task] = _Sent(task, str(next(self._keys)), time.monotonic(), depth)
                 ready.append(sent)
         return ready
 
@@ -416,7 +422,7 @@ class ForeignEngine:
         del self._sent[task]
         if self._moved:
             self._moved.pop(task, None)
-        self._quick = time.monotonic() - sent.since < _SHORT
+        self._quick = time.monotonic() - sent.since < _SHORT * sent.depth
         if kind == errand.DONE:
             self._doomed.discard(task)
             first, task.done = task.done, task.count

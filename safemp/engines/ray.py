@@ -47,6 +47,7 @@ class RayEngine(ForeignEngine):
 
     capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True)
     keeps_diaries = True
+    ahead = 16
     stores = True
 
     def __init__(
