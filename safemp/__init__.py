@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.engines.stats import Stats, WorkerStats
-    from safemp.errors import Culprit, FrameError, PreflightError, Repaired, ResultError, SafempError
+    from safemp.errors import Culprit, EngineError, FrameError, PreflightError, Repaired, ResultError, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.failures import MapError
     from safemp.future import SafeFuture
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncResult",
     "Culprit",
+    "EngineError",
     "FrameError",
     "InitializerError",
     "Lost",
@@ -76,6 +77,7 @@ __all__ = [
 _HOMES = {
     "AsyncResult": "safemp.pool",
     "Culprit": "safemp.errors",
+    "EngineError": "safemp.errors",
     "FrameError": "safemp.errors",
     "InitializerError": "safemp.engines.crash",
     "Lost": "safemp.codec.lost",

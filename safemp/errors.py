@@ -27,7 +27,16 @@ if TYPE_CHECKING:  # typeshed lacks it
 else:
     from multiprocessing.pool import MaybeEncodingError
 
-__all__ = ["Culprit", "FrameError", "PreflightError", "Repaired", "ResultError", "SafempError", "shortened"]
+__all__ = [
+    "Culprit",
+    "EngineError",
+    "FrameError",
+    "PreflightError",
+    "Repaired",
+    "ResultError",
+    "SafempError",
+    "shortened",
+]
 
 _SHOWN = 5
 """Culprits that a message lists in full. Picked, not measured."""
@@ -44,6 +53,16 @@ class SafempError(Exception):
 
 class FrameError(SafempError, ValueError):
     """Frames are damaged, cut short, or written by another version of safemp."""
+
+    __module__ = "safemp"
+
+
+class EngineError(SafempError, RuntimeError):
+    """An engine upon somebody else's workers cannot run a task, by no fault of the task.
+
+    Its workers lack safemp or have another version of it, or what keeps them has failed.
+    ``__cause__`` is what that has raised, if anything.
+    """
 
     __module__ = "safemp"
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
@@ -27,7 +27,7 @@ from safemp.codec.statics import type_name
 from safemp.engines import Definitions, Engine, Outcome, Shared, Task, Tasks, nesting, system
 from safemp.engines.crash import not_run
 from safemp.engines.handover import encode_start
-from safemp.engines.settings import RETRY_ON, LimitOptions, Limits, RetryOn, Settings, limits_of
+from safemp.engines.settings import RETRY_ON, SETTINGS, LimitOptions, Limits, RetryOn, Settings, limits_of
 from safemp.engines.stats import Stats
 from safemp.failures import OnError, check_on_error, given
 from safemp.future import SafeFuture
@@ -38,10 +38,23 @@ from safemp.worker import name_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["CallTask", "ProcessPoolExecutor", "SafeExecutor", "View", "check_callable", "make_engine", "stats_of"]
+__all__ = [
+    "AnyEngine",
+    "CallTask",
+    "ProcessPoolExecutor",
+    "SafeExecutor",
+    "View",
+    "check_callable",
+    "check_limits",
+    "make_engine",
+    "stats_of",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+AnyEngine = str | Engine | Executor | Callable[[], Executor]
+"""What front ends take as an engine."""
 
 _CO_COROUTINE = 0x80 | 0x200
 """``inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR``, without importing inspect."""
@@ -80,32 +93,54 @@ def check_callable(fn: Any) -> None:
 
 
 def make_engine(
-    engine: str | Engine,
+    engine: AnyEngine,
     context: Any,
     start: tuple[Callable[..., Any], tuple[Any, ...]] | None,
     repairs: Spec = "all",
+    *,
+    limits: Limits,
+    max_workers: int | None,
     **settings: Any,
 ) -> Engine:
     """Make the engine that a front end was asked for.
 
     Args:
-        engine: One, or its name.
+        engine: One, or its name; an executor, or a function that makes one.
         context: A ``multiprocessing`` context or the name of a start method.
         start: The initializer and its arguments.
         repairs: See ``policy_of``.
-        settings: For ``Settings``.
+        limits: What calls may use unless they say otherwise.
+        max_workers: The most tasks at a time; ``None``: as many as the engine thinks right.
+        settings: Others for ``Settings``.
 
     Raises:
-        TypeError: A setting has the wrong type.
-        ValueError: There is no engine of that name, or a setting is out of range.
+        TypeError: A setting has the wrong type, or *engine* is none.
+        ValueError: There is no engine of that name, a setting is out of range, or one that the
+            engine cannot keep.
+        ImportError: The package that the engine is for is not installed.
         PreflightError: The initializer cannot be pickled.
         RecursionError: Pools are nested too deep.
     """
     policy = policy_of(repairs)
-    if not isinstance(engine, str):
-        if policy is not ALL:
-            engine.policy = policy
-        return engine
+    if engine not in ("inline", "local"):
+        made = foreign_engine(engine, max_workers)
+        try:
+            asked = {"mp_context": context, **{name: settings.get(key) for name, key in _ASKED.items()}}
+            check_settings(made, asked)
+            check_limits(made, limits)
+            if policy is not ALL:
+                made.policy = policy
+            if start is not None:
+                _initialize(made, start)
+        except BaseException:
+            if made is not engine:
+                made.close()
+            raise
+        return made
+    if max_workers is None:
+        max_workers = default_workers()
+        if sys.platform == "win32":
+            max_workers = min(_MAX_WINDOWS_WORKERS, max_workers)
     by_name = engine == "inline" or not _is_loky(context)
     frames, inherited = None, None
     if start is not None:
@@ -114,22 +149,97 @@ def make_engine(
         if inherited.wants_fork:
             context, by_name = "fork", True
             frames, inherited = encode_start(*start, method="fork", by_name=True, policy=policy)
-    made: Engine
     if engine == "inline":
         from safemp.engines.inline import InlineEngine
 
         made = InlineEngine(frames, inherited)
-    elif engine == "local":
+    else:
         from safemp.engines.local import LocalEngine
 
         nesting.check_depth()
         made = LocalEngine(
-            Settings(context=_context_of(context), main_by_name=by_name, start=frames, inherited=inherited, **settings)
+            Settings(
+                max_workers=max_workers,
+                context=_context_of(context),
+                main_by_name=by_name,
+                start=frames,
+                inherited=inherited,
+                **settings,
+            )
         )
-    else:
-        raise ValueError(f"cannot find engine {engine!r}: there are 'local' and 'inline'")
     made.policy = policy
     return made
+
+
+_ASKED = {
+    "max_tasks_per_child": "max_tasks",
+    "idle_timeout": "idle_timeout",
+    "inner_max_num_threads": "inner_max_num_threads",
+    "capture_output": "capture_output",
+    "trace": "trace",
+}
+"""What front ends call settings that not every engine can keep, and what ``Settings`` does."""
+
+
+def foreign_engine(engine: Any, max_workers: int | None) -> Engine:
+    """Return the engine that *engine* is, names or makes: see ``make_engine``."""
+    if hasattr(engine, "end_task"):
+        return engine  # type: ignore[no-any-return]
+    try:
+        if engine == "dask":
+            from safemp.engines.dask import DaskEngine
+
+            return DaskEngine(max_workers=max_workers)
+        if engine == "ray":
+            from safemp.engines.ray import RayEngine
+
+            return RayEngine(max_workers=max_workers)
+    except ImportError as error:
+        raise ImportError(f"cannot use engine {engine!r}: {error}\n  fix:    pip install 'safemp[{engine}]'") from error
+    if isinstance(engine, str):
+        raise ValueError(f"cannot find engine {engine!r}: there are 'local', 'inline', 'dask' and 'ray'")
+    if isinstance(engine, Executor) or callable(engine):
+        from safemp.engines.futures import ExecutorEngine
+
+        return ExecutorEngine(engine, max_workers)
+    raise TypeError(
+        f"cannot use {type_name(type(engine))} as an engine\n"
+        "  fix:    hand over its name, an engine, a concurrent.futures.Executor, or a function that makes one"
+    )
+
+
+def check_settings(engine: Engine, asked: Mapping[str, Any]) -> None:
+    """Refuse what *engine* cannot keep.
+
+    Args:
+        engine: It.
+        asked: Settings by name; ``None`` and ``False`` ask for nothing.
+
+    Raises:
+        ValueError: One cannot be kept.
+    """
+    can = engine.capabilities
+    if can.lenient:
+        return
+    for name, value in asked.items():
+        if value is not None and value is not False and name not in can.settings:
+            raise ValueError(
+                f"cannot use {name}= with the engine {engine.name}: it cannot {SETTINGS[name]}\n"
+                '  fix:    leave it out, or use the engine "local"'
+            )
+
+
+def check_limits(engine: Engine, limits: Limits) -> None:
+    """Refuse *limits* that *engine* cannot keep. Raises as ``check_settings``."""
+    if limits.task_timeout is not None or limits.max_memory is not None:
+        check_settings(engine, {"task_timeout": limits.task_timeout, "max_memory": limits.max_memory})
+
+
+def _initialize(engine: Any, start: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    """Have *engine* make the call *start* in each worker."""
+    if not hasattr(engine, "initialize"):
+        raise ValueError(f"cannot use initializer= with the engine {engine.name}: it cannot call it in its workers")
+    engine.initialize(calls.encode_call(*start, {}, by_name=engine.main_by_name, root="init", policy=engine.policy))
 
 
 def _method_of(context: Any) -> str | None:
@@ -265,8 +375,9 @@ class SafeExecutor(Executor):
         initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing
             may be among them, or inside them.
         max_tasks_per_child: Calls after which a worker is replaced; default: never.
-        engine: ``"local"``; ``"inline"`` runs each call in ``submit``, for debugging;
-            it has no limits.
+        engine: Where calls run. ``"local"``: processes of this machine; ``"inline"``: in
+            ``submit``, for debugging, without limits; ``"dask"``, ``"ray"``: there; an executor
+            of ``concurrent.futures``, or a function that makes one; any ``safemp.engines.Engine``.
         task_timeout: Seconds that a call may run. Then its worker is killed, and the call
             fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -288,7 +399,8 @@ class SafeExecutor(Executor):
             for Perfetto and the like, ``"run.html"`` as a page; ``True``: for ``stats`` only.
 
     Raises:
-        ValueError: A number is out of range, or an engine unknown.
+        ValueError: A number is out of range, an engine unknown, or a setting one that it
+            cannot keep.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
         RecursionError: This is a worker, and too many pools are around it already.
@@ -304,7 +416,7 @@ class SafeExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
-        engine: str | Engine = "local",
+        engine: AnyEngine = "local",
         task_timeout: float | None = None,
         retries: int = 0,
         retry_on: RetryOn = RETRY_ON,
@@ -316,13 +428,9 @@ class SafeExecutor(Executor):
         repairs: Spec = "all",
         trace: str | os.PathLike[str] | bool = False,
     ) -> None:
-        if max_workers is None:
-            max_workers = default_workers()
-            if sys.platform == "win32":
-                max_workers = min(_MAX_WINDOWS_WORKERS, max_workers)
-        elif max_workers <= 0:
+        if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        elif sys.platform == "win32" and max_workers > _MAX_WINDOWS_WORKERS:
+        if max_workers is not None and sys.platform == "win32" and max_workers > _MAX_WINDOWS_WORKERS:
             raise ValueError(f"max_workers must be <= {_MAX_WINDOWS_WORKERS}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -337,6 +445,7 @@ class SafeExecutor(Executor):
             engine,
             mp_context,
             start,
+            limits=self._limits,
             max_workers=max_workers,
             max_tasks=max_tasks_per_child,
             idle_timeout=idle_timeout,
@@ -346,7 +455,7 @@ class SafeExecutor(Executor):
             repairs=repairs,
             trace=trace,
         )
-        self._max_workers = max_workers
+        self._max_workers = max_workers or self._engine.max_workers
         self._shut_down = False
         lifetime.track(self)
         self._finalizer = weakref.finalize(self, lifetime.abandon, self._engine)
@@ -502,10 +611,12 @@ class SafeExecutor(Executor):
                 out stays as it is here.
 
         Raises:
-            ValueError: A number is out of range.
+            ValueError: A number is out of range, or the engine cannot keep a limit.
             TypeError: A value has the wrong type, or there is no such limit.
         """
-        return View(self, limits_of("options", limits, self._limits))
+        made = limits_of("options", limits, self._limits)
+        check_limits(self._engine, made)
+        return View(self, made)
 
     def stats(self) -> Stats:
         """Say what has happened until now: calls, failures, times, and what each worker is at.

@@ -20,7 +20,7 @@ from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.engines.stats import Stats
-from safemp.executor import CallTask, check_callable, default_workers, make_engine, processes_of, stats_of
+from safemp.executor import AnyEngine, CallTask, check_callable, make_engine, processes_of, stats_of
 from safemp.failures import OnError, check_on_error
 from safemp.future import SafeFuture
 from safemp.progress import Progress, length_of, meter_of
@@ -171,8 +171,7 @@ class Pool:
             default: loky's, a clean interpreter which does not import the caller's main;
             or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
             context, since only forked workers can have it.
-        engine: ``"local"``; ``"inline"`` runs each call at once, for debugging; it has
-            no limits.
+        engine: Where calls run: as for ``SafeExecutor``.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.
         retries: How often a call is tried again that failed with one of *retry_on*.
@@ -189,7 +188,8 @@ class Pool:
         trace: Write down when each call runs: as for ``SafeExecutor``.
 
     Raises:
-        ValueError: A number is out of range, or an engine unknown.
+        ValueError: A number is out of range, an engine unknown, or a setting one that it
+            cannot keep.
         TypeError: *initializer* is not callable, or a value has the wrong type.
         PreflightError: *initializer* or *initargs* cannot be pickled.
         RecursionError: This is a worker, and too many pools are around it already.
@@ -205,7 +205,7 @@ class Pool:
         maxtasksperchild: int | None = None,
         context: Any = None,
         *,
-        engine: str | Engine = "local",
+        engine: AnyEngine = "local",
         task_timeout: float | None = None,
         retries: int = 0,
         retry_on: RetryOn = RETRY_ON,
@@ -217,21 +217,19 @@ class Pool:
         trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         self._state = CLOSE  # until there is something to close
-        if processes is None:
-            processes = default_workers()
-        if processes < 1:
+        if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         start = (initializer, tuple(initargs)) if initializer is not None else None
-        self._processes = processes
         self._limits = Limits(task_timeout, retries, retry_on, max_memory)
         self._engine = make_engine(
             engine,
             context,
             start,
+            limits=self._limits,
             max_workers=processes,
             max_tasks=maxtasksperchild,
             eager=True,
@@ -242,6 +240,7 @@ class Pool:
             repairs=repairs,
             trace=trace,
         )
+        self._processes = processes or self._engine.max_workers
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
         self._callback_thread: threading.Thread | None = None

@@ -24,6 +24,7 @@ from uuid import uuid4
 
 __all__ = [
     "adopt",
+    "adopt_that_of",
     "changes",
     "define",
     "get_global",
@@ -74,6 +75,23 @@ def adopt() -> None:
     a task's own use of pickle find the caller's names, as in a spawned child.
     """
     _adopting[0] = True
+
+
+def adopt_that_of(key: str) -> None:
+    """Let one caller's ``__main__`` be this process's own, until that of another is.
+
+    For worker processes that somebody else keeps, which may have many callers. In the
+    caller's own process, and in one that it forked, nothing changes.
+
+    Args:
+        key: What ``origin`` gave there for ``__main__``.
+    """
+    if key.endswith(_TOKEN):
+        return
+    _adopting[0] = True
+    space = _received.get(key)
+    if space is not None and sys.modules.get("__main__") is not space.module:
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = space.module
 
 
 def share_main() -> None:

@@ -3,11 +3,18 @@
 What an engine promises, whatever it is made of:
 
 1. A task has exactly one outcome for each of its items.
-2. Tasks begin in the order in which they were submitted.
-3. A task whose ``begin()`` says no is dropped, and has no outcome.
-4. A task that had begun when its worker died fails, and only the item it was at. One
-   that had not begun, or the items after, go to another worker.
+2. Tasks are handed to workers in the order in which they were submitted, and at most
+   ``max_workers`` run at a time.
+3. A task whose ``begin()`` says no is dropped, and has no outcome. What has begun runs
+   once: again only if ``retries`` says so.
+4. A task that had begun when its worker died fails with ``WorkerCrashed``, which names it. One
+   that had not begun goes to another worker.
 5. ``close`` returns when every task has had its outcome; ``kill`` gives one to all.
+6. A worker that could not load a task says so; it is encoded again (``mend``) before anybody
+   is told.
+
+What more it can do its ``Capabilities`` say. Front ends refuse to be made with a setting that
+their engine cannot keep. ``safemp.testing.EngineContract`` tests all of this for any engine.
 """
 
 from __future__ import annotations
@@ -29,7 +36,19 @@ from safemp.codec.repairs import Policy
 if TYPE_CHECKING:  # not in workers
     from safemp.engines.settings import Limits
 
-__all__ = ["Definitions", "Engine", "Function", "Outcome", "Shared", "Task", "Tasks", "Values", "failed", "running"]
+__all__ = [
+    "Capabilities",
+    "Definitions",
+    "Engine",
+    "Function",
+    "Outcome",
+    "Shared",
+    "Task",
+    "Tasks",
+    "Values",
+    "failed",
+    "running",
+]
 
 Outcome = Frames | BaseException | float | None
 """Frames for ``decode_outcome``, an error that arose on the caller's side, or the value
@@ -58,7 +77,7 @@ class Shared:
         size: Their bytes.
     """
 
-    __slots__ = ("frames", "number", "size")
+    __slots__ = ("__weakref__", "frames", "number", "size")
 
     _numbers = count(1)
 
@@ -241,16 +260,46 @@ class Tasks:
     tasks: Sequence[Task]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do beyond what every engine promises.
+
+    Attributes:
+        processes: Tasks run in other processes than the caller's, so one that dies leaves
+            the caller alone.
+        isolates: When a worker dies, only the tasks that it was at fail, and the engine goes on.
+            If not, all that is under way fails, and perhaps all that comes later.
+        knows_item: Of a chunk whose worker died only the item that it was at fails; if not, each item
+            of the chunk fails whose outcome had not arrived.
+        ends_tasks: ``end_task`` ends a task that is running.
+        settings: The settings of ``SafeExecutor`` and ``Pool`` that it keeps, of those which not
+            every engine can: *task_timeout*, *max_memory*, *max_tasks_per_child*, *idle_timeout*,
+            *inner_max_num_threads*, *capture_output*, *mp_context*.
+        lenient: It takes all settings, whether it keeps them or not: for debugging.
+    """
+
+    processes: bool = True
+    isolates: bool = False
+    knows_item: bool = False
+    ends_tasks: bool = False
+    settings: frozenset[str] = frozenset()
+    lenient: bool = False
+
+
 class Engine(Protocol):
     """What a front end asks of an engine. Safe to call from any thread.
 
     Attributes:
+        name: For messages.
+        capabilities: What it can do beyond what every engine promises.
         max_workers: The most tasks at a time.
         main_by_name: Whether the workers have the caller's ``__main__``, since they
             were forked or have imported it. If not, what is needed of it is sent.
         policy: Which repairs are made of what is sent; front ends set it.
     """
 
+    name: str
+    capabilities: Capabilities
     max_workers: int
     main_by_name: bool
     policy: Policy

@@ -14,7 +14,7 @@ from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Function, Outcome, Task, Tasks, blocks, failed
+from safemp.engines import Capabilities, Function, Outcome, Task, Tasks, blocks, failed
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 from safemp.engines.stats import Counts, Stats
@@ -25,6 +25,8 @@ __all__ = ["InlineEngine"]
 class InlineEngine:
     """Runs each task in ``submit``, in the thread that calls it."""
 
+    name = "inline"
+    capabilities = Capabilities(processes=False, lenient=True)
     max_workers = 1
     main_by_name = True
     policy: Policy = ALL

@@ -38,13 +38,13 @@ from typing import Any
 
 from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Outcome, Task, blocks, child, process, rows, running, system, wire
+from safemp.engines import Capabilities, Outcome, Task, blocks, child, process, rows, running, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
 from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
-from safemp.engines.settings import Settings
+from safemp.engines.settings import SETTINGS, Settings
 from safemp.engines.stats import Stats
 from safemp.engines.wire import Message
 
@@ -64,6 +64,8 @@ class LocalEngine:
         settings: How the processes are kept.
     """
 
+    name = "local"
+    capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True, settings=frozenset(SETTINGS))
     policy: Policy = ALL
 
     def __init__(self, settings: Settings) -> None:

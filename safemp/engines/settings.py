@@ -14,7 +14,19 @@ from safemp.codec.frames import Frames
 from safemp.engines.crash import MemoryLimitExceeded, TaskTimeout, WorkerCrashed
 from safemp.engines.handover import Inheritance
 
-__all__ = ["RETRY_ON", "LimitOptions", "Limits", "RetryOn", "Settings", "limits_of"]
+__all__ = ["RETRY_ON", "SETTINGS", "LimitOptions", "Limits", "RetryOn", "Settings", "limits_of"]
+
+SETTINGS = {
+    "task_timeout": "end a call whose time is up",
+    "max_memory": "end a call that takes too much memory",
+    "max_tasks_per_child": "replace its workers",
+    "idle_timeout": "end idle workers",
+    "inner_max_num_threads": "limit the threads in its workers",
+    "capture_output": "hand over what calls print",
+    "mp_context": "choose how its workers start",
+    "trace": "write down when each call runs",
+}
+"""The settings that not every engine can keep, and what it cannot do then: see ``Capabilities``."""
 
 RetryOn = type[BaseException] | tuple[type[BaseException], ...]
 

@@ -9,10 +9,12 @@ library's pools.
     stock        what plain pickle does, and which object it fails on
     comparing    what in a copy is not as it was
     assertions   the two functions, and what their failures say
+    contract     the tests of an engine, and the jobs that they have workers do
 """
 
 from __future__ import annotations
 
 from safemp.testing.assertions import assert_survives, assert_travels
+from safemp.testing.contract import EngineContract
 
-__all__ = ["assert_survives", "assert_travels"]
+__all__ = ["EngineContract", "assert_survives", "assert_travels"]

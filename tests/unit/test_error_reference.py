@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import pytest
 
 import safemp
 from safemp.codec import calls
-from safemp.engines import crash
+from safemp.engines import Task, crash
+from safemp.engines.errand import FORMAT, HERE, perform
+from safemp.engines.foreign import ForeignEngine
+from safemp.engines.futures import ExecutorEngine
 from safemp.errors import Culprit, PreflightError, ResultError
 from tests.support.error_texts import FIXES, PAGE, fixes_table, texts
 
@@ -29,11 +33,23 @@ INTERNAL = {
     "safemp/codec/namespaces.py": "the interpreter's own text",
     "safemp/codec/tracebacks.py": "caught there: tblib is taken",
     "safemp/engines/output.py": "what io asks of a stream without a descriptor",
+    "safemp/testing/contract.py": "a test that fails",
+    "safemp/testing/contract_jobs.py": "of what the tests have workers do",
 }
 """Texts that no user sees as an error of safemp, and why."""
 
 CULPRIT = Culprit("args[0].conn", "socket.socket", "why", "what")
 REPORT = crash.Report(call="mod.fn", pid=1, exitcode=-9, item=3)
+
+BROKEN = ThreadPoolExecutor(1)
+ENGINE = ForeignEngine("Theirs", 1)
+CALL = Task([], "mod.fn")
+
+
+def refused(*written: tuple[int, int]) -> safemp.EngineError:
+    """Make the error for a worker that was not written for."""
+    return safemp.EngineError(f"cannot run tasks on Theirs: {perform(written)[1]}")
+
 
 COMPOSED: list[Callable[[], BaseException]] = [
     lambda: PreflightError((CULPRIT,)),
@@ -52,6 +68,14 @@ COMPOSED: list[Callable[[], BaseException]] = [
     lambda: crash.no_worker(OSError("no")),
     lambda: crash.WorkerCrashed("", text=crash.ended_in_vain(1, 3, 5)),
     lambda: crash.initializer_failed([b"no frames"]),
+    lambda: ENGINE._crashed(CALL, 0, "it was lost"),
+    lambda: ENGINE._cannot_send(RuntimeError("cannot schedule")),
+    lambda: ENGINE._given_up(CALL),
+    lambda: ENGINE._explained(CALL, ModuleNotFoundError("No module named 'safemp'")),
+    lambda: ENGINE._explained(CALL, OSError("no")),
+    lambda: refused(FORMAT, (2, 7)),
+    lambda: refused((0, 0), HERE),
+    lambda: ExecutorEngine(BROKEN)._cannot_send(BrokenExecutor("broken")),
 ]
 """Errors whose texts are put together elsewhere than in a ``raise``."""
 

@@ -1,0 +1,147 @@
+"""Dask as an engine: frames go through ``Client.submit``, and Dask chooses the worker.
+
+Dask runs a task again whose worker has died, on three more workers, and one whose result was lost with
+its worker. It does not know whether that may be done. So a plugin in the scheduler has our tasks, and only
+ours, fail at once; what is tried again then is for ``retries`` to say.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from typing import Any
+
+from distributed import Client, LocalCluster, default_client
+from distributed.comm import get_address_host
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.scheduler import KilledWorker
+
+from safemp.engines import Capabilities, diary, nesting
+from safemp.engines.errand import perform
+from safemp.engines.foreign import Done, ForeignEngine, first_line
+
+__all__ = ["DaskEngine"]
+
+_LARGE = 1 << 20
+"""Bytes of a task from which they go to a worker by themselves, not through the scheduler. As Dask advises."""
+
+_PATIENCE = 10.0
+"""Seconds that a nanny gets to start a worker in the place of one that has died, when there is no other there."""
+
+_LOOK = 0.1
+"""Seconds between two looks for it."""
+
+_PREFIX = "safemp-"
+
+_numbers = count(1)
+
+
+class DaskEngine(ForeignEngine):
+    """Runs tasks on a Dask cluster.
+
+    Args:
+        client: Connected to it; it is not closed with the engine. Default: Dask's own default client,
+            or, if there is none, one of a ``LocalCluster`` of processes with a thread each, which ends with
+            the engine.
+        max_workers: The most tasks at a time; default: the threads of all workers there are now.
+        options: Others for each ``Client.submit``: *workers*, *resources*, *priority*, ….
+    """
+
+    # A worker may have many threads: all that they are at ends with it.
+    capabilities = Capabilities(isolates=True, knows_item=True)
+    keeps_diaries = True
+    ahead = 16
+
+    def __init__(self, client: Client | None = None, *, max_workers: int | None = None, **options: Any) -> None:
+        self._cluster: Any = None
+        if client is None:
+            try:
+                client = default_client()
+            except ValueError:
+                self._cluster = LocalCluster(
+                    n_workers=max_workers or nesting.cores(), threads_per_worker=1, dashboard_address=":0"
+                )
+                client = Client(self._cluster, set_as_default=False)
+        self._client: Any = client
+        self._options = options
+        client.register_plugin(_once(), name="safemp-once")
+        threads = sum(client.nthreads().values()) or None
+        super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
+
+    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Any:
+        """Submit the errand: see ``ForeignEngine``."""
+        client, key = self._client, f"{_PREFIX}{self._token}-{next(_numbers)}"
+        todo: Any = errand
+        if sum(map(len, errand[-1])) >= _LARGE:
+            todo = client.scatter({f"{key}-frames": errand})[f"{key}-frames"]
+        future = client.submit(perform, todo, shared, key=key, pure=False, **self._options)
+        client.loop.add_callback(_fetch, client, future, done)
+        return future
+
+    def death(self, error: BaseException) -> str | None:
+        """Take what Dask says of a lost worker for a death: see ``ForeignEngine``."""
+        if isinstance(error, KilledWorker):
+            return f"{error.last_worker.address} was lost"
+        if "Cancelled" in type(error).__name__:
+            return f"it took the task or its result with it ({type(error).__name__}: {first_line(error)})"
+        return None
+
+    def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
+        """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
+        host = error.last_worker.host if isinstance(error, KilledWorker) else None
+        found: bytes | None = diary.look_up(token, key)  # this may be the machine
+        deadline = time.monotonic() + _PATIENCE
+        while found is None and time.monotonic() < deadline:
+            machines = {get_address_host(worker): worker for worker in self._client.nthreads()}
+            asked = [worker for machine, worker in machines.items() if host in (None, machine)]
+            answers = self._client.run(diary.look_up, token, key, workers=asked, on_error="ignore") if asked else {}
+            found = next((each for each in answers.values() if each is not None), None)
+            if found is None and host is not None and answers:
+                return b""
+            time.sleep(_LOOK)
+        return found
+
+    def forget(self, ticket: Any) -> None:
+        """Have Dask forget a task: see ``ForeignEngine``."""
+        ticket.cancel(force=True)
+
+    def end(self) -> None:
+        """End the cluster if it is the engine's own; else remove what the workers have written down."""
+        if self._cluster is not None:
+            self._client.close()
+            self._cluster.close()
+        elif self._client.status == "running":
+            self._client.run(diary.clear, self._token, on_error="ignore")
+
+
+async def _fetch(client: Any, future: Any, done: Done) -> None:
+    """Hand over what has become of *future*. In the client's loop."""
+    try:
+        answer = await client.gather(future, asynchronous=True)
+    except BaseException as error:  # KilledWorker; CancelledError
+        answer = error
+    done(answer)
+
+
+def _once() -> SchedulerPlugin:
+    """Make the plugin. Its class is a local one, so that it travels by value: the scheduler needs no safemp."""
+    prefix = _PREFIX
+
+    class Once(SchedulerPlugin):  # type: ignore[misc]  # has no types of its own
+        """Have a task of safemp run once."""
+
+        idempotent = True
+
+        async def start(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
+
+        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+            task = self.scheduler.tasks.get(key) if isinstance(key, str) and key.startswith(prefix) else None
+            if task is None:
+                return
+            if finish == "processing":
+                task.suspicious = max(task.suspicious, self.scheduler.allowed_failures)
+            elif finish == "memory":
+                task.run_spec = None  # as of data that was scattered: it cannot be computed again
+
+    return Once()

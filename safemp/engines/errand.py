@@ -1,0 +1,186 @@
+"""A task's way through workers that somebody else keeps: what is called there, and what it answers.
+
+All that travels is made of tuples, lists, numbers, text and bytes, so that any pickler can carry
+it, and none has to load an object of the user's. What many tasks share a worker keeps, and says
+when it lacks it.
+
+Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, say.
+Rule 2: it first looks whether it was written for this Python and this safemp; nothing is loaded
+before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from platform import node
+from typing import Any, NamedTuple
+
+from safemp import worker
+from safemp.codec import namespaces
+from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
+from safemp.engines.diary import Diary, of_this_thread
+
+__all__ = ["BROKEN", "DONE", "FORMAT", "HERE", "LACKS", "NOT_LOADED", "REFUSED", "Answer", "Errand", "perform"]
+
+FORMAT = (1, VERSION)
+"""Of errands, and of the frames in them. Raised with what they mean."""
+
+HERE = sys.version_info[:2]
+
+DONE, LACKS, NOT_LOADED, BROKEN, REFUSED = range(5)
+"""What an answer is: the outcomes; nothing, since what the task shares with others is not here; the
+outcome that says why it does not load; what the initializer raised; why nothing was done, as text."""
+
+Answer = tuple[int, Any]
+
+_KEPT = 64
+"""Functions and definitions that a worker keeps; then the one that was used longest ago goes. Picked."""
+
+
+class Errand(NamedTuple):
+    """What a worker is to do.
+
+    Attributes:
+        format: ``FORMAT`` of who has written it.
+        python: ``HERE``, likewise.
+        key: Of this errand, in diaries.
+        diary: The token of the engine's diaries; "": none is to be kept.
+        main: The key of the caller's ``__main__``.
+        start: The key of the initializer's call, and its frames; ``None``: there is none.
+        shared: The key of what the task shares with others; "": nothing.
+        is_chunk: Whether that is a function, and the frames are of a chunk.
+        first: The first item to run.
+        stop: The one behind the last.
+        frames: The task's.
+    """
+
+    format: tuple[int, int]
+    python: tuple[int, int]
+    key: str
+    diary: str
+    main: str
+    start: tuple[str, Frames] | None
+    shared: str
+    is_chunk: bool
+    first: int
+    stop: int
+    frames: Frames
+
+
+_lock = threading.Lock()
+_started: dict[str, Frames | None] = {}
+"""What the initializers have raised that have run here, or ``None``, by key."""
+
+_shared: OrderedDict[str, Callable[..., Any] | Buffer | Frames] = OrderedDict()
+"""Functions and definitions by key; or the outcome that says why one does not load."""
+
+
+def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
+    """Do what *errand* says.
+
+    Args:
+        errand: An ``Errand``, as a plain tuple.
+        shared: What it shares with others, if that comes with it.
+    """
+    if errand[:2] != (FORMAT, HERE):
+        return REFUSED, _refusal(*errand[:2])
+    todo = Errand(*errand)
+    namespaces.adopt_that_of(todo.main)
+    diary = of_this_thread(todo.diary) if todo.diary else None
+    if diary is not None:
+        diary.begin(todo.key)
+    if todo.start is not None:
+        broken = _start(*todo.start)
+        if broken is not None:
+            return BROKEN, broken
+    common = None
+    if todo.shared:
+        common = _find(todo.shared, todo.is_chunk, shared)
+        if common is None:
+            return LACKS, None
+        if isinstance(common, list):
+            return NOT_LOADED, common
+    outcomes = _run(todo, common, diary)
+    if kind_of(outcomes[0]) == Kind.NOT_LOADED:
+        return NOT_LOADED, outcomes[0]
+    return DONE, outcomes
+
+
+def _refusal(format: tuple[int, int], python: tuple[int, int]) -> str:
+    """Say why nothing can be done for a caller of another *format* or *python*."""
+    here = f"worker {os.getpid()} on {node()}"
+    if python != HERE:
+        theirs, ours = (".".join(map(str, one)) for one in (python, HERE))
+        return (
+            f"{here} has Python {ours}, and the caller Python {theirs}: functions do not travel between the two\n"
+            f"  fix:    run the workers with Python {theirs}"
+        )
+    from safemp import __version__
+
+    return (
+        f"{here} has safemp {__version__}, whose format is {FORMAT}, and the caller's is {format}\n"
+        "  fix:    install the same version of safemp on both sides"
+    )
+
+
+def _start(key: str, frames: Frames) -> Frames | None:
+    """Run the initializer of *key*, if it has not run here. Return what it raised, if it did."""
+    with _lock:
+        if key not in _started:
+            outcome = worker.run(_own(frames))
+            _started[key] = None if kind_of(outcome) in (Kind.VALUE, Kind.UNSENDABLE) else outcome
+        return _started[key]
+
+
+def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., Any] | Buffer | Frames | None:
+    """Return what is shared under *key*, of *frames* if it is not here yet."""
+    with _lock:
+        found = _shared.get(key)
+        if found is not None:
+            _shared.move_to_end(key)
+    if found is None and frames is not None:
+        found = worker.load_function(_own(frames)) if is_function else bytes(frames[0])
+        with _lock:
+            found = _shared.setdefault(key, found)  # another thread may have been faster
+            if len(_shared) > _KEPT:
+                _shared.popitem(last=False)
+    return found
+
+
+def _run(todo: Errand, common: Any, diary: Diary | None) -> list[Frames]:
+    """Run the items, and write down how far it has come."""
+    frames = _own(todo.frames)
+    chunk = worker.load_chunk(frames) if todo.is_chunk else None
+    if isinstance(chunk, list):
+        return [chunk]
+    if diary is not None:
+        diary.loaded()
+    outcomes = []
+    for i in range(todo.first, todo.stop):
+        if chunk is None:
+            outcome: Frames | None = worker.run(frames, common)
+        else:
+            _, outcome = worker.run_items(common, chunk, i, i + 1, _no_row)
+        assert outcome is not None, "there are no rows"
+        outcomes.append(_parted(outcome))
+        if diary is not None:
+            diary.finished(outcomes[-1])
+    return outcomes
+
+
+def _no_row(cls: type) -> None:
+    """Have every outcome made by itself."""
+
+
+def _own(frames: Frames) -> Frames:
+    """Make buffers the task's own: what brought them may share them, or lend them to be read only."""
+    return [*frames[:2], *map(bytearray, frames[2:])]
+
+
+def _parted(frames: Frames) -> Frames:
+    """Part a result from the object that it was made of, and from anything that no pickler can carry."""
+    return [bytes(frames[0]), bytes(frames[1]), *map(bytearray, frames[2:])]

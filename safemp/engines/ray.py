@@ -1,0 +1,134 @@
+"""Ray as an engine: frames are a task's arguments and result, and Ray chooses the worker.
+
+What a task answers is a value to Ray, also when the call has failed. So ``RayTaskError`` never has to
+pickle or load a user's exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from safemp.engines import Capabilities, Shared, diary, nesting
+from safemp.engines.errand import perform
+from safemp.engines.foreign import Done, ForeignEngine, first_line
+
+__all__ = ["RayEngine"]
+
+_DEATHS = (
+    exceptions.WorkerCrashedError,
+    exceptions.OutOfMemoryError,
+    exceptions.NodeDiedError,
+    exceptions.LocalRayletDiedError,
+    exceptions.ObjectLostError,
+)
+
+_PATIENCE = 20.0
+"""Seconds for a look at what a worker has written down that has died, on a node that may be busy."""
+
+
+class RayEngine(ForeignEngine):
+    """Runs tasks on a Ray cluster.
+
+    Args:
+        address: As of ``ray.init``, which is called if nobody has: then Ray ends with the engine.
+            Default: ``RAY_ADDRESS``, else a Ray of this machine.
+        max_workers: The most tasks at a time; default: as many as have room in the cluster now.
+        num_cpus: The processors that each task takes; default: 1.
+        num_gpus: The graphics processors that each task takes.
+        resources: What else each task takes, as of ``ray.remote``.
+        runtime_env: What each task's worker is to have, as of ``ray.remote``.
+        init: Others for ``ray.init``, if it is called.
+    """
+
+    capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True)
+    keeps_diaries = True
+    ahead = 16
+    stores = True
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        max_workers: int | None = None,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        init: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            # Signals are the program's own; what workers print Ray prints by itself.
+            ray.init(address, **{"configure_logging": False, **(init or {})})
+        wanted = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
+        there = ray.cluster_resources()
+        room = min((int(there.get(name, 0) // number) for name, number in wanted.items() if number), default=0)
+        options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0}
+        if resources:
+            options["resources"] = dict(resources)
+        if runtime_env:
+            options["runtime_env"] = dict(runtime_env)
+        self._perform = ray.remote(**options)(_perform)
+        self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
+        super().__init__("Ray", max_workers or room or nesting.cores(), room or None)
+
+    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Any:
+        """Start the task: see ``ForeignEngine``."""
+        ref = self._perform.remote(errand, shared)
+        ref.future().add_done_callback(lambda future: done(_answer(future)))
+        return ref
+
+    def store(self, shared: Shared) -> Any:
+        """Put it into the object store: see ``ForeignEngine``."""
+        return ray.put(shared.frames)
+
+    def death(self, error: BaseException) -> str | None:
+        """Take what Ray says of a lost worker, node or object for a death: see ``ForeignEngine``."""
+        if isinstance(error, _DEATHS):
+            return f"{type(error).__name__}: {first_line(error)}"
+        return None
+
+    def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
+        """Ask each node: see ``ForeignEngine``."""
+        found: bytes | None = diary.look_up(token, key)  # this may be the machine
+        if found is not None:
+            return found
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        asked = [
+            self._ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(token, key)
+            for node in nodes
+        ]
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
+        for each in ready:
+            found = ray.get(each)
+            if found is not None:
+                return found
+        gone = isinstance(error, (exceptions.NodeDiedError, exceptions.LocalRayletDiedError))
+        return b"" if len(ready) == len(asked) and not gone else None
+
+    def stop(self, ticket: Any) -> bool:
+        """Kill the worker that is at it: see ``ForeignEngine``."""
+        ray.cancel(ticket, force=True)
+        return True
+
+    def end(self) -> None:
+        """End Ray if it is the engine's own."""
+        if self._ours:
+            ray.shutdown()
+
+
+def _perform(errand: tuple[Any, ...], shared: Any) -> Any:
+    """Be the task."""
+    return perform(errand, shared)
+
+
+def _answer(future: Any) -> Any:
+    try:
+        return future.result()
+    except BaseException as error:  # its worker has died, or it was cancelled
+        return error

@@ -1,0 +1,168 @@
+"""Dask as an engine: the contract of engines, and workers that die in mid-run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import safemp
+from safemp.testing import EngineContract
+from tests.support import jobs
+from tests.support.child import lines, until
+
+try:
+    import distributed
+    from distributed.utils import _offload_executor
+
+    from safemp.engines.dask import DaskEngine
+
+    _offload_executor.submit(int).result()  # has a thread to the end of the process
+except ImportError:
+    distributed = None
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(distributed is None, reason="wants the distributed package"),
+    pytest.mark.timeout(180),  # workers import it first
+]
+
+
+@contextmanager
+def cluster(workers: int = 2, threads: int = 1) -> Iterator[Any]:
+    """Start a cluster of processes on this machine; give a client."""
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=threads, dashboard_address=":0", protocol="tcp"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """Two workers for the module."""
+    with cluster() as client:
+        yield client
+
+
+class TestContract(EngineContract):
+    @pytest.fixture(autouse=True)
+    def _take(self, client: Any) -> None:
+        self.client = client
+
+    @contextmanager
+    def engine(self, max_workers: int) -> Iterator[Any]:
+        yield DaskEngine(self.client, max_workers=max_workers)
+
+
+class TestThreads(EngineContract):
+    """One worker with two threads: they die together."""
+
+    @pytest.fixture(autouse=True)
+    def _take(self, two_threads: Any) -> None:
+        self.client = two_threads
+
+    @contextmanager
+    def engine(self, max_workers: int) -> Iterator[Any]:
+        yield DaskEngine(self.client, max_workers=max_workers)
+
+
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[Any]:
+    """A worker with two threads for the module."""
+    with cluster(1, threads=2) as client:
+        yield client
+
+
+def test_bare_dask_runs_a_call_four_times_that_ends_its_worker(client: Any, tmp_path: Path) -> None:
+    """So a call that begins by writing something down does so four times; ours once."""
+    bare, ours = tmp_path / "bare", tmp_path / "ours"
+    future = client.submit(note_and_die, str(bare), pure=False)
+    assert isinstance(future.exception(60), distributed.KilledWorker)
+    assert len(lines(bare)) == 4
+
+    with safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+        error = executor.submit(note_and_die, str(ours)).exception(60)
+    assert isinstance(error, safemp.WorkerCrashed)
+    assert error.call == f"{__name__}.note_and_die"
+    assert len(lines(ours)) == 1
+
+
+def note_and_die(path: str) -> None:
+    """Leave a line, then end the process."""
+    jobs.note(path, "begun")
+    os._exit(1)
+
+
+def test_workers_that_are_killed_cost_what_they_were_at(client: Any, tmp_path: Path) -> None:
+    """Three times in the middle of 300 calls: all others have their own answer, and each has run once."""
+    effects = tmp_path / "effects"
+    fatal = {70, 150, 230}
+    with safemp.SafeExecutor(2, engine=DaskEngine(client, max_workers=2)) as executor:
+        futures = [executor.submit(note_or_be_killed, str(effects), n, n in fatal) for n in range(300)]
+        errors = {n: future.exception(120) for n, future in enumerate(futures)}
+        answers = {n: future.result() for n, future in enumerate(futures) if errors[n] is None}
+
+    died = {n: error for n, error in errors.items() if error is not None}
+    assert set(died) == fatal
+    assert all(isinstance(error, safemp.WorkerCrashed) for error in died.values())
+    assert answers == {n: n * n for n in range(300) if n not in fatal}
+    assert Counter(lines(effects)) == Counter(map(str, range(300)))
+
+
+def note_or_be_killed(path: str, n: int, fatal: bool) -> int:
+    """Leave a line with the number; then take a moment, or be killed."""
+    jobs.note(path, n)
+    if fatal:
+        jobs.die_by_sigkill()
+    jobs.work(n, 0.005)
+    return n * n
+
+
+def test_by_its_name_it_finds_or_makes_a_cluster(client: Any) -> None:
+    """Dask's default client; without one, processes of this machine, which end with the executor."""
+    with (
+        distributed.Client(client.cluster.scheduler_address) as default,
+        safemp.SafeExecutor(engine="dask") as executor,
+    ):
+        assert executor._engine._client is default  # type: ignore[attr-defined]
+        assert executor._max_workers in (1, 2)  # one may be starting again
+        assert executor.submit(jobs.square, 3).result(60) == 9
+    with safemp.SafeExecutor(1, engine="dask") as executor:
+        assert executor.submit(jobs.square, 3).result(60) == 9
+    with safemp.Pool(1, engine="dask") as pool:
+        assert pool.map(jobs.square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_large_calls_go_to_workers_without_a_warning(client: Any) -> None:
+    """Twenty megabytes there and back."""
+    data = os.urandom(1 << 20) * 20
+    with safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+        assert executor.submit(jobs.same, data).result(60) == data
+
+
+def test_a_client_that_is_closed_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """Calls under way, and those behind them, fail."""
+    started, release = tmp_path / "started", tmp_path / "release"
+    with cluster(1) as client, safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+        held = executor.submit(jobs.started_then_wait, str(started), str(release))
+        queued = [executor.submit(jobs.square, n) for n in range(3)]
+        assert until(started.exists)
+        client.close()
+        assert isinstance(held.exception(60), safemp.SafempError)
+        assert all(isinstance(future.exception(60), safemp.SafempError) for future in queued)
+        release.touch()
+
+
+def test_dasks_own_executor_is_one_too(client: Any) -> None:
+    """It sees bytes only: a result that cannot travel is named, on which it hangs by itself."""
+    with safemp.SafeExecutor(engine=client.get_executor()) as executor:
+        assert isinstance(executor.submit(jobs.return_generator).exception(60), safemp.ResultError)
+        assert executor.submit(jobs.square, 3).result(60) == 9
