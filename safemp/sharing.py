@@ -19,7 +19,7 @@ T = TypeVar("T")
 class SharedObject(Generic[T]):
     """Stands for an object in the arguments of calls: the call is given the object itself.
 
-    Made by ``share``.
+    Made by ``share``; see there.
     """
 
     __module__ = "safemp"

@@ -77,13 +77,13 @@ class EngineContract:
 
     @contextmanager
     def executor(self, max_workers: int = 2, **settings: Any) -> Iterator[SafeExecutor]:
-        """Open an executor on an engine for one test."""
+        """Open an executor on an engine for one test: *max_workers* and *settings* as of ``SafeExecutor``."""
         with self.engine(max_workers) as engine, SafeExecutor(max_workers, engine=engine, **settings) as executor:
             yield executor
 
     @contextmanager
     def pool(self, processes: int = 2, **settings: Any) -> Iterator[Pool]:
-        """Open a pool on an engine for one test."""
+        """Open a pool on an engine for one test: *processes* and *settings* as of ``Pool``."""
         with self.engine(processes) as engine, Pool(processes, engine=engine, **settings) as pool:
             yield pool
 

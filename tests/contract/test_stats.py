@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import safemp
+from safemp.engines import Capabilities
 from safemp.engines.timeline import Timeline
 from tests.support.jobs import die_by_sigkill, fail_if_odd, square, started_then_wait, take
 
@@ -270,6 +271,8 @@ def test_an_engine_of_somebody_else_may_not_count() -> None:
     """That is said."""
 
     class Silent:
+        name = "silent"
+        capabilities = Capabilities()
         max_workers = 1
         main_by_name = True
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from safemp.batch import Batch
+from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL
 from safemp.engines import Task
 from safemp.failures import OnError
@@ -23,6 +24,10 @@ class Held:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+
+    def hold(self, frames: Frames) -> Frames:
+        """Keep them as they are."""
+        return frames
 
     def submit(self, task: Task) -> None:
         """Keep *task*."""

@@ -105,7 +105,7 @@ def test_docstrings_tell_of_every_parameter(module: ModuleType, name: str) -> No
     for attribute, value in members(public):
         text = inspect.getdoc(value) or ""
         named = parameters(public.__init__ if inspect.isclass(value) and "__init__" in vars(value) else value)
-        if not AS.search(text):
+        if not AS.search(text) and not attribute.startswith(".test_"):  # pytest gives these
             silent += [f"{name}{attribute}({each})" for each in named if not re.search(rf"\b{each}\b", text)]
 
     assert silent == []
