@@ -73,3 +73,59 @@ def test_functions_and_classes_of_a_script_work_on_an_executor(tmp_path: Path, k
     ended = run_script(tmp_path, SCRIPT, kind)
 
     assert quiet(ended), str(ended)
+
+
+CALLER = """
+import pickle, sys
+from safemp.codec import calls, namespaces
+from safemp.engines.errand import FORMAT, HERE, Errand
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+calls_made = 0
+
+def move(point):
+    global calls_made
+    calls_made += 1
+    assert type(point) is Point
+    return sys.argv[0].rpartition("/")[2], point.x, calls_made
+
+if __name__ == "__main__":
+    name, out = sys.argv[1:]
+    Point.__doc__ = move.__doc__ = name
+    frames = calls.encode_call(move, (Point(name),), {})
+    todo = Errand(FORMAT, HERE, "1", "", namespaces.origin("__main__"), None, "", False, 0, 1, frames)
+    with open(out, "wb") as file:
+        pickle.dump(tuple(todo), file)
+    print("ok")
+"""
+
+WORKER = """
+import pickle, sys
+from safemp.codec.calls import decode_outcome
+from safemp.engines.errand import DONE, perform
+
+errands = []
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        errands.append(pickle.load(file))
+for i, (errand, name, times) in enumerate([(0, "a", 1), (1, "b", 1), (0, "a", 2), (1, "b", 2)]):
+    kind, outcomes = perform(errands[errand])
+    assert kind == DONE, outcomes
+    good, value = decode_outcome(outcomes[0])
+    assert (good, value) == (True, ("worker.py", name, times)), value
+print("ok")
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_keeps_the_scripts_of_its_callers_apart(tmp_path: Path) -> None:
+    """Two scripts that call things by the same names share a worker of a cluster."""
+    for name in "ab":
+        ended = run_script(tmp_path, CALLER, name, str(tmp_path / name), name=f"{name}.py")
+        assert quiet(ended), str(ended)
+
+    ended = run_script(tmp_path, WORKER, str(tmp_path / "a"), str(tmp_path / "b"), name="worker.py")
+    assert quiet(ended), str(ended)
