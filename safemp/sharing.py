@@ -19,7 +19,11 @@ T = TypeVar("T")
 class SharedObject(Generic[T]):
     """Stands for an object in the arguments of calls: the call is given the object itself.
 
-    Made by ``share``; see there.
+    Made by ``share``.
+
+    Args:
+        frames: Its stream, and its buffers.
+        name: Of its type, for people.
     """
 
     __module__ = "safemp"
