@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from safemp.batch import Batch
+from safemp.codec.frames import Frames
 from safemp.codec.repairs import ALL
 from safemp.engines import Task
 from safemp.failures import OnError
@@ -27,6 +28,10 @@ class Held:
     def submit(self, task: Task) -> None:
         """Keep *task*."""
         self.tasks.append(task)
+
+    def hold(self, frames: Frames) -> Frames:
+        """Have no memory of its own."""
+        return frames
 
 
 def play(seed: int, on_error: OnError | None) -> None:
