@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,6 +271,8 @@ def test_an_engine_of_somebody_else_may_not_count() -> None:
     """That is said."""
 
     class Silent:
+        name = "silent"
+        capabilities = SimpleNamespace(lenient=True)
         max_workers = 1
         main_by_name = True
 
