@@ -69,14 +69,14 @@ class Block:
         OSError: There is no memory, or no descriptor, to be had.
     """
 
-    number = 0
+    number: int = 0
 
     _serials = count(1)
 
     def __init__(self, size: int) -> None:
-        self.fd = os.memfd_create("safemp-data")
-        self.size = size
-        self.serial = 0
+        self.fd: int = os.memfd_create("safemp-data")
+        self.size: int = size
+        self.serial: int = 0
         self._used = False
         self._lease: Any = None
         try:
@@ -190,8 +190,8 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self.keep = _KEEP
-        self.maps = True
+        self.keep: int = _KEEP
+        self.maps: bool = True
         self._lock = threading.Lock()
         self._blocks: list[Block] = []
         self._most = _most_open()
@@ -327,7 +327,7 @@ def _end(head: memoryview, at: int) -> None:
 
 # -- forks ----------------------------------------------------------------------------
 
-store = Store()
+store: Store = Store()
 """That of this process."""
 
 

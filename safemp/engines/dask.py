@@ -48,7 +48,7 @@ class DaskEngine(ForeignEngine):
     """
 
     # A worker may have many threads: all that they are at ends with it.
-    capabilities = Capabilities(isolates=True, knows_item=True)
+    capabilities: Capabilities = Capabilities(isolates=True, knows_item=True)
     keeps_diaries = True
     ahead = 16
 

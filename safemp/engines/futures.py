@@ -45,8 +45,8 @@ class ExecutorEngine(ForeignEngine):
         )
         self.main_by_name = threads
         # Of others we do not know whether their workers are on this machine.
-        self.keeps_diaries = isinstance(self._executor, ProcessPoolExecutor) or _is_lokys(self._executor)
-        self.capabilities = Capabilities(
+        self.keeps_diaries: bool = isinstance(self._executor, ProcessPoolExecutor) or _is_lokys(self._executor)
+        self.capabilities: Capabilities = Capabilities(
             processes=not isinstance(self._executor, ThreadPoolExecutor), knows_item=self.keeps_diaries
         )
         workers = _workers_of(self._executor)

@@ -26,7 +26,7 @@ class InlineEngine:
     """Runs each task in ``submit``, in the thread that calls it."""
 
     name = "inline"
-    capabilities = Capabilities(processes=False, lenient=True)
+    capabilities: Capabilities = Capabilities(processes=False, lenient=True)
     max_workers = 1
     main_by_name = True
     policy: Policy = ALL

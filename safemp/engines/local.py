@@ -65,7 +65,9 @@ class LocalEngine:
     """
 
     name = "local"
-    capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True, settings=frozenset(SETTINGS))
+    capabilities: Capabilities = Capabilities(
+        isolates=True, knows_item=True, ends_tasks=True, settings=frozenset(SETTINGS)
+    )
     policy: Policy = ALL
 
     def __init__(self, settings: Settings) -> None:

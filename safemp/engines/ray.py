@@ -45,7 +45,7 @@ class RayEngine(ForeignEngine):
         init: Others for ``ray.init``, if it is called.
     """
 
-    capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True)
+    capabilities: Capabilities = Capabilities(isolates=True, knows_item=True, ends_tasks=True)
     keeps_diaries = True
     ahead = 16
     stores = True

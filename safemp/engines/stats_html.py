@@ -27,7 +27,8 @@ _STYLE = """
 .safemp-run h2{font-size:1em;margin:1.2em 0 .3em}
 .safemp-run .wide{overflow-x:auto}
 .safemp-run table{border-collapse:collapse}
-.safemp-run td,.safemp-run th{padding:.1em .9em .1em 0;text-align:left;vertical-align:top}
+.safemp-run td,.safemp-run th{padding:.1em .9em .1em 0;text-align:left;vertical-align:top;white-space:nowrap}
+.safemp-run td.text{white-space:normal}
 .safemp-run th{font-weight:normal;opacity:.65}
 .safemp-run td.n{text-align:right;font-variant-numeric:tabular-nums}
 .safemp-run .use{display:inline-block;width:6em;height:.7em;background:#8883}
@@ -92,7 +93,7 @@ def _parts(stats: Stats) -> Iterator[str]:
     if timeline is not None and timeline.errors:
         yield '<h2>Errors</h2><div class="wide"><table>'
         for label, text in timeline.errors:
-            yield f'<tr><td><code>{escape(label)}</code></td><td class="bad">{escape(text[:300])}</td></tr>'
+            yield f'<tr><td><code>{escape(label)}</code></td><td class="bad text">{escape(text[:300])}</td></tr>'
         yield "</table></div>"
         more = stats.failures - len(timeline.errors)
         if more > 0:

@@ -25,7 +25,7 @@ class Locked:
 
     def __init__(self, value: int) -> None:
         self.value = value
-        self.lock = threading.Lock()
+        self.lock: Any = threading.Lock()
 
     def double(self) -> int:
         """Return twice the value, with the lock held."""
@@ -37,7 +37,7 @@ class Stream:
     """Does not travel: it has an open generator."""
 
     def __init__(self) -> None:
-        self.rows = {"first": (row for row in range(3))}
+        self.rows: dict[str, Any] = {"first": (row for row in range(3))}
 
 
 class Counted:
@@ -45,7 +45,7 @@ class Counted:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.table = os.urandom(100_000)
+        self.table: bytes = os.urandom(100_000)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

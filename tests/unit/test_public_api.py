@@ -73,7 +73,9 @@ def members(public: object) -> Iterator[tuple[str, object]]:
     yield "", public
     if inspect.isclass(public) and public.__module__.startswith("safemp"):
         for attribute, value in vars(public).items():
-            if not attribute.startswith("_") and (callable(value) or isinstance(value, (property, classmethod))):
+            if not attribute.startswith(("_", "test_")) and (
+                callable(value) or isinstance(value, (property, classmethod))
+            ):
                 yield f".{attribute}", getattr(public, attribute) if callable(value) else value
 
 
