@@ -74,5 +74,5 @@ def share(obj: T, *, repairs: Spec = "all") -> SharedObject[T]:
         PreflightError: Something in it cannot be pickled; paths begin with ``obj``.
     """
     frames = calls.encode_shared(obj, policy_of(repairs))
-    _, *held = blocks.store.hold([b"", *frames])
+    _, *held = blocks.store.hold([b"", *frames], again=False)
     return SharedObject(held, f"{type(obj).__module__}.{type(obj).__qualname__}")

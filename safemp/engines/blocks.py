@@ -196,11 +196,12 @@ class Store:
         self._blocks: list[Block] = []
         self._most = _most_open()
 
-    def hold(self, frames: Frames) -> Frames:
+    def hold(self, frames: Frames, *, again: bool = True) -> Frames:
         """Make *frames* ours: whoever made them may change them afterwards.
 
         Args:
             frames: What an ``encode_`` gave.
+            again: Keep the memory for others afterwards.
 
         Returns:
             The same; large ones are in a block.
@@ -213,7 +214,10 @@ class Store:
             return own(frames)
         with self._lock:
             try:
-                views = self._take(size).fill([frames[i] for i in new], self.maps)
+                block = self._take(size)
+                views = block.fill([frames[i] for i in new], self.maps)
+                if not again:
+                    self._blocks = [each for each in self._blocks if each is not block]
             except OSError:
                 return own(frames)
         held = list(frames)
