@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,14 +38,46 @@ pytestmark = [
 
 @contextmanager
 def cluster(workers: int = 2, threads: int = 1) -> Iterator[Any]:
-    """Start a cluster of processes on this machine; give a client."""
+    """Start a cluster of processes on this machine; give a client.
+
+    Its workers have no nannies: under load, one of Dask's does not always start its worker again.
+    """
     with (
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=threads, dashboard_address=":0", protocol="tcp"
-        ) as cluster,
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", protocol="tcp") as cluster,
+        _kept_up(cluster.scheduler_address, workers, threads),
         distributed.Client(cluster, set_as_default=False) as client,
     ):
+        client.wait_for_workers(workers, 60)
         yield client
+
+
+@contextmanager
+def _kept_up(address: str, workers: int, threads: int) -> Iterator[None]:
+    """Have so many workers, and another one for each that ends."""
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+    command += ["--nthreads", str(threads), "--protocol", "tcp"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    processes = [start() for _ in range(workers)]
+    over = threading.Event()
+
+    def keep_up() -> None:
+        while not over.wait(0.1):
+            processes[:] = [each if each.poll() is None else start() for each in processes]
+
+    keeper = threading.Thread(target=keep_up)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
