@@ -245,9 +245,9 @@ class Store:
         return block
 
     def trim(self) -> None:
-        """Give the memory back that this process does not want any more."""
+        """Keep nothing for later: give the unused memory back now, and the rest when nobody wants it any more."""
         with self._lock:
-            self._blocks = [block for block in self._blocks if block.leased]
+            self._blocks = []
 
     def a_receiver_died(self) -> None:
         """Use nothing again that is lent: whose loans will not end cannot be told."""

@@ -75,6 +75,7 @@ def test_a_block_is_used_again_when_nobody_reads_it() -> None:
     assert bytes(got) == b"\1" * LARGE
     del got
     store.trim()
+    assert not store._blocks
     again = store.hold([HEAD, b"", large(3)])
     block = place_of(again[2])[0]  # type: ignore[index]
     serial = block.serial
@@ -189,6 +190,18 @@ def test_unused_memory_is_kept_within_bounds() -> None:
 
     assert Block.number - before == 3
     store.trim()
+    assert Block.number == before
+
+
+def test_after_the_end_of_a_pool_nothing_is_kept() -> None:
+    """What is wanted then is given back when it is not."""
+    store = Store()
+    before = Block.number
+    held = store.hold([HEAD, b"", large(1)])
+    store.trim()
+    assert bytes(held[2]) == b"\1" * LARGE
+    del held
+
     assert Block.number == before
 
 
