@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.support import how_to
-from tests.support.child import quiet
+from tests.support.child import Ended, quiet
 
 PAGES = how_to.pages(large=True)
 PROGRAMS = how_to.programs(PAGES)
@@ -21,6 +22,19 @@ pytestmark = [
 ]
 
 
+def run(way: Callable[[Path, str], Ended], folder: Path, source: str) -> Ended:
+    """Run a program; once more when C++ has aborted it.
+
+    A process of DistributedDataParallel does that at its end, in one of some fifty runs on a busy machine.
+    """
+    ended = way(folder, source)
+    if "terminate called without an active exception" in ended.err:
+        again = folder / "again"
+        again.mkdir()
+        ended = way(again, source)
+    return ended
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_program_of_a_page_is_run(page: Path) -> None:
     """No block of code is without what it prints."""
@@ -31,7 +45,7 @@ def test_every_program_of_a_page_is_run(page: Path) -> None:
 def test_a_program_works_as_a_script(tmp_path: Path, name: str) -> None:
     """As it is printed, and with nothing on stderr."""
     source, out = PROGRAMS[name]
-    ended = how_to.as_script(tmp_path, source)
+    ended = run(how_to.as_script, tmp_path, source)
 
     assert quiet(ended, out=out), str(ended)
 
@@ -40,7 +54,7 @@ def test_a_program_works_as_a_script(tmp_path: Path, name: str) -> None:
 def test_a_program_works_in_a_module(tmp_path: Path, name: str) -> None:
     """Its functions are in a module that the script imports."""
     source, out = PROGRAMS[name]
-    ended = how_to.in_module(tmp_path, source)
+    ended = run(how_to.in_module, tmp_path, source)
 
     assert quiet(ended, out=out), str(ended)
 
@@ -49,7 +63,7 @@ def test_a_program_works_in_a_module(tmp_path: Path, name: str) -> None:
 def test_a_program_works_in_cells(tmp_path: Path, name: str) -> None:
     """Each of its statements is a cell of a notebook."""
     source, out = PROGRAMS[name]
-    ended = how_to.in_cells(tmp_path, source)
+    ended = run(how_to.in_cells, tmp_path, source)
 
     assert (ended.returncode, ended.left) == (0, ()), str(ended)
     assert ended.out == out, str(ended)
