@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from safemp.dumping import dump, dumps, load, loads, repairing
     from safemp.engines.crash import InitializerError, MemoryLimitExceeded, TaskKilled, TaskTimeout, WorkerCrashed
     from safemp.engines.stats import Stats, WorkerStats
-    from safemp.errors import Culprit, EngineError, FrameError, PreflightError, Repaired, ResultError, SafempError
+    from safemp.errors import Culprit, EngineError, FrameError, PreflightError, Repaired, SafempError
     from safemp.executor import ProcessPoolExecutor, SafeExecutor
     from safemp.failures import MapError
     from safemp.future import SafeFuture
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from safemp.maps import imap, imap_unordered, map, starmap
     from safemp.patching import patch, patched, unpatch
     from safemp.pool import AsyncResult, Pool
+    from safemp.result_error import ResultError
     from safemp.sharing import SharedObject, share
 
 __version__ = "0.1.0"
@@ -89,7 +90,7 @@ _HOMES = {
     "ProcessPoolExecutor": "safemp.executor",
     "Repaired": "safemp.errors",
     "Report": "safemp.inspection",
-    "ResultError": "safemp.errors",
+    "ResultError": "safemp.result_error",
     "SafeExecutor": "safemp.executor",
     "SafeFuture": "safemp.future",
     "SafempError": "safemp.errors",

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from safemp.engines import memory
+from safemp.engines import memory, nesting, system
 
 __all__ = ["add_to", "examine", "run"]
 
@@ -96,7 +96,8 @@ def examine() -> Iterator[Finding]:
 
 def _processes() -> Iterator[Finding]:
     methods = multiprocessing.get_all_start_methods()
-    yield Finding("processes", "start methods", f"loky (safemp's default), {', '.join(methods)}")
+    default = "template" if system.has_templates() else "loky"
+    yield Finding("processes", "start methods", f"{default} (safemp's default), {', '.join(methods)}")
     yield Finding("processes", "multiprocessing", f"{methods[0]} by default")
     depth = os.environ.get("SAFEMP_MAX_DEPTH")
     if depth:
@@ -105,13 +106,12 @@ def _processes() -> Iterator[Finding]:
 
 def _machine() -> Iterator[Finding]:
     cores = os.cpu_count() or 1
-    usable = _usable_cores()
-    text = f"{usable} usable of {cores}" if usable is not None else f"{cores}"
+    usable = nesting.cores()
     yield Finding(
         "machine",
         "cores",
-        text,
-        "" if usable is None or usable >= cores else "affinity, a control group or LOKY_MAX_CPU_COUNT allows no more",
+        f"{usable} usable of {cores}",
+        "" if usable >= cores else "affinity, a control group or LOKY_MAX_CPU_COUNT allows no more",
     )
     most = memory.limit()
     if most is None:
@@ -136,15 +136,6 @@ def _machine() -> Iterator[Finding]:
         )
     elif sys.platform == "linux":
         yield Finding("machine", _SHM, "not there", "large values go through the temporary directory")
-
-
-def _usable_cores() -> int | None:
-    try:
-        from loky import cpu_count
-    except ImportError:
-        return None
-    found: int = cpu_count()
-    return found
 
 
 def _limits() -> Iterator[Finding]:

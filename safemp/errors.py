@@ -16,16 +16,7 @@ from __future__ import annotations
 import re
 from _pickle import PicklingError  # what pickle re-exports, without importing pickle in this layer
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # typeshed lacks it
-
-    class MaybeEncodingError(Exception):
-        """That of ``multiprocessing.pool``."""
-
-        def __init__(self, exc: object, value: object) -> None: ...
-else:
-    from multiprocessing.pool import MaybeEncodingError
+from typing import Any
 
 __all__ = [
     "Culprit",
@@ -33,8 +24,8 @@ __all__ = [
     "FrameError",
     "PreflightError",
     "Repaired",
-    "ResultError",
     "SafempError",
+    "message_of",
     "shortened",
 ]
 
@@ -145,7 +136,7 @@ def shortened(path: str, most: int = _LONGEST_PATH) -> str:
     return f"{path[:head]} …({len(path) - head - (len(path) - tail)} characters)… {path[tail:]}"
 
 
-def _text(verb: str, culprits: tuple[Culprit, ...]) -> str:
+def message_of(verb: str, culprits: tuple[Culprit, ...]) -> str:
     """Lay out *culprits* as one message; the first line stands alone."""
     first = culprits[0]
     lines = [
@@ -178,7 +169,7 @@ def _caught_as(cls: type[PreflightError], original: type[BaseException] | None) 
 def _rebuild(
     cls: type[PreflightError], original: type[BaseException] | None, culprits: tuple[Culprit, ...]
 ) -> PreflightError:
-    text = _text(cls._verb, culprits)
+    text = message_of(cls._verb, culprits)
     try:
         error = _bare(_caught_as(cls, original), text)
     except TypeError:  # of a builtin that wants more (ExceptionGroup)
@@ -214,7 +205,7 @@ class PreflightError(SafempError, PicklingError, TypeError):
     culprits: tuple[Culprit, ...]
 
     def __init__(self, culprits: tuple[Culprit, ...]) -> None:
-        super().__init__(_text(self._verb, culprits))
+        super().__init__(message_of(self._verb, culprits))
         self.culprits = culprits
 
     @classmethod
@@ -228,35 +219,6 @@ class PreflightError(SafempError, PicklingError, TypeError):
     def __reduce__(self) -> tuple[Any, ...]:
         base = next(c for c in type(self).__mro__ if "_verb" in c.__dict__)
         return _rebuild, (base, self._caught_as, self.culprits)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class ResultError(SafempError, MaybeEncodingError, PicklingError, TypeError):
-    """A task has finished, but what it returned cannot be pickled.
-
-    Attributes:
-        culprits: Every object that cannot travel; paths are rooted at ``result``.
-        exc: The first reason (as in ``MaybeEncodingError``).
-        value: The first path and type; never the value's repr.
-    """
-
-    __module__ = "safemp"
-    _verb = "return"
-
-    culprits: tuple[Culprit, ...]
-
-    def __init__(self, culprits: tuple[Culprit, ...]) -> None:
-        MaybeEncodingError.__init__(self, culprits[0].reason, f"{culprits[0].path}: {culprits[0].type_name}")
-        # MaybeEncodingError stores repr()s of what it is given.
-        self.exc: str = culprits[0].reason
-        self.value: str = f"{culprits[0].path}: {culprits[0].type_name}"
-        self.args: tuple[Any, ...] = (_text(self._verb, culprits),)
-        self.culprits = culprits
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ResultError, (self.culprits,)
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -141,7 +141,7 @@ def make_engine(
         max_workers = default_workers()
         if sys.platform == "win32":
             max_workers = min(_MAX_WINDOWS_WORKERS, max_workers)
-    by_name = engine == "inline" or not _is_loky(context)
+    by_name = engine == "inline" or not _is_clean(context)
     frames, inherited = None, None
     if start is not None:
         method = "inline" if engine == "inline" else _method_of(context)
@@ -248,16 +248,21 @@ def _method_of(context: Any) -> str | None:
     return method
 
 
-def _is_loky(context: Any) -> bool:
+def _is_clean(context: Any) -> bool:
+    """Tell whether workers start as clean interpreters, which have nothing of the caller's main."""
     method = _method_of(context)
-    return method is None or method.startswith("loky")
+    return method is None or method == "template" or method.startswith("loky")
 
 
 def _context_of(context: Any) -> Any:
     """Return a ``multiprocessing`` context; *context* may be one, a name, or ``None``."""
     if context is not None and not isinstance(context, str):
         return context
-    if _is_loky(context):
+    if context in (None, "template") and system.has_templates():
+        from safemp.engines.template import template_context
+
+        return template_context
+    if _is_clean(context):
         from loky.backend import get_context
 
         return get_context(context or "loky")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safemp.codec import named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error, plain_of
@@ -27,8 +27,10 @@ from safemp.codec.record import Count, log_repairs
 from safemp.codec.repairs import ALL, BY_NAME, Policy
 from safemp.codec.statics import type_name
 from safemp.codec.table import ByName
-from safemp.codec.walker import find_culprits
-from safemp.errors import Culprit, FrameError, PreflightError, ResultError
+from safemp.errors import Culprit, FrameError, PreflightError
+
+if TYPE_CHECKING:  # both are loaded when something cannot travel, and no sooner
+    from safemp.result_error import ResultError
 
 __all__ = [
     "Call",
@@ -172,6 +174,8 @@ def preflight(
     error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None, policy: Policy = ALL
 ) -> PreflightError:
     """Make the error for a call that *error* kept from being sent."""
+    from safemp.codec.walker import find_culprits
+
     semantics = pickling.Semantics(heritage, policy, [obj for _, obj in roots], error)
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
@@ -408,6 +412,8 @@ def encode_outcome(value: Any) -> Frames:
 
 
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
+    from safemp.codec.walker import find_culprits
+
     try:
         culprits = find_culprits([("result", value)], pickling.Semantics(error=error), returned=True) or [
             whole(("result", value), error)
@@ -490,7 +496,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
         if kind is Kind.ERROR:
             return False, decode_error(payload, load=pickling.loads)
         if kind is Kind.UNSENDABLE:
-            return False, ResultError(pickling.loads(payload))
+            return False, _result_error(pickling.loads(payload))
         if kind is Kind.NOT_LOADED:
             text, _ = pickling.loads(payload)
             return False, _not_loadable("the call", text)
@@ -503,9 +509,15 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
         return False, _result_not_loaded(error)
 
 
+def _result_error(culprits: tuple[Culprit, ...]) -> ResultError:
+    from safemp.result_error import ResultError
+
+    return ResultError(culprits)
+
+
 def _result_not_loaded(error: BaseException) -> ResultError:
     culprit = Culprit("result", "what it returned", text_of(error), _LOAD_FIX, problem="does not load here")
-    made = ResultError((culprit,))
+    made = _result_error((culprit,))
     made.__cause__ = error
     return made
 

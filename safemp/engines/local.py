@@ -75,6 +75,7 @@ class LocalEngine:
         self.main_by_name: bool = settings.main_by_name
         self._settings = settings
         self._forks = settings.context.get_start_method() == "fork"
+        self._keeper = getattr(settings.context, "keeper", None)
         self._pid = os.getpid()
         self._numbers = count(1)
         self._by_fd: dict[int, Worker] = {}
@@ -99,6 +100,8 @@ class LocalEngine:
         self.workers: dict[int, Worker] = self._dispatcher.workers
         self._thread = threading.Thread(target=self._run, name=f"{settings.name}-dispatcher", daemon=True)
         running.add(self)
+        if self._keeper is not None:
+            self._keeper.opened()
         try:
             self._thread.start()
         except RuntimeError:  # the system has no thread left for us
@@ -207,6 +210,8 @@ class LocalEngine:
             print(f"safemp: cannot write the trace: {error}", file=sys.stderr)
 
     def _close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.closed()
         self._poller.close()
         self._wake_r.close()
         self._wake_w.close()

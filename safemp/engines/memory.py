@@ -14,17 +14,18 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+from safemp.engines import cgroup
 
 __all__ = ["Limit", "OomKills", "high_water", "is_near", "limit", "oom_kills", "own_peak", "reap", "size"]
 
 _NEAR = 0.8
 """The part of what there is that counts as nearly all. Picked: other processes need some too."""
 
-_V1 = ("memory.limit_in_bytes", "memory.oom_control")
-_V2 = ("memory.max", "memory.events")
+_LIMIT = ("memory.max", "memory.limit_in_bytes")
+_EVENTS = ("memory.events", "memory.oom_control")
 
 
 def size(n: int) -> str:
@@ -61,7 +62,7 @@ def limit(root: str = "/") -> Limit | None:
     Returns:
         ``None``: this system does not say.
     """
-    found = [Limit(n, "cgroup") for file in _files(root, 0) if (n := _number(file)) is not None]
+    found = [Limit(n, "cgroup") for file in cgroup.files(root, "memory", *_LIMIT) if (n := _number(file)) is not None]
     machine = _machine(root)
     if machine is not None:
         found.append(Limit(machine, "machine"))
@@ -70,7 +71,7 @@ def limit(root: str = "/") -> Limit | None:
 
 
 def _machine(root: str) -> int | None:
-    match = re.search(r"^MemTotal:\s+(\d+) kB", _read(os.path.join(root, "proc/meminfo")), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s+(\d+) kB", cgroup.read(os.path.join(root, "proc/meminfo")), re.MULTILINE)
     if match:
         return int(match[1]) * 1024
     try:
@@ -81,63 +82,8 @@ def _machine(root: str) -> int | None:
 
 
 def _number(path: str) -> int | None:
-    text = _read(path).strip()
+    text = cgroup.read(path).strip()
     return int(text) if text.isdigit() else None  # "max"
-
-
-def _files(root: str, which: int) -> Iterator[str]:
-    """Yield the paths that a file of our memory control groups may have, ours first, then its parents.
-
-    Args:
-        root: Of the file system.
-        which: 0: the limit, 1: the events.
-    """
-    groups: dict[str, str] = {}
-    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            groups["cgroup2"] = path
-        elif "memory" in controllers.split(","):
-            groups["cgroup"] = path
-    for line in _read(os.path.join(root, "proc/self/mountinfo")).splitlines():
-        ours, _, theirs = line.partition(" - ")
-        fields, (kind, *_rest) = ours.split(), theirs.split() or [""]
-        if len(fields) < 5 or kind not in groups:
-            continue
-        if kind == "cgroup" and "memory" not in _rest[-1].split(","):
-            continue
-        top = os.path.join(root, _unescaped(fields[4]).lstrip("/"))
-        at = os.path.join(top, _below(_unescaped(fields[3]), groups[kind]))
-        if not os.path.isdir(at):  # of another name space than the mount
-            at = top
-        name = (_V2 if kind == "cgroup2" else _V1)[which]
-        while True:
-            yield os.path.join(at, name)
-            if at == top:
-                break
-            at = os.path.dirname(at)
-
-
-def _unescaped(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
-
-
-def _below(mounted: str, group: str) -> str:
-    """Return where *group* is in a mount that shows *mounted* and what is below it."""
-    if ".." in group.split("/"):
-        return ""
-    if mounted == "/":
-        return group.strip("/")
-    return group[len(mounted) :].strip("/") if f"{group}/".startswith(f"{mounted}/") else ""
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 # -- what has been killed for it ------------------------------------------------------------
@@ -146,14 +92,14 @@ def _read(path: str) -> str:
 @lru_cache(maxsize=8)
 def _events(root: str) -> str:
     """Return the file that counts the kills in our control group; failing that, the machine's."""
-    for path in _files(root, 1):
+    for path in cgroup.files(root, "memory", *_EVENTS):
         if _kills_in(path) is not None:
             return path
     return os.path.join(root, "proc/vmstat")
 
 
 def _kills_in(path: str) -> int | None:
-    match = re.search(r"^oom_kill (\d+)", _read(path), re.MULTILINE)
+    match = re.search(r"^oom_kill (\d+)", cgroup.read(path), re.MULTILINE)
     return int(match[1]) if match else None
 
 
@@ -204,7 +150,7 @@ def is_near(peak: int | None, most: Limit | None) -> bool:
 
 def high_water(pid: int, root: str = "/") -> int | None:
     """Return the most bytes that a living process has had resident (Linux; else ``None``)."""
-    match = re.search(r"^VmHWM:\s+(\d+) kB", _read(os.path.join(root, f"proc/{pid}/status")), re.MULTILINE)
+    match = re.search(r"^VmHWM:\s+(\d+) kB", cgroup.read(os.path.join(root, f"proc/{pid}/status")), re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 

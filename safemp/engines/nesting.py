@@ -8,12 +8,19 @@ knows them, too.
 
 from __future__ import annotations
 
+import contextlib
 import os
+
+from safemp.engines import cgroup
 
 __all__ = ["MAX_DEPTH", "check_depth", "cores", "depth", "variables"]
 
 _DEPTH = "SAFEMP_DEPTH"
 _CORES = "SAFEMP_CORES"
+_LOKYS = "LOKY_MAX_CPU_COUNT"
+"""The variable by which loky and joblib are told of fewer cores. (loky's own ``cpu_count`` counts the same way; to
+load loky takes longer than to start a worker.)"""
+
 MAX_DEPTH = "SAFEMP_MAX_DEPTH"
 """The environment variable for the deepest that pools may be nested."""
 
@@ -36,10 +43,10 @@ def depth() -> int:
 
 def cores() -> int:
     """Return the cores for this process: by affinity, by cgroup, and in a worker its part."""
-    from loky.backend.context import cpu_count
-
-    found = int(cpu_count())
-    return min(found, _number(_CORES, found))
+    there = os.cpu_count() or 1
+    with contextlib.suppress(AttributeError, OSError):  # not every system has it
+        there = len(os.sched_getaffinity(0))
+    return min(there, cgroup.cores() or there, _number(_LOKYS, there), _number(_CORES, there))
 
 
 def check_depth() -> None:

@@ -38,7 +38,7 @@ class PostMortem:
         had our memory. So one that is not above ours says nothing. (The kernel counts a
         little inexactly.)
         """
-        self._floor = 0 if method == "fork" else int(1.02 * memory.own_peak())
+        self._floor = 0 if method in ("fork", "template") else int(1.02 * memory.own_peak())
 
     def reap(self, process: Any) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""

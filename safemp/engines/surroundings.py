@@ -68,7 +68,7 @@ def surroundings_of(settings: Settings) -> Surroundings:
             **nesting.variables(settings.max_workers),
             **threads.variables(limit, insist=settings.inner_max_num_threads is not None),
         },
-        multiprocessing.get_start_method(allow_none=True) if method.startswith("loky") else method,
+        multiprocessing.get_start_method(allow_none=True) if method.startswith(("loky", "template")) else method,
     )
 
 

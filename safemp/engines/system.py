@@ -28,8 +28,10 @@ __all__ = [
     "Poller",
     "descendants",
     "die_with",
+    "has_templates",
     "interrupts_held",
     "is_mapped",
+    "is_open",
     "ledger_file",
     "let_interrupts_in",
     "map_memory",
@@ -37,6 +39,7 @@ __all__ = [
     "offset_of",
     "open_pidfd",
     "part_of",
+    "reaping",
     "resident",
     "signal_name",
 ]
@@ -50,6 +53,8 @@ CONTINUE: int = getattr(signal, "SIGCONT", 0)
 """Signals; where there is no such thing (Windows) SIGTERM, which cannot be caught there either, and 0."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 """prctl(2)."""
 
 
@@ -109,6 +114,48 @@ def die_with(parent: int, direct: bool) -> None:
         os._exit(0)
 
     threading.Thread(target=watch, name="safemp-parent-watch", daemon=True).start()
+
+
+@functools.cache
+def has_templates() -> bool:
+    """Tell whether workers can be forked of a template: it takes Linux 5.3, and a ``prctl`` that is allowed."""
+    if sys.platform != "linux" or (fd := open_pidfd(os.getpid())) is None:
+        return False
+    os.close(fd)
+    try:
+        with reaping():
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def reaping() -> Iterator[None]:
+    """Be the parent of descendants that lose theirs meanwhile (Linux).
+
+    Raises:
+        OSError: That is not allowed.
+    """
+    import ctypes
+
+    libc, before = _libc(), ctypes.c_int()
+    asked = libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    if asked or libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    try:
+        yield
+    finally:
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
+
+
+def is_open(fd: int) -> bool:
+    """Tell whether there is a descriptor of that number."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _let_go_of_fork_server() -> None:

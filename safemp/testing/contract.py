@@ -27,9 +27,10 @@ from typing import Any, TypeVar
 
 from safemp.engines import Capabilities
 from safemp.engines.crash import InitializerError, TaskKilled, TaskTimeout, WorkerCrashed
-from safemp.errors import PreflightError, ResultError
+from safemp.errors import PreflightError
 from safemp.executor import AnyEngine, SafeExecutor
 from safemp.pool import Pool
+from safemp.result_error import ResultError
 from safemp.testing import contract_jobs as jobs
 
 __all__ = ["EngineContract"]

@@ -19,8 +19,9 @@ from safemp.codec.frames import Frames
 from safemp.codec.statics import type_name
 from safemp.codec.walker import reason_of
 from safemp.engines.crash import TaskTimeout, WorkerCrashed
-from safemp.errors import Culprit, PreflightError, ResultError
+from safemp.errors import Culprit, PreflightError
 from safemp.executor import SafeExecutor
+from safemp.result_error import ResultError
 from safemp.testing import stock
 
 __all__ = ["StuckError", "by_pickle", "by_safemp", "raised_by_safemp"]

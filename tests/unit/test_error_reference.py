@@ -15,7 +15,8 @@ from safemp.engines import Task, crash
 from safemp.engines.errand import FORMAT, HERE, perform
 from safemp.engines.foreign import ForeignEngine
 from safemp.engines.futures import ExecutorEngine
-from safemp.errors import Culprit, PreflightError, ResultError
+from safemp.errors import Culprit, PreflightError
+from safemp.result_error import ResultError
 from tests.support.error_texts import FIXES, PAGE, fixes_table, texts
 
 PACKAGE = PAGE.parents[2] / "safemp"

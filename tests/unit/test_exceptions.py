@@ -22,7 +22,8 @@ from tblib.pickling_support import pickle_exception
 
 from safemp.codec import pickling
 from safemp.codec.exceptions import Lost, PlainError, Where, decode_error, encode_error, plain_of, reduce_exception
-from safemp.errors import Culprit, FrameError, PreflightError, ResultError
+from safemp.errors import Culprit, FrameError, PreflightError
+from safemp.result_error import ResultError
 from tests.unit import exceptions_zoo as zoo
 from tests.unit.exceptions_zoo import HONOURED, ZOO, TwoArguments, caught, portrait
 
