@@ -372,7 +372,8 @@ class SafeExecutor(Executor):
         max_workers: The most processes at a time; default: the cores this process may
             use, in a worker its part of them. They start as calls arrive.
         mp_context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main;
+            default: ``"template"`` on Linux, else ``"loky"``: clean interpreters which do not
+            import the caller's main, and on Linux are forked of one that is started for it;
             or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
             context, since only forked workers can have it.
         initializer: Called in each worker before its first call. When it raises, every

@@ -168,7 +168,8 @@ class Pool:
             may be among them, or inside them.
         maxtasksperchild: Tasks after which a worker is replaced; default: never.
         context: A ``multiprocessing`` context or the name of a start method;
-            default: loky's, a clean interpreter which does not import the caller's main;
+            default: ``"template"`` on Linux, else ``"loky"``: clean interpreters which do not
+            import the caller's main, and on Linux are forked of one that is started for it;
             or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
             context, since only forked workers can have it.
         engine: Where calls run: as for ``SafeExecutor``.

@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -215,6 +214,8 @@ def nameless_file(label: str, size: int) -> int:
                 os.close(fd)
                 raise
             return fd
+    import tempfile  # which brings a lot along that is not needed here
+
     with tempfile.TemporaryFile() as file:
         file.truncate(size)
         return os.dup(file.fileno())

@@ -23,14 +23,28 @@ ROOT = Path(__file__).parents[2]
 LOADED = {"__future__", "safemp"}
 """What ``import safemp`` loads beside what a bare interpreter has loaded already."""
 
-IN_WORKERS = {"cloudpickle", "loky", "psutil", "safemp", "tblib"}
-"""The packages that a worker loads before its first task. (loky takes psutil when it is there.)"""
+IN_WORKERS = {"cloudpickle", "safemp", "tblib"}
+"""The packages that a worker loads before its first task; where there are no templates, loky, too."""
 
-NOT_IN_WORKERS = {"_ssl", "asyncio", "email", "http", "numpy", "sqlite3", "ssl", "unittest", "urllib", "xml"}
+NOT_IN_WORKERS = {
+    "_ssl",
+    "asyncio",
+    "email",
+    "http",
+    "multiprocessing.pool",
+    "numpy",
+    "random",
+    "sqlite3",
+    "ssl",
+    "unittest",
+    "urllib",
+    "xml",
+}
 """Modules that would cost every worker milliseconds, and that nothing of ours needs."""
 
 ONLY_FOR_CALLERS = {
-    f"safemp.{name}" for name in ("executor", "pool", "engines.crash", "engines.local", "engines.settings")
+    f"safemp.{name}"
+    for name in ("executor", "pool", "engines.crash", "engines.local", "engines.settings", "engines.template")
 }
 """Modules of ours with which a worker has nothing to do."""
 
