@@ -458,6 +458,10 @@ class Dispatcher:
         deliveries = Deliveries()
         waits: list[float] = []
         with self.lock:
+            if self._is_calm():
+                self.grown.notify_all()
+                self._asleep_until = float("inf")
+                return None
             now = self._clock()
             while (task := self._later.due(now)) is not None:
                 self._requeue(task, deliveries)
@@ -483,6 +487,8 @@ class Dispatcher:
                     waits.append(worker.deadline - now)
             if self._retry_at > now:
                 waits.append(self._retry_at - now)
+            else:
+                self._retry_at = 0.0
             if self.short():
                 waits.append(0.0)
             else:
@@ -492,8 +498,23 @@ class Dispatcher:
         deliveries.hand_over()
         return wait
 
+    def _is_calm(self) -> bool:
+        """Tell whether nothing is due, now or later: as between two single calls, whose time this is of."""
+        return not (
+            self._queue
+            or self._due
+            or self._stacked
+            or self._later
+            or self._eager
+            or self._closing
+            or self._retry_at
+            or self._killed is not None
+        )
+
     def over(self) -> bool:
         """Tell whether there is nothing left to do, now and ever."""
+        if not self._closing:
+            return False
         with self.lock:
             return self._closing and not self.workers and not self._has_more()
 
@@ -501,8 +522,15 @@ class Dispatcher:
         """Tell whether there is a task that no worker has, or an outcome that is being delivered."""
         return bool(self._queue or self._mending or self._delivering or self._later)
 
+    def wants_worker(self) -> bool:
+        """Tell whether a worker should be started."""
+        if not self._queue and not self._eager:
+            return False
+        with self.lock:
+            return self.short()
+
     def short(self) -> bool:
-        """Tell whether a worker should be started. With the lock held."""
+        """Tell the same, with the lock held."""
         active = len(self.workers) - self._leaving
         if active >= self.max_workers or self._broken is not None or self._killed is not None:
             return False

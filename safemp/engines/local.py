@@ -229,9 +229,7 @@ class LocalEngine:
                 dispatcher.close()
             else:
                 dispatcher.kill(signal)
-        with dispatcher.lock:
-            short = dispatcher.short()
-        if short:
+        if dispatcher.wants_worker():
             self._grow()
         timeout = dispatcher.tick()
         if dispatcher.over():

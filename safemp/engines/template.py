@@ -28,9 +28,9 @@ from multiprocessing import context, popen_fork, process, reduction, resource_tr
 from typing import Any, ClassVar, NamedTuple
 
 from safemp.engines import system
-from safemp.engines.template_main import HEAD, NUMBER, STANDARD, Descriptor, Plan
+from safemp.engines.template_main import HEAD, NUMBER, STANDARD, Descriptor, Plan, TemplateProcess
 
-__all__ = ["NAME", "TemplateContext", "TemplateProcess", "keeper", "template_context"]
+__all__ = ["NAME", "Popen", "TemplateContext", "keeper", "template_context"]
 
 NAME = "template"
 """What this way to start a process is called, where others are called ``spawn`` or ``fork``."""
@@ -259,7 +259,7 @@ keeper: _Keeper = _Keeper()
 os.register_at_fork(after_in_child=keeper.forget)
 
 
-class _Popen(popen_fork.Popen):
+class Popen(popen_fork.Popen):
     """What multiprocessing calls the way in which a process is started."""
 
     method = NAME
@@ -320,16 +320,6 @@ def _umask() -> int:
     """Return that of this process, which can only be asked for by setting it (Linux says it in a file)."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o022)
-
-
-class TemplateProcess(process.BaseProcess):
-    """A process that is started in this way."""
-
-    _start_method = None  # of what it starts: that is said by ``Surroundings``
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> _Popen:
-        return _Popen(process_obj)
 
 
 class TemplateContext(context.BaseContext):

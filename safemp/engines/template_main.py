@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 from safemp.codec import pickling
 from safemp.engines import child
 
-__all__ = ["HEAD", "MOST_FDS", "NUMBER", "STANDARD", "Descriptor", "Plan", "become", "serve"]
+__all__ = ["HEAD", "MOST_FDS", "NUMBER", "STANDARD", "Descriptor", "Plan", "TemplateProcess", "become", "serve"]
 
 HEAD = struct.Struct("<QQ")
 """The sizes of a request's two parts."""
@@ -75,6 +75,18 @@ class Descriptor:
     def detach(self) -> int:
         """Return the descriptor, which then belongs to who asked."""
         return Descriptor.given.pop(self._place)
+
+
+class TemplateProcess(process.BaseProcess):
+    """A process that is started in this way, to multiprocessing."""
+
+    _start_method = None  # of what it starts: that is said by ``Surroundings``
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from safemp.engines.template import Popen  # with which a worker has nothing to do
+
+        return Popen(process_obj)
 
 
 def become(fd: int, caller: int) -> None:

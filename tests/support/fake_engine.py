@@ -234,9 +234,7 @@ class FakeEngine:
                     self._bury(worker)
                 elif not worker.heard_out:
                     self._serve(worker, 1 + self.chance())
-        with self.dispatcher.lock:
-            short = self.dispatcher.short()
-        if short:
+        if self.dispatcher.wants_worker():
             self._grow()
         wait = self.dispatcher.tick()
         self._sleeps_until = float("inf") if wait is None else self.now + wait
