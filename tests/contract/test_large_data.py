@@ -22,7 +22,7 @@ from safemp.engines.blocks import LARGE, Block
 
 np = pytest.importorskip("numpy")
 
-METHODS = ["loky", "fork", "spawn"]
+METHODS = ["template", "fork", "spawn"]
 
 
 @pytest.fixture(scope="module", params=METHODS)

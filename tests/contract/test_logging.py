@@ -24,7 +24,7 @@ from safemp.engines import forward, listener
 from tests.support import logs
 from tests.support.child import environment, lines, run_python, until
 
-METHODS = ["loky", "spawn", "fork", "forkserver"]
+METHODS = ["template", "spawn", "fork", "forkserver"]
 
 
 @pytest.fixture(params=METHODS)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import safemp
+from safemp.engines.template import keeper
 from tests.support import jobs
 from tests.support.child import until
 
@@ -134,14 +135,16 @@ def processes_run_out() -> Iterator[None]:
     def fork(*args: Any) -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    real, os_fork = _posixsubprocess.fork_exec, os.fork
+    real, os_fork, start = _posixsubprocess.fork_exec, os.fork, keeper.start
     users = [module for module in list(sys.modules.values()) if getattr(module, "fork_exec", None) is real]
     for module in users:
         module.fork_exec = fork  # type: ignore[attr-defined]
     os.fork = fork
+    keeper.start = fork  # type: ignore[method-assign]  # the template's forks fail as ours do
     try:
         yield
     finally:
+        keeper.start = start  # type: ignore[method-assign]
         for module in users:
             module.fork_exec = real  # type: ignore[attr-defined]
         os.fork = os_fork
