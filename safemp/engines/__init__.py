@@ -145,6 +145,7 @@ class Task:
         encoding: Seconds that this took.
         repairs: Objects that were repaired.
         last: The failure after which it is tried again.
+        moves: How many workers in a row have ended that were to begin it, and had not.
     """
 
     __slots__ = (
@@ -160,6 +161,7 @@ class Task:
         "last",
         "limits",
         "made",
+        "moves",
         "name",
         "repairs",
         "shared",
@@ -188,6 +190,7 @@ class Task:
         self.tries: int = 0
         self.killed: int = 0
         self.last: Outcome | None = None
+        self.moves: int = 0
         self.made: float = 0.0
         self.encoding: float = 0.0
         self.repairs: int = 0

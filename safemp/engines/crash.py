@@ -26,6 +26,7 @@ __all__ = [
     "ended_in_vain",
     "how_it_ended",
     "initializer_failed",
+    "never_begun",
     "no_worker",
     "not_run",
 ]
@@ -208,6 +209,18 @@ def ended_in_vain(pid: int, exitcode: int | None, times: int, initializing: bool
     """
     before = "their initializer was done" if initializing else "they had begun a task"
     return f"cannot keep workers: {times} in a row ended before {before}; the last, {pid}, {how_it_ended(exitcode)}"
+
+
+def never_begun(call: str, times: int, report: Report) -> str:
+    """Say that *times* workers in a row have ended that had *call* to run, and had not begun it.
+
+    Args:
+        call: The call: its function's name.
+        times: How many.
+        report: Of the last.
+    """
+    last = f"the last, {report.pid}, {how_it_ended(report.exitcode)}"
+    return f"{call} was not run: {times} workers in a row ended before they had begun it; {last}"
 
 
 def initializer_failed(outcome: Frames) -> InitializerError:

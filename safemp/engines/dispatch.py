@@ -33,6 +33,7 @@ from safemp.engines.crash import (
     ended_in_vain,
     how_it_ended,
     initializer_failed,
+    never_begun,
     no_worker,
     not_run,
 )
@@ -51,7 +52,8 @@ __all__ = ["Dispatcher"]
 
 _MAX_IN_VAIN = 5
 """Workers that end without having begun a task, and no task finishing meanwhile, after
-which we stop trying: something ends them all."""
+which nobody is kept waiting: something ends them all. And those that end before they
+have begun one and the same task: its message ends them."""
 
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
@@ -555,6 +557,10 @@ class Dispatcher:
             lost = self._drop_queued() if not self.workers else []  # nobody is left to do it
         _fail(lost, no_worker(error))
 
+    def reads(self, worker: Worker) -> None:
+        """Take notice that *worker* has made room for more of what waits to be written to it. With the lock held."""
+        worker.heard = self._clock()
+
     def gone_deaf(self, worker: Worker) -> None:
         """Take notice that *worker* cannot answer any more. If it does not end, it is ended."""
         with self.lock:
@@ -662,6 +668,7 @@ class Dispatcher:
         deliveries = Deliveries()
         progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
         lost: list[Task] = []
+        initializing = False
         with self.lock:
             self._take(worker, held, deliveries)
             self._remove(worker)
@@ -669,15 +676,15 @@ class Dispatcher:
             begun = None
             if first is not None and first.id == progress.task and first.done <= progress.item:  # not between two items
                 begun = worker.tasks.popleft()
-            if not progress.task and worker.state != LEAVING:
-                self._in_vain += 1
-                if self._in_vain >= _MAX_IN_VAIN and self._broken is None and self._killed is None:
-                    initializing = self._initializes and worker.state == STARTING
-                    text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
-                    lost = self._break(WorkerCrashed.of(report, text))
+                begun.moves = 0
+            elif worker.tasks:
+                self._count_move(worker, report, deliveries)
             for task in reversed(worker.tasks):
                 self._requeue(task, deliveries)
             worker.tasks.clear()
+            if not progress.task and worker.state != LEAVING:
+                initializing = self._initializes and worker.state == STARTING
+                lost = self._ended_in_vain()
             if begun is not None:
                 self._blame(worker, begun, report, progress, deliveries)
             self._counts.ended(worker.tally, exitcode, self._clock())
@@ -685,9 +692,37 @@ class Dispatcher:
             self._feed_idle()
             self._wake()
         if lost:
-            assert self._broken is not None
-            _fail(lost, self._broken)
+            text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
+            _fail(lost, WorkerCrashed.of(report, text))
         deliveries.hand_over()
+
+    def _count_move(self, worker: Worker, report: Report, deliveries: Deliveries) -> None:
+        """Count that *worker* has ended before it had begun the first task it has; fail that if it is one too many."""
+        task = worker.tasks[0]
+        task.moves += 1
+        if task.moves >= _MAX_IN_VAIN and task not in self._doomed and self._killed is None and self._broken is None:
+            worker.tasks.popleft()
+            self._in_vain = 0  # it was this task, not something that ends them all
+            text = never_begun(task.name, _MAX_IN_VAIN, report)
+            deliveries.settle(task, WorkerCrashed.of(replace(report, call=task.name, tries=task.tries), text))
+
+    def _ended_in_vain(self) -> list[Task]:
+        """Count a worker that has ended without having begun any task.
+
+        What ends them may pass: somebody kills, memory is short. So the pool goes on; but
+        it starts no more of them than there are calls for, and the next one not at once.
+
+        Returns:
+            The tasks that nobody is left to do, for ``_fail``.
+        """
+        self._in_vain += 1
+        if self._in_vain < _MAX_IN_VAIN or self._killed is not None:
+            return []
+        self._in_vain = 0
+        self._eager = False
+        self._retry_at = self._clock() + _RETRY_START
+        able = any(each.state in (IDLE, BUSY) for each in self.workers.values())
+        return [] if able else self._drop_queued()
 
     def _remove(self, worker: Worker) -> None:
         del self.workers[worker.pid]

@@ -274,8 +274,11 @@ class LocalEngine:
         """Read what *worker* says, as far as it goes; write what it has room for."""
         if worker.outbox:
             with self._dispatcher.lock, contextlib.suppress(OSError):
+                written = worker.outbox.written
                 if worker.outbox.flush(worker.stream):
                     self._poller.watch_writes(worker.stream.fileno(), False)
+                if worker.outbox.written > written:
+                    self._dispatcher.reads(worker)
         while True:
             try:
                 n, messages = wire.read(worker.stream, worker.reader)

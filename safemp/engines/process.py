@@ -41,7 +41,7 @@ class Worker:
             to; those that were written ahead and have not begun can be taken back.
         tasks_left: Tasks until it is replaced; ``None``: never.
         shared: What of the tasks' ``shared`` it has: sizes by numbers, the oldest first.
-        heard: When it last finished something or got work (``time.monotonic``).
+        heard: When it last finished something, got work or read some of it (``time.monotonic``).
         deadline: When the next thing is done about it (``time.monotonic``); 0: nothing
             is to be done.
         verdict: Why it is being ended, if it is.

@@ -17,9 +17,6 @@ __all__ = ["ASKED", "KILLED", "STOPPED", "Verdict", "look"]
 
 ASKED, STOPPED, KILLED = range(3)
 
-_SOON = 0.02
-"""Seconds between looks at a worker whose time is up, and which is being written to."""
-
 _LOOK = 0.05
 """Seconds between looks at the memory of a worker that has a limit, and at one that has
 not begun yet what is to be ended."""
@@ -78,8 +75,8 @@ def look(worker: Worker, now: float, doomed: Collection[Task]) -> Verdict | floa
     progress = worker.ledger.progress()
     task = next((each for each in worker.tasks if each.id == progress.task), None)
     if task is None or progress.state == IDLE:
-        # It is about to begin something; or it cannot, being stopped: then it is ended,
-        # and the task, which is not to blame, is moved.
+        # It is about to begin something, or still reads it; or it cannot, being stopped: then
+        # it is ended, and the task, which is not to blame, is moved.
         task, began = worker.tasks[0], max(worker.heard, progress.began)
     else:
         began = progress.began
@@ -90,9 +87,9 @@ def look(worker: Worker, now: float, doomed: Collection[Task]) -> Verdict | floa
             return Verdict(TaskKilled, progress)
         waits.append(now + _LOOK)
     if limits is not None and limits.task_timeout is not None:
-        if now - began >= limits.task_timeout and (progress.task == task.id or not worker.outbox):
+        if now - began >= limits.task_timeout:
             return Verdict(TaskTimeout, progress, limits.task_timeout, now - began)
-        waits.append(max(began + limits.task_timeout, now + _SOON))
+        waits.append(began + limits.task_timeout)
     if limits is not None and limits.max_memory is not None:
         memory = worker.memory()
         if progress.task == task.id and memory > limits.max_memory:

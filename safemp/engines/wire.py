@@ -431,9 +431,14 @@ class _Loan(NamedTuple):
 
 
 class Outbox:
-    """What waits to be written to one stream, which may be one that blocks."""
+    """What waits to be written to one stream, which may be one that blocks.
+
+    Attributes:
+        written: How many bytes were written, of those that had to wait.
+    """
 
     def __init__(self) -> None:
+        self.written: int = 0
         self._views: deque[memoryview] = deque()
         self._loans: deque[_Loan] = deque()
 
@@ -506,6 +511,7 @@ class Outbox:
 
     def _advance(self, sent: int) -> None:
         views = self._views
+        self.written += sent
         while sent:
             first = views[0]
             if sent < len(first):

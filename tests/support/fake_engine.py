@@ -44,6 +44,7 @@ class FakeEngine:
         self.callbacks: deque[Callable[[], object]] = deque()  # made out of deliveries
         self.deferred: list[Callable[[], None]] = []
         self.killed = self.cancelled = self.broken = self.closed = self.draining = False
+        self.unused = 0  # workers that ended while they were at nothing
         self.unable = 0  # starts that fail, from now on
         self.was_unable = False
         self.threadless = 0  # threads that do not start, from now on
@@ -269,8 +270,13 @@ class FakeEngine:
         self.dispatcher.joined(worker)  # type: ignore[arg-type]
 
     def _serve(self, worker: Any, most: int) -> None:
-        if worker.outbox and not worker.closed and worker.outbox.flush():
-            worker.watched = False
+        if worker.outbox and not worker.closed:
+            written = worker.outbox.written
+            if worker.outbox.flush():
+                worker.watched = False
+            if worker.outbox.written > written:
+                with self.dispatcher.lock:
+                    self.dispatcher.reads(worker)
         if not worker.sent and worker.closed:
             self._deaf(worker)
         while worker.sent and most:
@@ -301,6 +307,7 @@ class FakeEngine:
             self._serve(worker, -1)
         self._deaf(worker)
         self.workers.remove(worker)
+        self.unused += worker.at is None
         self.dispatcher.ended(worker, worker.exitcode)
         worker.ledger.close()
 

@@ -138,11 +138,11 @@ class _Pipe:
 
     def __init__(self) -> None:
         self._messages: deque[tuple[int, Message]] = deque()
-        self._end = self._written = self._read = 0
+        self._end = self.written = self._read = 0
         self.broken = False
 
     def __bool__(self) -> bool:
-        return self._written < self._end
+        return self.written < self._end
 
     def send(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -151,23 +151,23 @@ class _Pipe:
         self.flush()
 
     def has_room(self) -> bool:
-        return self._written < min(self._end, self._read + CAPACITY)
+        return self.written < min(self._end, self._read + CAPACITY)
 
     def flush(self) -> bool:
         if not self.broken:
-            self._written = min(self._end, self._read + CAPACITY)
+            self.written = min(self._end, self._read + CAPACITY)
         return not self
 
     def take(self) -> list[Message]:
         """Read everything that is there; return the messages that are whole now."""
-        self._read = self._written
+        self._read = self.written
         whole = []
         while self._messages and self._messages[0][0] <= self._read:
             whole.append(self._messages.popleft()[1])
         return whole
 
     def readable(self) -> bool:
-        return self._read < self._written
+        return self._read < self.written
 
 
 class FakeWorker:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from safemp.engines import Function, Outcome, Task, Values
-from safemp.engines.crash import TaskKilled, TaskTimeout
+from safemp.engines.crash import TaskKilled, TaskTimeout, WorkerCrashed
 from safemp.engines.deliveries import Deliveries
+from safemp.engines.process import STARTING
 from safemp.engines.settings import RETRY_ON, Limits
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_task import ERROR, HANG
@@ -219,3 +220,100 @@ def test_a_row_that_was_half_seen_is_taken_from_there() -> None:
 
     assert task.kept == [(i, i) for i in range(20)]
     assert not worker.tasks
+
+
+def _die_at_start(engine: FakeEngine, times: int) -> None:
+    """Have so many workers, one after the other, end before they are ready."""
+    for _ in range(times):
+        while not (starting := [each for each in engine.workers if each.state == STARTING]):
+            engine.now = max(engine.now, engine.dispatcher._retry_at)
+            assert engine.serve()
+        starting[0].die(-9, "outside")
+        engine.serve()
+
+
+def test_a_pool_goes_on_after_workers_that_could_not_begin() -> None:
+    """Who waits for them is told; who asks later gets his answer, if what ended them has passed."""
+    engine = FakeEngine(1, eager=True)
+    records = [engine.submit() for _ in range(3)]
+    _die_at_start(engine, 5)
+    for record in records:
+        assert record is not None
+        assert isinstance(record.outcomes[0], WorkerCrashed)
+        assert "cannot keep workers: 5 in a row" in str(record.outcomes[0])
+    later = engine.submit()
+    assert later is not None
+    engine.drain()
+
+    assert isinstance(later.outcomes[0], list)
+
+
+def test_idle_workers_that_are_killed_from_outside_harm_no_call() -> None:
+    """However many they are, and though they never had anything to do."""
+    engine = FakeEngine(8, eager=True)
+    for _ in range(2):
+        engine.drain(0.5)
+        for worker in engine.workers:
+            worker.die(-9, "outside")
+    records = [engine.submit() for _ in range(20)]
+    engine.drain()
+
+    assert all(record is not None and isinstance(record.outcomes[0], list) for record in records)
+
+
+def test_workers_that_cannot_begin_fail_no_call_that_another_can_do() -> None:
+    """As long as one is able, calls wait for it."""
+    engine = FakeEngine(2)
+    engine.submit(plan=[HANG])
+    while not engine.records[0].runs:
+        engine.serve()
+        for worker in engine.workers:
+            worker.step()
+    waiting = engine.submit()
+    assert waiting is not None
+    _die_at_start(engine, 12)
+    assert not waiting.outcomes
+    engine.drain()
+
+    assert isinstance(waiting.outcomes[0], list)
+
+
+def test_a_call_that_no_worker_lives_to_begin_fails_alone() -> None:
+    """It ends each worker that it is sent to, before that has begun it; the others wait behind it, and are done."""
+    engine = FakeEngine(1)
+    deadly = engine.submit(size=100_000)
+    assert deadly is not None
+    others = [engine.submit() for _ in range(3)]
+    for _ in range(5):
+        while not any(worker.tasks for worker in engine.workers):
+            engine.now = max(engine.now, engine.dispatcher._retry_at)
+            engine.serve()
+            for worker in engine.workers:
+                worker.step()
+        assert not deadly.outcomes
+        engine.workers[0].die(-9, "outside")
+        engine.serve()
+    engine.drain()
+
+    assert isinstance(deadly.outcomes[0], WorkerCrashed)
+    assert "5 workers in a row ended before they had begun it" in str(deadly.outcomes[0])
+    assert all(record is not None and isinstance(record.outcomes[0], list) for record in others)
+
+
+def test_a_worker_that_reads_no_more_is_ended_by_the_time_limit() -> None:
+    """It was stopped in the middle of its task's message; the task, which is not to blame, is moved."""
+    engine = FakeEngine(1)
+    engine.submit()
+    engine.drain()
+    (worker,) = engine.workers
+    record = engine.submit(limits=Limits(task_timeout=1), size=500_000)
+    assert record is not None
+    assert worker.outbox
+    worker.stop()
+    for _ in range(10):
+        engine.now += 1.1
+        engine.serve()
+    assert worker.exitcode is not None
+    engine.drain()
+
+    assert isinstance(record.outcomes[0], list)

@@ -68,6 +68,7 @@ COMPOSED: list[Callable[[], BaseException]] = [
     lambda: crash.not_run("mod.fn"),
     lambda: crash.no_worker(OSError("no")),
     lambda: crash.WorkerCrashed("", text=crash.ended_in_vain(1, 3, 5)),
+    lambda: crash.WorkerCrashed("", text=crash.never_begun("mod.fn", 5, REPORT)),
     lambda: crash.initializer_failed([b"no frames"]),
     lambda: ENGINE._crashed(CALL, 0, "it was lost"),
     lambda: ENGINE._cannot_send(RuntimeError("cannot schedule")),
