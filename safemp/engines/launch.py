@@ -210,4 +210,4 @@ def fork_servers() -> list[Any]:
         return []
     from multiprocessing import forkserver
 
-    return [forkserver._forkserver]  # type: ignore[attr-defined]  # see Rule 3
+    return [forkserver._forkserver]
