@@ -336,7 +336,7 @@ class Engine(Protocol):
         """
 
     def kill(self, signal: int) -> None:
-        """End now: queued tasks are aborted, running ones fail, workers get *signal*."""
+        """End now: queued tasks are aborted, running ones fail, workers get *signal*; but for SIGKILL, idle ones leave."""
 
 
 running: WeakSet[Engine] = WeakSet()

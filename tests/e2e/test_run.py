@@ -18,6 +18,7 @@ from tests.support.unmodified import (
     FATAL_IN_A_PROCESS,
     IDIOMS,
     IMPORTS,
+    NAMED_LOCK,
     SPAWNED,
     WITH_METHOD,
 )
@@ -108,6 +109,16 @@ def test_a_fork_server_has_what_its_processes_want(tmp_path: Path) -> None:
 
     assert quiet(forked, out="[]\n"), str(forked)
     assert "'safemp.patching'" in spawned.out
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_workers_of_a_pool_that_is_terminated_leave_no_semaphore(tmp_path: Path, method: str) -> None:
+    """Nobody is told of a leak: the lock that a worker has made is gone with it."""
+    program = write(tmp_path, NAMED_LOCK.format(method=method))
+
+    ours = run_python("-m", "safemp", "run", program, cwd=tmp_path)
+
+    assert quiet(ours, out="[0, 1, 2, 3]\n"), str(ours)
 
 
 def test_a_process_gets_what_it_was_meant_to_have(tmp_path: Path) -> None:

@@ -312,6 +312,20 @@ if __name__ == "__main__":
 """
 """Prints what of safemp a process has imported after its start."""
 
+NAMED_LOCK = """
+import multiprocessing
+
+def work(n):
+    global lock  # tqdm makes one in each process that has a bar
+    lock = multiprocessing.get_context("spawn").RLock()
+    return n
+
+if __name__ == "__main__":
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(pool.map(work, range(4)))
+"""
+"""Has locks in its workers when the block ends that terminates the pool."""
+
 EXITS = """
 import multiprocessing
 
