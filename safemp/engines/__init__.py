@@ -336,7 +336,10 @@ class Engine(Protocol):
         """
 
     def kill(self, signal: int) -> None:
-        """End now: queued tasks are aborted, running ones fail, workers get *signal*; but for SIGKILL, idle ones leave."""
+        """End now: queued tasks are aborted, running ones fail, workers get *signal*.
+
+        If that is not SIGKILL, idle workers are told to leave in its place.
+        """
 
 
 running: WeakSet[Engine] = WeakSet()
