@@ -646,7 +646,10 @@ class SafeExecutor(Executor):
             self._forget()
 
     def terminate_workers(self) -> None:
-        """End the workers now, by SIGTERM; running calls fail with ``WorkerCrashed``."""
+        """End the workers now, by SIGTERM; running calls fail with ``WorkerCrashed``.
+
+        Idle workers may run their exit handlers, for a second at most.
+        """
         self._end(signal.SIGTERM)
 
     def kill_workers(self) -> None:

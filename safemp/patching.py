@@ -5,7 +5,12 @@ What is replaced, and how the rest follows:
 * ``multiprocessing.pool.Pool``. ``multiprocessing.Pool`` and each context's ``Pool`` look it
   up there when they are called, so they are replaced with it, however they were imported.
 * ``ProcessPoolExecutor`` in ``concurrent.futures`` and in ``concurrent.futures.process``.
+* The ``__init__`` of both classes, for the modules that have imported them before: it makes
+  the object one of ours. (``__new__`` would be the place to choose a class, but a class that
+  has had one does not take arguments any more when it is removed.)
 * The ``_Popen`` of the classes of spawned and forkserver processes: see ``engines.launch``.
+* What the fork server imports before it forks. Each of its processes would import this file,
+  which takes thirty times as long as the fork.
 
 Rule 1: what stands there is a class of safemp *and* of the standard library, under the
 name of the latter, so ``isinstance`` and ``issubclass`` say what they said.
@@ -18,6 +23,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.process
+import functools
 import multiprocessing
 import multiprocessing.pool
 import os
@@ -109,7 +115,9 @@ class _PatchedExecutor(SafeExecutor, _StdlibExecutor, metaclass=_InTheirPlace): 
         )
 
 
-for _patched in (_PatchedPool, _PatchedExecutor):
+_PAIRS = ((_StdlibPool, _PatchedPool), (_StdlibExecutor, _PatchedExecutor))
+
+for _, _patched in _PAIRS:
     _patched.__name__ = _patched.__qualname__
 
 
@@ -132,15 +140,15 @@ def patch() -> None:
     ``concurrent.futures.ProcessPoolExecutor`` make pools of safemp, and every start of a
     spawned or forkserver ``Process`` is checked and repaired as ``safemp.Process`` is. The
     pools keep the start method that the program has chosen, or would have by default. Such
-    processes patch themselves when they have imported their main module.
+    processes patch themselves when they have imported their main module; a fork server that
+    is started from now on has what they want in its memory.
 
     ``isinstance`` and ``issubclass`` against the standard library's classes go on as before,
     and they can be derived from. ``ThreadPool`` remains what it is.
 
-    Call it before the program's other imports: a module that has said ``from
-    concurrent.futures import ProcessPoolExecutor``, or ``from multiprocessing.pool import
-    Pool``, keeps the class that it got. (``from multiprocessing import Pool`` does not
-    matter, since that is a function which looks the class up.)
+    It does not matter how and when a module has imported these classes. Call it before
+    modules that derive classes from them: a subclass of the standard library's own pool or
+    executor, and a pool that has been made already, remain what they are.
     """
     _ask(_PATCH)
 
@@ -171,8 +179,12 @@ def _ask(asker: object) -> None:
             _put(multiprocessing.pool, "Pool", _PatchedPool)
             for module in (concurrent.futures.process, concurrent.futures):
                 _put(module, "ProcessPoolExecutor", _PatchedExecutor)
+            for theirs, ours in _PAIRS:
+                _put(theirs, "__init__", _becoming(ours, theirs))
             for cls in launch.spawning_classes():
                 _put(cls, "_Popen", staticmethod(_checking(cls._Popen)))
+            for server in launch.fork_servers():
+                _put(server, "_preload_modules", [*server._preload_modules, __name__])
         _Patch.askers.add(asker)
 
 
@@ -198,6 +210,21 @@ def _put(where: Any, name: str, value: Any) -> None:
 
     setattr(where, name, value)
     _Patch.undo.append(undo)
+
+
+def _becoming(ours: Any, theirs: Any) -> Callable[..., None]:
+    """Return the ``__init__`` of a class of theirs whose objects, but not its subclasses', become ours."""
+    init = theirs.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if type(self) is theirs:
+            self.__class__ = ours
+            ours.__init__(self, *args, **kwargs)
+        else:
+            init(self, *args, **kwargs)
+
+    return __init__
 
 
 def _checking(popen: Callable[[Any], Any]) -> Callable[[Any], Any]:

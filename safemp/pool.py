@@ -543,7 +543,7 @@ class Pool:
         closer.start()
 
     def terminate(self) -> None:
-        """End the workers now. Calls under way fail."""
+        """End the workers now. Calls under way fail; idle workers may run their exit handlers, for a second at most."""
         self._state = TERMINATE
         for feed in self._feeds:
             feed.stop()

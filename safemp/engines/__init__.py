@@ -339,7 +339,10 @@ class Engine(Protocol):
         """
 
     def kill(self, signal: int) -> None:
-        """End now: queued tasks are aborted, running ones fail, workers get *signal*."""
+        """End now: queued tasks are aborted, running ones fail, workers get *signal*.
+
+        If that is not SIGKILL, idle workers are told to leave in its place.
+        """
 
 
 running: WeakSet[Engine] = WeakSet()

@@ -187,7 +187,10 @@ class Dispatcher:
         with self.lock:
             self._killed = number
             for worker in self.workers.values():
-                self._end(worker, number)
+                if worker.state != IDLE or number == system.KILL:
+                    self._end(worker, number)
+            if number != system.KILL:  # there is nothing to interrupt, so they may put away what they have
+                self._dismiss_idle(_TERM_GRACE)
         self.close(cancel=True)
 
     def end_task(self, task: Task) -> bool:
@@ -348,13 +351,18 @@ class Dispatcher:
         elif not worker.tasks and worker.state == BUSY:
             self._next(worker)
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _dismiss_idle(self, grace: float) -> None:
+        for worker in self._idle:
+            self._dismiss(worker, grace)
+        self._idle.clear()
+
+    def _dismiss(self, worker: Worker, grace: float = _GRACE) -> None:
         worker.state = LEAVING
         self._leaving += 1
         if worker.verdict is not None:
             worker.verdict = None
             worker.signal(system.CONTINUE)  # it may have been stopped
-        self._at(worker, self._clock() + _GRACE)
+        self._at(worker, self._clock() + grace)
         worker.send([Message(child.EXIT, 0, 0, 0, [])])
 
     # -- with the lock held: time -----------------------------------------------------
@@ -479,9 +487,7 @@ class Dispatcher:
                     if worker in self._stacked:
                         waits.append(left)
             if self._closing and not self._has_more():
-                for worker in self._idle:
-                    self._dismiss(worker)
-                self._idle.clear()
+                self._dismiss_idle(_GRACE)
             for worker in list(self._due):
                 if worker.deadline <= now:
                     self._due_now(worker, now, deliveries)

@@ -12,7 +12,7 @@ main module has been prepared. So ``__main__`` goes by name where there is one.
 Rule 2: what cannot be pickled is found while the Popen has neither a process nor a
 descriptor, so nothing is half started and nothing leaks. (Windows starts first.)
 Rule 3: private names of multiprocessing that have to do with processes are used here, and
-nowhere else: ``_Popen``, ``_fds`` of a Popen, the attributes of a process.
+nowhere else: ``_Popen``, ``_fds`` of a Popen, the attributes of a process and of the fork server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from safemp.codec.repairs import ALL, Policy
 from safemp.engines.handover import is_nameless, needs_fork, reducer_while_spawning
 from safemp.errors import PreflightError
 
-__all__ = ["Parcel", "launch", "spawning_classes", "unpack", "wants_fork"]
+__all__ = ["Parcel", "fork_servers", "launch", "spawning_classes", "unpack", "wants_fork"]
 
 Unpack: TypeAlias = "Callable[[bytes, bool], Any]"
 
@@ -202,3 +202,12 @@ def spawning_classes() -> list[Any]:
     """Return the standard library's classes of processes that start with nothing of their caller."""
     names = ("SpawnProcess", "ForkServerProcess")
     return [getattr(stdlib, name) for name in names if hasattr(stdlib, name)]
+
+
+def fork_servers() -> list[Any]:
+    """Return what keeps this process's fork server, where there can be one."""
+    if not hasattr(stdlib, "ForkServerProcess"):
+        return []
+    from multiprocessing import forkserver
+
+    return [forkserver._forkserver]

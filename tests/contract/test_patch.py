@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import process as futures_process
 from multiprocessing import context as stdlib
+from multiprocessing import forkserver
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +52,9 @@ def state() -> list[Any]:
         vars(futures_process).get("ProcessPoolExecutor"),
         vars(stdlib.SpawnProcess).get("_Popen"),
         vars(stdlib.ForkServerProcess).get("_Popen"),
+        vars(StockPool).get("__init__"),
+        vars(StockExecutor).get("__init__"),
+        forkserver._forkserver._preload_modules,  # type: ignore[attr-defined]  # what a patch adds to
         multiprocessing.Pool.__func__,  # type: ignore[attr-defined]  # it is a method of the default context
     ]
 
@@ -66,7 +70,7 @@ def stock() -> Iterator[list[Any]]:
 @pytest.mark.usefixtures("stock")
 @pytest.mark.parametrize("method", METHODS)
 def test_every_way_to_a_pool_leads_to_ours(method: str) -> None:
-    """By context, module, package, and by a name that was imported from the package before."""
+    """By context, module, package, and by names that were imported before."""
     from multiprocessing import Pool as imported_before
 
     context = multiprocessing.get_context(method)
@@ -74,7 +78,7 @@ def test_every_way_to_a_pool_leads_to_ours(method: str) -> None:
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing.pool import Pool
 
-        makers: list[Any] = [context.Pool, multiprocessing.Pool, Pool, imported_before]
+        makers: list[Any] = [context.Pool, multiprocessing.Pool, Pool, imported_before, StockPool]
         for make in makers:
             with make(1) as pool:
                 assert isinstance(pool, safemp.Pool)
@@ -85,15 +89,16 @@ def test_every_way_to_a_pool_leads_to_ours(method: str) -> None:
                 assert raised.value.code == 3
                 assert pool._processes == 1
                 assert repr(pool) == "<multiprocessing.pool.Pool state=RUN pool_size=1>"
-        with ProcessPoolExecutor(1, mp_context=context) as executor:
-            assert isinstance(executor, safemp.SafeExecutor)
-            assert isinstance(executor, StockExecutor)
-            assert isinstance(executor, concurrent.futures.ProcessPoolExecutor)
-            assert isinstance(executor, concurrent.futures.Executor)
-            assert executor._max_workers == 1
-            with pytest.raises(KeywordOnlyError):
-                executor.submit(fail, 3).result()
-            assert len(executor._processes) == 1
+        for make in (ProcessPoolExecutor, StockExecutor):
+            with make(1, mp_context=context) as executor:
+                assert isinstance(executor, safemp.SafeExecutor)
+                assert isinstance(executor, StockExecutor)
+                assert isinstance(executor, concurrent.futures.ProcessPoolExecutor)
+                assert isinstance(executor, concurrent.futures.Executor)
+                assert executor._max_workers == 1
+                with pytest.raises(KeywordOnlyError):
+                    executor.submit(fail, 3).result()
+                assert len(executor._processes) == 1
 
 
 def test_the_standard_library_has_none_of_it() -> None:

@@ -11,7 +11,17 @@ import pytest
 
 from tests.support.child import Ended, quiet, run_python
 from tests.support.idioms import EXAMPLES, REPLACED
-from tests.support.unmodified import ABOUT_ITSELF, EXITS, FATAL, IDIOMS, SPAWNED, WITH_METHOD
+from tests.support.unmodified import (
+    ABOUT_ITSELF,
+    EXITS,
+    FATAL,
+    FATAL_IN_A_PROCESS,
+    IDIOMS,
+    IMPORTS,
+    NAMED_LOCK,
+    SPAWNED,
+    WITH_METHOD,
+)
 
 METHODS = [None, "spawn", "forkserver"]
 
@@ -79,6 +89,36 @@ def test_an_error_that_does_not_unpickle_arrives(tmp_path: Path) -> None:
 
     assert "BrokenProcessPool" in stock.out
     assert quiet(ours, out="0\n1\nRefused 429\n3\n"), str(ours)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_pool_of_a_process_is_ours_by_a_name_from_the_top(tmp_path: Path, method: str) -> None:
+    """The main module is imported before the process knows of safemp; what it has imported leads to us all the same."""
+    stock, ours = both(tmp_path, write(tmp_path, FATAL_IN_A_PROCESS.format(method=method)))
+
+    assert "BrokenProcessPool" in stock.out
+    assert quiet(ours, out="0\n1\nRefused 429\n3\n"), str(ours)
+
+
+def test_a_fork_server_has_what_its_processes_want(tmp_path: Path) -> None:
+    """They import nothing of safemp, which takes much longer than a fork; a spawned process must."""
+    (forked, spawned) = (
+        run_python("-m", "safemp", "run", write(tmp_path, IMPORTS.format(method=method)), cwd=tmp_path)
+        for method in ("forkserver", "spawn")
+    )
+
+    assert quiet(forked, out="[]\n"), str(forked)
+    assert "'safemp.patching'" in spawned.out
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_workers_of_a_pool_that_is_terminated_leave_no_semaphore(tmp_path: Path, method: str) -> None:
+    """Nobody is told of a leak: the lock that a worker has made is gone with it."""
+    program = write(tmp_path, NAMED_LOCK.format(method=method))
+
+    ours = run_python("-m", "safemp", "run", program, cwd=tmp_path)
+
+    assert quiet(ours, out="[0, 1, 2, 3]\n"), str(ours)
 
 
 def test_a_process_gets_what_it_was_meant_to_have(tmp_path: Path) -> None:

@@ -127,6 +127,11 @@ def hang_at_exit(release: str) -> int:
     return os.getpid()
 
 
+def note_at_exit(path: str) -> None:
+    """Have this process write a file when it leaves."""
+    atexit.register(jobs.note, path, "left")
+
+
 def leave_thread(release: str) -> int:
     """Leave a thread that keeps the process from ending."""
     threading.Thread(target=jobs.wait_for, args=(release,)).start()

@@ -281,6 +281,51 @@ if __name__ == "__main__":
 """
 """Works under fork, and not under spawn."""
 
+FATAL_IN_A_PROCESS = (
+    FATAL.replace('if __name__ == "__main__":\n', "def use_a_pool():\n")
+    + """
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=use_a_pool)
+    process.start()
+    process.join()
+"""
+)
+"""The same, from a pool that a process makes of a name at the top of its main."""
+
+IMPORTS = """
+import multiprocessing, os, sys
+
+class Finder:
+    seen = []
+    def find_spec(name, *_):
+        Finder.seen.append((os.getpid(), name))
+
+sys.meta_path.insert(0, Finder)
+
+def tell():
+    print([name for pid, name in Finder.seen if pid == os.getpid() and name.startswith("safemp")], flush=True)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context({method!r}).Process(target=tell)
+    process.start()
+    process.join()
+"""
+"""Prints what of safemp a process has imported after its start."""
+
+NAMED_LOCK = """
+import multiprocessing
+
+def work(n):
+    global lock  # tqdm makes one in each process that has a bar
+    lock = multiprocessing.get_context("spawn").RLock()
+    return n
+
+if __name__ == "__main__":
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(pool.map(work, range(4)))
+"""
+"""Has locks in its workers when the block ends that terminates the pool."""
+
 EXITS = """
 import multiprocessing
 

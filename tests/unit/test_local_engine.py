@@ -181,13 +181,31 @@ def test_stopped_workers_do_not_keep_a_pool_from_closing(tmp_path: Path, monkeyp
 def test_workers_that_cannot_leave_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[[str], int]
 ) -> None:
-    """An exit handler or a thread that stays does not keep the pool from closing."""
+    """An exit handler or a thread that stays does not keep the pool from closing, nor from being terminated."""
     monkeypatch.setattr(dispatch, "_GRACE", 0.2)
-    executor = safemp.SafeExecutor(1)
-    pid = executor.submit(job, str(tmp_path / "never")).result(30)
-    executor.shutdown(wait=True)
+    monkeypatch.setattr(dispatch, "_TERM_GRACE", 0.2)
+    for end in (safemp.SafeExecutor.shutdown, safemp.SafeExecutor.terminate_workers):
+        executor = safemp.SafeExecutor(1)
+        pid = executor.submit(job, str(tmp_path / "never")).result(30)
+        end(executor)
 
-    assert until(lambda: not alive(pid))
+        assert until(lambda pid=pid: not alive(pid))
+        executor.shutdown(wait=True)
+
+
+def test_idle_workers_that_are_terminated_leave_in_order(tmp_path: Path) -> None:
+    """There is nothing to interrupt, so their exit handlers run; one that is at work is ended at once."""
+    started, left = tmp_path / "started", [tmp_path / "idle", tmp_path / "busy"]
+    with safemp.Pool(1) as pool:
+        pool.apply(engine_jobs.note_at_exit, (str(left[0]),))
+    pool.join()
+    with safemp.Pool(1) as pool:
+        pool.apply(engine_jobs.note_at_exit, (str(left[1]),))
+        pool.apply_async(jobs.started_then_wait, (str(started), str(tmp_path / "never")))
+        assert until(started.exists)
+    pool.join()
+
+    assert [one.exists() for one in left] == [True, False]
 
 
 # -- 2: no send waits for a send --------------------------------------------------------------
