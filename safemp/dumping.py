@@ -41,7 +41,17 @@ def dumps(obj: Any, *, repairs: Spec = "all", buffer_callback: Callable[[PickleB
     try:
         return pickling.dumps_portable(obj, buffer_callback, policy=policy)
     except pickling.USER_ERRORS as error:
-        raise calls.preflight(error, [("obj", obj)], None, policy) from error
+        failure = calls.preflight(error, [("obj", obj)], None, policy)
+        try:
+            found = calls.attributes_of_modules(failure.culprits, policy)
+            if found is None or buffer_callback is not None:  # which has had buffers already
+                raise failure from error
+            try:
+                return pickling.dumps_portable(obj, policy=policy, found=found)
+            except pickling.USER_ERRORS:
+                raise failure from error
+        finally:
+            del failure  # its traceback holds this frame: no cycle is left behind
 
 
 def dump(

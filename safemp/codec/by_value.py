@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
+from dis import get_instructions
 from enum import EnumMeta
-from types import FunctionType
+from inspect import CO_OPTIMIZED
+from types import CodeType, FunctionType
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
-from safemp.codec import statics
+from safemp.codec import statics, structures
 from safemp.codec.paths import key_text
 
-__all__ = ["Put", "class_parts", "dot", "function_parts"]
+__all__ = ["Put", "annotations_of", "class_parts", "dot", "function_parts", "read_in_class_bodies"]
 
 _ENUM_OWN = frozenset(
     {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"}
@@ -25,6 +28,55 @@ _ENUM_OWN = frozenset(
 
 Put: TypeAlias = Callable[[tuple[Any, str, str]], None]
 """Takes a part, what goes in front of the path so far, and what after it."""
+
+
+_annotations_of_class = type.__dict__["__annotations__"].__get__  # noqa: RUF063 - it is what is called
+
+
+def annotations_of(obj: FunctionType | type) -> tuple[str, Any]:
+    """Return the attribute that says the annotations of by-value *obj*, and its value.
+
+    They themselves, if they can be had. From Python 3.14 on they may name what is not there,
+    or not there yet; then it is the function that makes them when somebody asks.
+
+    Returns:
+        An empty name for a class of which they are an attribute like others, or which has none.
+    """
+    function = type(obj) is FunctionType
+    if not function and "__annotate_func__" not in statics.class_dict(obj):  # type: ignore[arg-type]
+        return "", None
+    try:
+        return "__annotations__", obj.__annotations__ if function else _annotations_of_class(obj)
+    except Exception:  # a NameError, mostly; an annotation may be any expression
+        return "__annotate__", obj.__annotate__  # type: ignore[union-attr]
+
+
+_LOADS = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+
+_read: WeakKeyDictionary[CodeType, tuple[str, ...]] = WeakKeyDictionary()
+
+
+def read_in_class_bodies(code: CodeType) -> tuple[str, ...]:
+    """Name the globals that a function reads in bodies of classes, and in late annotations of these.
+
+    cloudpickle's ``_extract_code_globals`` does not look for them: there, Python looks a name up
+    among what the body has set before it comes to the globals.
+    """
+    found = _read.get(code)
+    if found is None:
+        names: dict[str, None] = {}
+        stored = {"__name__"}  # every body reads it
+        if not code.co_flags & CO_OPTIMIZED or "__classdict__" in code.co_freevars:
+            for instruction in get_instructions(code):
+                if instruction.opname == "STORE_NAME":
+                    stored.add(instruction.argval)
+                elif instruction.opname in _LOADS and instruction.argval not in stored:
+                    names[instruction.argval] = None
+        for const in code.co_consts:
+            if type(const) is CodeType:
+                names.update(dict.fromkeys(read_in_class_bodies(const)))
+        found = _read[code] = tuple(names)
+    return found
 
 
 def function_parts(function: FunctionType, global_values: Mapping[str, Any], put: Put) -> None:
@@ -42,8 +94,13 @@ def function_parts(function: FunctionType, global_values: Mapping[str, Any], put
             continue
     for i, value in enumerate(function.__defaults__ or ()):
         put((value, "", f".__defaults__[{i}]"))
-    for attribute in ("__kwdefaults__", "__annotations__"):
-        for name, value in (getattr(function, attribute) or {}).items():
+    for name, value in (function.__kwdefaults__ or {}).items():
+        put((value, "", f".__kwdefaults__[{name!r}]"))
+    attribute, annotations = annotations_of(function)
+    if type(annotations) is FunctionType:
+        put((annotations, "", dot(attribute)))
+    else:
+        for name, value in annotations.items():
             put((value, "", f".{attribute}[{name!r}]"))
     for name, value in function.__dict__.items():
         put((value, "", dot(name)))
@@ -63,13 +120,16 @@ def class_parts(cls: type, put: Put) -> None:
         put: Called with ``(part, before, after)``.
     """
     space = dict(statics.class_dict(cls))
-    put((type(cls), "type(", ")"))
+    of_ctypes = structures.is_of_ctypes(cls)
+    if not of_ctypes or structures.metaclass(cls) is type(cls):
+        put((type(cls), "type(", ")"))
     bases = "__orig_bases__" if "__orig_bases__" in space else "__bases__"
     for i, base in enumerate(getattr(cls, bases)):
         put((base, "", f".{bases}[{i}]"))
     left_out = {"__weakref__", "__dict__", "__annotate_func__", "_abc_impl"}
     if isinstance(space.get("__dict__"), property):
         left_out.discard("__dict__")
+    left_out |= structures.descriptors(cls) if of_ctypes else set()
     slots = space.get("__slots__", ())
     left_out.update([slots] if isinstance(slots, str) else slots)
     if issubclass(type(cls), EnumMeta):
@@ -87,6 +147,9 @@ def class_parts(cls: type, put: Put) -> None:
     for name, value in space.items():
         if name not in left_out and not (name in inherited and inherited[name] is value):
             put((value, "", dot(name) if _reads_as_itself(value) else f".__dict__[{name!r}]"))
+    attribute, annotations = annotations_of(cls)
+    if attribute:
+        put((annotations, "", dot(attribute)))
 
 
 def _reads_as_itself(value: Any) -> bool:

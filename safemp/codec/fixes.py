@@ -77,6 +77,9 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("lmdb", "Transaction"): _BEGIN,
     ("lmdb", "Cursor"): _BEGIN,
     ("lmdb.cpython", "_Database"): "send the environment, and open_db() by name in the task",
+    ("_ctypes", "_SimpleCData"): "send its value: it is an address in this process",
+    ("_ctypes", "Structure"): "send what its pointers point to: they are addresses in this process",
+    ("_ctypes", "Union"): "send what its pointers point to: they are addresses in this process",
     ("builtins", "PyCapsule"): "make it in the worker, in __init__ of what is made there, say: "
     "it wraps a C pointer of this process",
 }

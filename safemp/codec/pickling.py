@@ -17,12 +17,11 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 from __future__ import annotations
 
 import copyreg
-import operator
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, singledispatch
 from io import BytesIO, TextIOWrapper
 from pickle import PickleBuffer, Pickler, PicklingError
@@ -35,15 +34,25 @@ from typing import Any, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import definitions, homes, named, namespaces, rebuild
+from safemp.codec import definitions, homes, named, namespaces, rebuild, structures
+from safemp.codec.by_value import annotations_of, read_in_class_bodies
 from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
 from safemp.codec.inheritance import Heritage, given
 from safemp.codec.libraries.names import recached
-from safemp.codec.repairs import ALL, Policy, Repair, made_by, may_be_standard, standard_stream
-from safemp.codec.table import ByName, Table, portable_exception
+from safemp.codec.repairs import (
+    ALL,
+    EXCEPTION,
+    Policy,
+    Repair,
+    importable,
+    made_by,
+    may_be_standard,
+    standard_stream,
+)
+from safemp.codec.table import ByName, Table, is_plain_exception, portable_exception
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -80,7 +89,36 @@ _BUILDERS = frozenset(
 """What streams are made of: functions that are there on the other side, by their names."""
 
 
-class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+class _ByValuePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+    """cloudpickle, with what it leaves out of functions."""
+
+    def _dynamic_function_reduce(self, function: FunctionType) -> tuple[Any, ...]:
+        state = _function_state(function)
+        return _cp._make_function, self._function_getnewargs(function), state, None, None, _cp._function_setstate
+
+
+def _function_state(function: FunctionType) -> tuple[dict[str, Any], dict[str, Any]]:
+    attribute, annotations = annotations_of(function)
+    bare = function
+    if attribute != "__annotations__":
+        bare = FunctionType(function.__code__, function.__globals__, closure=function.__closure__)
+        for name in ("__name__", "__qualname__", "__kwdefaults__", "__defaults__", "__module__", "__doc__", "__dict__"):
+            setattr(bare, name, getattr(function, name))
+    state, slots = _cp._function_getstate(bare)
+    del slots["__annotations__"]
+    slots[attribute] = annotations
+    space = function.__globals__
+    slots["__globals__"] |= {name: space[name] for name in read_in_class_bodies(function.__code__) if name in space}
+    return state, slots
+
+
+def _global_names(code: CodeType) -> dict[str, None]:
+    names = read_in_class_bodies(code)
+    found: dict[str, None] = _cp._extract_code_globals(code)
+    return {**found, **dict.fromkeys(names)} if names else found
+
+
+class _CarefulPickler(_ByValuePickler):
     """cloudpickle with our rules for globals, exceptions and repairs.
 
     Args:
@@ -166,8 +204,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.get_global, (home.key, name)
 
     def _reduce_class(self, cls: type) -> Any:
-        if type(cls).__module__ == "_ctypes" and (array := _array_type(cls)) is not None:
-            return array
+        if structures.is_of_ctypes(cls) and (call := structures.by_call(cls)) is not None:
+            return call
         module = getattr(cls, "__module__", None)
         if isinstance(module, str) and module != "builtins":
             found = sys.modules.get(module)
@@ -199,11 +237,11 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
             return rebuild.redispatch, (list(function.registry.items()),)  # type: ignore[attr-defined]
         if reference is None:
             return self._dynamic_function_reduce(function)
-        state, slots = _cp._function_getstate(function)
-        wanted = slots["__globals__"]
+        state, slots = _function_state(function)
         slots["__globals__"] = {}
         if isinstance(home, Home):
-            for name in wanted:
+            # Those that are not there, too: in a notebook a helper is often defined after its user.
+            for name in _global_names(function.__code__):
                 if home.names is None or name in home.names:
                     self._needs.add(home, name)
         code, _, _, _, closure = self._function_getnewargs(function)
@@ -240,29 +278,8 @@ class _CarefulPickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is unty
         return namespaces.open_module, (home.key, home.attrs)
 
 
-def _array_type(cls: Any) -> tuple[Any, ...] | None:
-    """An array type of ctypes has no home; it is its elements' type, so many times."""
-    array = getattr(sys.modules.get("_ctypes"), "Array", None)
-    if array is None or array not in cls.__bases__ or resolve(sys.modules.get(cls.__module__), cls) is cls:
-        return None
-    return operator.mul, (cls._type_, cls._length_)
-
-
-def _structure_type(cls: Any) -> tuple[Any, ...]:
-    """A structure of ctypes is its fields: the descriptors in the class are made of them."""
-    made_of_fields = {name for name, *_ in cls.__dict__.get("_fields_", ())}
-    space = {
-        name: value
-        for name, value in vars(cls).items()
-        if name not in made_of_fields and name not in ("__dict__", "__weakref__")
-    }
-    return rebuild.Made(type, cls.__bases__[0]), (cls.__name__, cls.__bases__, space)
-
-
 def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
-    if type(cls).__module__ == "_ctypes":
-        return _structure_type(cls)
-    make, args, (state, slotstate), _, _, _ = _cp._dynamic_class_reduce(cls)
+    make, args, (state, slotstate), _, _, _ = _completed(cls, _cp._dynamic_class_reduce(cls))
     if make is _cp._make_skeleton_class:
         constructor, name, bases, kwargs, *rest = args
         if cls.__qualname__ != name:  # cloudpickle 3.1 leaves it out
@@ -277,6 +294,21 @@ def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
         members = {m.name: {k: v for k, v in vars(m).items() if k not in _ENUM_OWN} for m in cls}  # type: ignore[attr-defined]
         slotstate = {name: attributes for name, attributes in members.items() if attributes}
     return _make_class, (make, *args), (state, slotstate), None, None, _set_class_state
+
+
+def _completed(cls: type, reduced: Any) -> Any:
+    """Give what cloudpickle makes of a class that goes by value what it leaves out, and nothing that cannot travel."""
+    if type(reduced) is not tuple or reduced[0] not in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
+        return reduced
+    make, args, (state, slotstate), *rest = reduced
+    attribute, annotations = annotations_of(cls)
+    if attribute:  # from Python 3.14 on
+        state[attribute] = annotations
+    if structures.is_of_ctypes(cls):
+        _, name, bases, kwargs, *more = args
+        kwargs, state = structures.ordered(cls, kwargs, state)
+        args = (structures.metaclass(cls), name, bases, kwargs, *more)
+    return make, args, (state, slotstate), *rest
 
 
 _ENUM_OWN = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
@@ -731,32 +763,59 @@ def dumps(
     return stream
 
 
-class _PortablePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+class _PortablePickler(_ByValuePickler):
     """cloudpickle with our repairs: what it writes loads where safemp is not."""
 
     def __init__(
-        self, file: Any, buffer_callback: Callable[[PickleBuffer], Any] | None = None, policy: Policy = ALL
+        self,
+        file: Any,
+        buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+        policy: Policy = ALL,
+        found: ByName | None = None,
     ) -> None:
         self.dispatch_table = Table(_THEIRS, None, policy, portable=True, at_once=_AT_ONCE)
+        self.dispatch_table.by_name = found
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
 
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
         if cls is FunctionType:
+            if _only_here(obj.__module__):
+                return self._dynamic_function_reduce(obj)
             return NotImplemented if obj in _BUILDERS else self._function_reduce(obj)
+        if isinstance(obj, ModuleType) and cls is ModuleType:
+            known = obj is sys.modules.get(obj.__name__) and not _only_here(obj.__name__)
+            return NotImplemented if known else _module_by_value(obj)
         if issubclass(cls, BaseException):
             return portable_exception(obj)
-        if cls.__module__ == "_ctypes" and isinstance(obj, type):
-            if (array := _array_type(obj)) is not None:
-                return array
-            return NotImplemented if _cp._should_pickle_by_reference(obj) else _structure_type(obj)
+        if isinstance(obj, type):
+            call = structures.by_call(obj) if structures.is_of_ctypes(obj) else None
+            if call is not None:
+                return call
+            here = _only_here(obj.__module__)
+            return _completed(obj, _cp._dynamic_class_reduce(obj) if here else super().reducer_override(obj))
         if cls is _NAMED[0]:
             return _cached(obj)
         return super().reducer_override(obj)
 
 
+def _only_here(module: Any) -> bool:
+    """Tell whether a module was made in memory, and so is in no other process."""
+    known = isinstance(module, str) and module in sys.modules
+    return known and not namespaces.is_main(module) and not importable(module)
+
+
+def _module_by_value(module: ModuleType) -> tuple[Any, ...]:
+    space = {name: value for name, value in module.__dict__.items() if name != "__builtins__"}
+    return _cp.dynamic_subimport, (module.__name__, space)
+
+
 def dumps_portable(
-    obj: Any, buffer_callback: Callable[[PickleBuffer], Any] | None = None, *, policy: Policy = ALL
+    obj: Any,
+    buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+    *,
+    policy: Policy = ALL,
+    found: ByName | None = None,
 ) -> bytes:
     """Pickle so that plain pickle can load it, in a process without safemp where that can be.
 
@@ -764,6 +823,7 @@ def dumps_portable(
         obj: What to pickle.
         buffer_callback: As for ``pickle.dumps``.
         policy: Which repairs are made.
+        found: Objects to look up by name: see ``Table.by_name``.
 
     Raises:
         Exception: Whatever pickling raises.
@@ -771,7 +831,7 @@ def dumps_portable(
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
     # The callback must not be called by an attempt that fails; of a local function it is known.
-    if buffer_callback is None and not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
+    if buffer_callback is None and found is None and not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
         file = BytesIO()
         pickler = Pickler(file, 5)
         table = pickler.dispatch_table = Table({}, None, policy, portable=True)
@@ -785,10 +845,10 @@ def dumps_portable(
         except USER_ERRORS:  # the next rung says what is wrong, if anything is
             pass
     file = BytesIO()
-    careful = _PortablePickler(file, buffer_callback, policy)
+    careful = _PortablePickler(file, buffer_callback, policy, found)
     careful.dump(obj)
     if careful.dispatch_table.met:
-        _watch(careful.dispatch_table.met, obj, True, policy=policy)
+        _watch(careful.dispatch_table.met, obj, True, policy=policy, found=found)
     return file.getvalue()
 
 
@@ -947,8 +1007,7 @@ class Semantics:
         home, _ = self._pickler._place(space)
         if isinstance(home, str):
             return {}
-        names: Iterator[str] = iter(_cp._extract_code_globals(function.__code__))
-        values = {name: space[name] for name in names if name in space}
+        values = {name: space[name] for name in _global_names(function.__code__) if name in space}
         return {name: value for name, value in values.items() if id(value) not in given}
 
     def globals_of_module(self, module: ModuleType) -> Mapping[str, Any] | None:
@@ -964,6 +1023,8 @@ class Semantics:
 
     def repair_of(self, obj: Any, reduced: Any) -> Repair | None:
         """Tell by which repair *obj* has the reduce value *reduced*; ``None``: by none."""
+        if issubclass(type(obj), BaseException):
+            return None if is_plain_exception(obj) else EXCEPTION
         rule = self._pickler.dispatch_table.rules.get(type(obj))
         if rule is None and self._found is None:
             return None

@@ -110,6 +110,9 @@ def make_quietly(meta: type, name: str, bases: tuple[Any, ...], space: dict[str,
     Returns:
         ``None``: there are no such hooks, or Python does not let us.
     """
+    makers = [vars(base).get(maker) for base in meta.__mro__[:-2] for maker in ("__new__", "__init__")]
+    if not all(maker is None or isinstance(maker, (types.FunctionType, staticmethod)) for maker in makers):
+        return None  # it makes its classes in C, as those of ctypes do, and must be let
     resolved = types.resolve_bases(bases)
     hooked = any("__init_subclass__" in vars(base) for b in resolved for base in b.__mro__[:-1])
     if not hooked and (meta is type or meta is ABCMeta):

@@ -31,6 +31,7 @@ from safemp.codec.statics import type_name
 __all__ = [
     "ALL",
     "BY_NAME",
+    "EXCEPTION",
     "NONE",
     "REBUILD",
     "RECONSTRUCT",
@@ -115,6 +116,7 @@ _LIBRARIES = (
     ("re", "values"),
     ("_io", "files"),
     ("ssl", "tls"),
+    ("ctypes", "ctypes"),
     ("asyncio.locks", "aio"),
     ("httpcore", "httpx"),
     ("httpcore2", "httpx"),
@@ -208,7 +210,7 @@ def made_by(rule: Repair | None, obj: Any, reduced: Any) -> Repair | None:
     """
     calls = reduced[0] if type(reduced) is tuple and reduced else None
     if calls is rebuild.look_up:
-        return _LOOKED_UP
+        return _OF_A_MODULE
     if rule is None or (rule.plain is not None and rule.plain(reduced)):
         return None
     if calls is getattr and may_be_standard(type(obj)):
@@ -216,7 +218,7 @@ def made_by(rule: Repair | None, obj: Any, reduced: Any) -> Repair | None:
     if rule.otherwise and calls is not getattr:
         return replace(rule, kind=REBUILD, why=rule.otherwise)
     if rule.named and calls in (getattr, rebuild.look_up_or_make):
-        return _OF_A_MODULE if calls is getattr else _LOOKED_UP
+        return _OF_A_MODULE
     note = rule.note(obj) if rule.note is not None else None
     return rule if note is None else replace(rule, why=f"{note}; {rule.why}")
 
@@ -402,5 +404,7 @@ STANDARD_STREAM = Repair(BY_NAME, "it is a standard stream; the other process us
 
 _OF_A_MODULE = Repair(BY_NAME, "it is an attribute of a module, whose own the other process has", refuse)
 
-_LOOKED_UP = replace(_OF_A_MODULE, needs_safemp=True)
-"""The same, with a look whether what is there is of the same type."""
+EXCEPTION = Repair(
+    RECONSTRUCT, "class, attributes, cause and traceback travel, without its constructor", refuse, needs_safemp=True
+)
+"""Every exception that plain pickle would not bring back whole. Made whichever repairs are."""

@@ -7,6 +7,7 @@ once for each other type. So whatever is looked up here costs nothing per object
 from __future__ import annotations
 
 import copyreg
+import sys
 from collections.abc import Callable, Mapping
 from operator import attrgetter, methodcaller
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
 from safemp.codec.record import counted
 from safemp.codec.repairs import ALL, STANDARD_STREAM, Policy, Repair, may_be_standard
 
-__all__ = ["ByName", "Table", "portable_exception"]
+__all__ = ["ByName", "Table", "is_plain_exception", "portable_exception"]
 
 ByName: TypeAlias = "dict[int, tuple[Any, Any]]"
 """Objects that are attributes of modules, by ``id``, and their reduce values."""
@@ -145,7 +146,10 @@ class Table(dict[type, Callable[[Any], Any]]):
 
         def first(obj: Any) -> Any:
             known = found.get(id(obj))
-            return reducer(obj) if known is None else known[1]
+            if known is None or not self._portable:
+                return reducer(obj) if known is None else known[1]
+            module, name, _ = known[1][1]
+            return getattr, (sys.modules[module], name)
 
         return first
 
@@ -154,9 +158,12 @@ def _nothing(_: Any) -> Any:
     return set, ()
 
 
+def is_plain_exception(exc: BaseException) -> bool:
+    """Tell whether plain pickle does well by *exc*: one of Python's own, without a traceback or a cause."""
+    plain = type(exc).__module__ == "builtins" and not hasattr(exc, "exceptions")
+    return plain and exc.__traceback__ is None and exc.__cause__ is None and exc.__context__ is None
+
+
 def portable_exception(exc: BaseException) -> Any:
     """Reduce as plain pickle does what plain pickle does well; see ``reduce_exception``."""
-    plain = type(exc).__module__ == "builtins" and not hasattr(exc, "exceptions")
-    if plain and exc.__traceback__ is None and exc.__cause__ is None and exc.__context__ is None:
-        return exc.__reduce__()
-    return reduce_exception(exc)
+    return exc.__reduce__() if is_plain_exception(exc) else reduce_exception(exc)

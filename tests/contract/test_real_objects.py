@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import gc
+import pickle
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 import safemp
 from tests.support import real_objects
+from tests.support.child import environment
 from tests.support.real_objects import ARRIVES, REFUSED
 
 
@@ -63,6 +67,52 @@ def test_it_arrives_and_works(executor: safemp.SafeExecutor, name: str) -> None:
     obj = entry.make()
 
     assert executor.submit(real_objects.works, name, obj).result(60)
+    assert safemp.inspect(obj, load=False).ok
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Callable[[str, bytes], str]]:
+    """An interpreter that has what these objects are of, and has never heard of safemp."""
+    code = (
+        "import pickle, sys; sys.modules['safemp'] = None\n"
+        "from tests.support import real_objects\n"
+        "while True:\n"
+        "    name, data = pickle.load(sys.stdin.buffer)\n"
+        "    try:\n        said = str(real_objects.works(name, pickle.loads(data)))\n"
+        "    except BaseException as error:\n        said = repr(error)\n"
+        "    print(said, flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    ) as child:
+        stdin, stdout = child.stdin, child.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def works(name: str, data: bytes) -> str:
+            stdin.write(pickle.dumps((name, data)))
+            stdin.flush()
+            return stdout.readline().decode().strip()
+
+        yield works
+        stdin.close()
+
+
+@pytest.mark.parametrize("name", ARRIVES)
+def test_what_dumps_writes_of_it_works_without_safemp(bare: Callable[[str, bytes], str], name: str) -> None:
+    """Plain pickle loads it; the report names what it does not."""
+    entry = ARRIVES[name]
+    wanted(entry.needs)
+    obj = entry.make()
+    needed = safemp.inspect(obj, load=False).needs_safemp
+
+    said = bare(name, safemp.dumps(obj))
+
+    assert said == "True" if not needed else "No module named 'safemp" in said
 
 
 def test_a_template_that_has_arrived_can_be_sent_on(executor: safemp.SafeExecutor) -> None:

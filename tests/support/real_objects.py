@@ -399,6 +399,40 @@ def local_structure() -> Any:
     return Local
 
 
+def structures(which: str) -> Any:
+    """Make structures of ctypes in a function that have more than plain fields."""
+
+    class Either(ctypes.Union):
+        _fields_ = (("number", ctypes.c_int), ("real", ctypes.c_float))
+
+    class Inner(ctypes.Structure):
+        _anonymous_ = ("either",)
+        _fields_ = (("either", Either), ("bits", ctypes.c_int, 3), ("array", ctypes.c_int * 3))
+
+        def total(self) -> int:
+            return sum(self.array)
+
+    class Header(ctypes.BigEndianStructure):
+        _pack_ = 1
+        _layout_ = "ms"
+        _fields_ = (("x", ctypes.c_uint16), ("y", ctypes.c_uint32))
+
+    class Link(ctypes.Structure):
+        pass
+
+    Link._fields_ = (("next", ctypes.POINTER(Link)), ("value", ctypes.c_int))
+    made: dict[str, Any] = {"inner": Inner(), "header": Header(1, 2), "link": Link}
+    made["inner"].number, made["inner"].bits, made["inner"].array[1] = 5, 2, 7
+    return made[which]
+
+
+def library() -> Any:
+    """Load what this process consists of, and say how a function of it is called."""
+    made = ctypes.CDLL(None)
+    made.abs.argtypes, made.abs.restype = (ctypes.c_int,), ctypes.c_long
+    return made
+
+
 def raised() -> BaseException:
     """Make an exception with a traceback and a cause."""
     try:
@@ -546,6 +580,21 @@ _STD: dict[str, Arrives] = {
     "ctypes structure": in_holder(lambda: Pair(1, 2.5), lambda p: (p.a, p.b) == (1, 2.5)),
     "local ctypes structure": Arrives(local_structure, lambda c: (c(4).a, type(c(4).a)) == (4, int)),
     "instance of a local ctypes structure": in_holder(lambda: local_structure()(5), lambda s: s.a == 5),
+    "structure with an anonymous union": in_holder(
+        lambda: structures("inner"), lambda s: (s.number, s.bits, s.total(), s.real > 0) == (5, 2, 7, True)
+    ),
+    "packed big-endian structure": in_holder(
+        lambda: structures("header"), lambda s: bytes(s) == b"\0\1\0\0\0\2" and (s.x, s.y) == (1, 2)
+    ),
+    "structure that points to its like": Arrives(
+        lambda: structures("link"), lambda c: c(ctypes.pointer(c(value=4))).next.contents.value == 4
+    ),
+    "type of a C function": in_holder(
+        lambda: ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int),
+        lambda t: t is ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int),
+    ),
+    "C library": in_holder(library, lambda lib: lib.abs(-3) == 3 and lib.abs.restype is ctypes.c_long),
+    "function of a C library": in_holder(lambda: library().abs, lambda f: f(-3) == 3 and f.restype is ctypes.c_long),
     "ctypes array": in_holder(lambda: (ctypes.c_int * 2)(1, 2), lambda a: list(a) == [1, 2]),
     "ctypes number": in_holder(lambda: ctypes.c_double(1.5), lambda d: d.value == 1.5),
     "system random": in_holder(random.SystemRandom, lambda r: 0 <= r.random() < 1),
@@ -570,6 +619,13 @@ _STD: dict[str, Arrives] = {
     "lambda": in_holder(lambda: lambda x: x + 1, lambda f: f(1) == 2),
     "closure": Arrives(lambda: closure_over({"a": [1]}), lambda f: f() == {"a": [1]}),
     "recursive closure": Arrives(recursive, lambda f: f(5) == 120),
+    "method of a class with some arguments": Arrives(
+        lambda: functools.partialmethod(lambda self, a, b: (a, b), 1, b=2), lambda m: m.__get__(5)() == (1, 2)
+    ),
+    "reference to a class that is not there": in_holder(
+        lambda: typing.Optional["NotThere"],  # noqa: F821
+        lambda t: typing.get_args(t)[0].__forward_arg__ == "NotThere",
+    ),
     "partial of a lambda": Arrives(lambda: functools.partial(lambda a, b: a - b, b=1), lambda f: f(3) == 2),
     "cached local function": Arrives(cached, lambda f: f(3) == 6 and f.cache_info().maxsize == 8),
     "cached function of a module": Arrives(lambda: module_cached, lambda f: f is module_cached),
@@ -758,6 +814,11 @@ REFUSED: dict[str, Refused] = {
         "args[0].x",
         "logger",
         close=lambda h: h.x.close(),
+    ),
+    "pointer": Refused(lambda: Holder(ctypes.pointer(ctypes.c_int(3))), "args[0].x", ".contents"),
+    "address": Refused(lambda: [ctypes.c_void_p(3)], "args[0][0]", "its value"),
+    "function that C may call": Refused(
+        lambda: Holder(ctypes.CFUNCTYPE(ctypes.c_int)(int)), "args[0].x", "the Python function"
     ),
     "map for writing": Refused(lambda: [writing_map()], "args[0][0]", "path", close=lambda v: v[0].close()),
     "traceback": Refused(lambda: [raised().__traceback__], "args[0][0]", "traceback"),

@@ -153,7 +153,7 @@ def test_an_attribute_of_a_module_goes_by_its_name(conn: socket.socket, monkeypa
     held = {"rows": jobs.shared_rows}  # type: ignore[attr-defined]
     report = safemp.inspect(held)
     assert report.ok
-    assert [(r.path, r.kind, r.needs_safemp) for r in report.repairs] == [("obj['rows']", "by name", True)]
+    assert [(r.path, r.kind, r.needs_safemp) for r in report.repairs] == [("obj['rows']", "by name", False)]
 
     assert paths(safemp.inspect([held, conn])) == ["obj[0]['rows']", "obj[1]"]
 

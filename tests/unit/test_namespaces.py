@@ -121,6 +121,47 @@ def test_a_global_is_set_again_only_when_the_caller_has_changed_it(other: Other,
     assert other(made.get) == 1, "back to the first value"
 
 
+def test_a_helper_may_be_defined_after_its_first_user_has_been_sent(other: Other, module: Make) -> None:
+    """Rule 2: in a notebook the call that fails for want of a name is made again when it is there."""
+    made = module("def use():\n    return helper(abs(-1))\ndef again():\n    return use() + abs(-1)\n")
+    with pytest.raises(NameError):
+        other(made.use)
+    exec("def helper(x):\n    return x + 1", made.__dict__)
+
+    assert other(made.use) == 2
+    assert other(made.again) == 3
+
+    exec("def abs(x):\n    return 10", made.__dict__)
+    assert other(made.use) == 11, "one that hides a built-in, too"
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="annotations are made when they are asked for from Python 3.14 on"
+)
+def test_annotations_may_name_what_is_not_there(other: Other, module: Make) -> None:
+    """What only a type checker imports, or what comes later; they are what they were once it is there."""
+    made = module(
+        "import annotationlib, dataclasses, typing\n"
+        "def use(x: Later, y: int = 1) -> int:\n    return x + y\n"
+        "class Plain:\n    x: int\n    def method(self, y: Later) -> Never:\n        return y\n"
+        "class Waiting:\n    y: Later\n    z: int\n"
+        "@dataclasses.dataclass\nclass Data:\n    x: int\n    y: Later = 3\n"
+        "class Options(typing.TypedDict):\n    x: int\n"
+        "def texts(of):\n    return annotationlib.get_annotations(of, format=annotationlib.Format.STRING)\n"
+        "def values(of):\n    return of.__annotations__\n"
+    )
+    here = [made.texts(each) for each in (made.use, made.Plain, made.Waiting, made.Data)]
+
+    assert other(made.use, 2) == 3
+    assert other(made.Plain().method, 4) == 4
+    assert other(lambda data: (data.x, data.y), made.Data(1)) == (1, 3)
+    assert [other(made.texts, each) for each in (made.use, made.Plain, made.Waiting, made.Data)] == here
+    assert other(made.values, made.Plain) == other(made.values, made.Options) == {"x": int}
+
+    made.Later = str
+    assert other(made.values, made.Waiting) == {"y": str, "z": int}
+
+
 def test_nothing_that_comes_back_is_set_at_home(other: Other, module: Make) -> None:
     """Rule 3: the caller's own namespace is its own."""
     made = module(

@@ -28,7 +28,7 @@ def _initializer(executor: Any) -> tuple[Any, Any]:
     if hasattr(executor, "_initializer"):
         return executor._initializer, executor._initargs
     make = executor._create_worker_context  # from 3.14 on, they are in its closure
-    held = dict(zip(make.__func__.__code__.co_freevars, make.__func__.__closure__, strict=True))
+    held = dict(zip(make.__code__.co_freevars, make.__closure__, strict=True))
     return held["initializer"].cell_contents, held["initargs"].cell_contents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
 import sys
 import types
@@ -9,9 +10,9 @@ from collections import OrderedDict
 from gc import get_referents
 from typing import Any
 
-from safemp.codec.libraries import loaded
+from safemp.codec.libraries import called, loaded
 from safemp.codec.rebuild import Made
-from safemp.codec.repairs import REBUILD, RefusedError, Repair
+from safemp.codec.repairs import REBUILD, RECONSTRUCT, RefusedError, Repair
 
 __all__ = ["table"]
 
@@ -82,6 +83,31 @@ def _iterator(iterator: Any) -> tuple[Any, ...]:
     return type(iterator), tuple(int(part) for part in found.groups() if part is not None)
 
 
+def _partial_method(method: Any) -> tuple[Any, ...]:
+    """Python 3.14 asks for the function before there is a copy to put it in."""
+    return called(type(method), method.func, *method.args, **method.keywords)
+
+
+def _forward_ref(ref: Any) -> Any:
+    """Leave out the globals, and the class's namespace: those of what it stands in are there, too."""
+    owner, space, cells = ref.__owner__, ref.__globals__, ref.__cell__
+    if space is None and cells is None:
+        return ref.__reduce_ex__(5)
+    module = ref.__forward_module__
+    if module is None and owner is None and space is not None:
+        module = space.get("__name__")
+    if isinstance(cells, dict):
+        cells = {name: cell for name, cell in cells.items() if name != "__classdict__"}
+    named = {"module": module, "owner": owner, "is_class": ref.__forward_is_class__}
+    made, args = called(type(ref), ref.__forward_arg__, is_argument=ref.__forward_is_argument__, **named)
+    state = {"__cell__": cells or None, "__extra_names__": ref.__extra_names__}
+    return made, args, (None, state)
+
+
+def _is_whole(reduced: Any) -> bool:
+    return reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+
+
 def table() -> dict[type, Repair]:
     """Return the rules."""
     view = "it is a view, and gets a dict of its own to look at"
@@ -103,4 +129,9 @@ def table() -> dict[type, Repair]:
         for name in ("count", "repeat"):
             cls = loaded("itertools", name)
             rules[cls] = Repair(REBUILD, "all its state is two numbers", _iterator)
+        partial = loaded("functools", "partialmethod")
+        rules[partial] = Repair(REBUILD, "it is its function and its arguments", _partial_method)
+        ref = loaded("annotationlib", "ForwardRef")
+        why = "it is its text, and is looked up where it stands"
+        rules[ref] = Repair(RECONSTRUCT, why, _forward_ref, plain=_is_whole)
     return {cls: rule for cls, rule in rules.items() if cls is not None}
