@@ -17,6 +17,7 @@ nowhere else: ``_Popen``, ``_fds`` of a Popen, the attributes of a process and o
 
 from __future__ import annotations
 
+import copyreg
 import io
 from collections.abc import Callable, Mapping
 from multiprocessing import context as stdlib
@@ -98,6 +99,7 @@ class Parcel:
         by_name = _main_is_there(process, popen.method)
         stream = calls.encode_process(process, _roots(process), by_name=by_name, heritage=estate, policy=policy)
         estate.settle()
+        self._safemp_estate = estate  # descriptors in it are of objects that may have been made for the pickle
         # The process object drops its arguments as soon as it has started; a semaphore that
         # nobody else holds would be gone before the new process has opened it by its name.
         popen._safemp_semaphores = estate.semaphores
@@ -127,18 +129,37 @@ class _Estate:
     """
 
     def __init__(self, popen: Any) -> None:
-        self.registered: Mapping[type, Callable[[Any], Any]] = ForkingPickler(io.BytesIO()).dispatch_table
+        theirs = ForkingPickler(io.BytesIO()).dispatch_table
+        self.registered: Mapping[type, Callable[[Any], Any]] = {
+            cls: reducer if reducer is copyreg.dispatch_table.get(cls) else self._keeping(reducer)
+            for cls, reducer in theirs.items()
+        }
         self._method: str = popen.method
         self._fds: list[int] = getattr(popen, "_fds", [])
         self._before = len(self._fds)
         self.semaphores: list[Any] = []
+        self._kept: list[Any] = []
 
     def begin(self) -> None:
         del self._fds[self._before :]
         self.semaphores.clear()
+        self._kept.clear()
+
+    def _keeping(self, reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Let what is handed over live as long as this does.
+
+        The state of a random generator of torch is a tensor of its own each time: the
+        descriptor of its memory would be closed, and be another's, before the process is there.
+        """
+
+        def reduce(obj: Any) -> Any:
+            self._kept.append(obj)
+            return reducer(obj)
+
+        return reduce
 
     def reducer_for(self, cls: type) -> Callable[[Any], Any]:
-        reducer = reducer_while_spawning(cls)
+        reducer = self._keeping(reducer_while_spawning(cls))
 
         def reduce(obj: Any) -> Any:
             if is_nameless(obj):

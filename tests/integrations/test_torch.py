@@ -108,6 +108,7 @@ class Numbers:
         self.lock = threading.RLock()
         self.transform = lambda x: 3 * x
         self.capsule = datetime_CAPI
+        self.seeded = torch.Generator().manual_seed(5)  # its pickle makes a tensor, which nobody else holds
 
     def __len__(self) -> int:
         return 20
@@ -116,6 +117,8 @@ class Numbers:
         with self.lock:
             if self.capsule is not datetime_CAPI:
                 raise AssertionError("the capsule is not that of the module")
+            if self.seeded.initial_seed() != 5:
+                raise AssertionError("the generator is another one")
             return self.transform(torch.tensor([float(index), 1.0]))
 
 

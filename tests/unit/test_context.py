@@ -253,6 +253,14 @@ def test_a_lock_that_only_the_process_has_is_there(method: str | None) -> None:
         process.join()
 
 
+@pytest.mark.parametrize("method", SPAWNING)
+def test_a_descriptor_that_only_the_pickle_has_is_there(method: str | None) -> None:
+    """What an object makes for its pickle lives until the process is there; with stock spawn it waits for ever."""
+    said = heard(safemp.get_context(method), started.Letter("hello"), target=started.read_letter)
+
+    assert said == "hello"
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_customized_manager_works(method: str | None) -> None:
     """Even one whose registry has a lambda, which the standard library cannot spawn."""
