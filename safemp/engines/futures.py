@@ -54,15 +54,15 @@ class ExecutorEngine(ForeignEngine):
         workers = _workers_of(self._executor)
         super().__init__(type(self._executor).__name__.lstrip("_"), max_workers or workers or nesting.cores(), workers)
 
-    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Future[Any]:
+    def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Future[Any]:
         """Submit the errand: see ``ForeignEngine``."""
         try:
-            future: Future[Any] = self._executor.submit(perform, errand, shared)
+            future: Future[Any] = self._executor.submit(perform, errand, *parts)
         except BrokenExecutor:
             if self._make is None:
                 raise
             self._executor = self._make()
-            future = self._executor.submit(perform, errand, shared)
+            future = self._executor.submit(perform, errand, *parts)
         future.add_done_callback(lambda future: done(_answer(future)))
         return future
 
