@@ -41,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="how long multiprocessing.Pool may take (default: %(default)g)",
     )
     demo.add_argument("--builtin", action="store_true", help="use the built-in client even where openai is installed")
+    demo.add_argument(
+        "--engine",
+        choices=["local", "dask", "ray"],
+        default="local",
+        help="where safemp.Pool runs its calls (default: %(default)s)",
+    )
     command.add_to(commands)
     audit.add_to(commands)
     doctor.add_to(commands)
@@ -74,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     from safemp.demo.show import run
 
-    return run(deadline=options.deadline, builtin=options.builtin)
+    return run(deadline=options.deadline, builtin=options.builtin, engine=options.engine)
 
 
 def _seconds(text: str) -> float:

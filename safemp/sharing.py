@@ -49,7 +49,7 @@ class SharedObject(Generic[T]):
 
         if protocol < 5:
             return rebuild.unshare, tuple(map(bytes, self._frames))
-        return rebuild.unshare, tuple(map(PickleBuffer, self._frames))
+        return rebuild.unshare, tuple(PickleBuffer(blocks.exporter_of(frame)) for frame in self._frames)
 
     def __repr__(self) -> str:
         return f"<safemp.SharedObject: {self._name}, {self.nbytes:,} bytes>"

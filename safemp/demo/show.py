@@ -48,12 +48,13 @@ class Promise(NamedTuple):
     seen: list[str]
 
 
-def run(*, deadline: float = 8.0, builtin: bool = False) -> int:
+def run(*, deadline: float = 8.0, builtin: bool = False, engine: str = "local") -> int:
     """Run the demo and print what happened.
 
     Args:
         deadline: Seconds that ``multiprocessing.Pool`` gets for the batch.
         builtin: Use the built-in client even where ``openai`` is installed.
+        engine: That of ``safemp.Pool``, by its name.
 
     Returns:
         0 when the three promises were seen to hold, else 1.
@@ -62,8 +63,8 @@ def run(*, deadline: float = 8.0, builtin: bool = False) -> int:
     with ChatServer() as server:
         _print_heading(server, openai)
         with _today(server.url("today"), deadline, openai) as process:
-            named = _send_what_cannot_travel(server, openai)
-            outcomes, after = _batch(server.url("safemp"), openai)
+            named = _send_what_cannot_travel(server, openai, engine)
+            outcomes, after = _batch(server.url("safemp"), openai, engine)
             today = _result_of(process, deadline)
         _print_table(today["outcomes"], outcomes)
         _print_today(today, deadline, server.served["today"])
@@ -79,14 +80,14 @@ def run(*, deadline: float = 8.0, builtin: bool = False) -> int:
 # -- safemp --------------------------------------------------------------------
 
 
-def _send_what_cannot_travel(server: ChatServer, openai: bool) -> Promise:
+def _send_what_cannot_travel(server: ChatServer, openai: bool, engine: str) -> Promise:
     """Send a client that holds an open socket; see what is said, and that nothing was sent."""
     client = ChatClient(server.url("named"), openai=openai)
     client.connect(server.address)
     connection = client.session["connection"]
     text = "What cannot travel is named before anything is sent."
     try:
-        with safemp.Pool(1) as pool:
+        with safemp.Pool(1, engine=engine) as pool:
             pool.apply_async(ask, (client, BATCH[0].text))
         return Promise(text, False, ["the call went through"])
     except safemp.PreflightError as error:
@@ -97,10 +98,10 @@ def _send_what_cannot_travel(server: ChatServer, openai: bool) -> Promise:
         connection.close()
 
 
-def _batch(url: str, openai: bool) -> tuple[list[Outcome], Outcome]:
+def _batch(url: str, openai: bool, engine: str) -> tuple[list[Outcome], Outcome]:
     """Return the outcome of each prompt, and that of one more call to the same pool."""
     client = ChatClient(url, openai=openai)
-    with safemp.Pool(WORKERS) as pool:
+    with safemp.Pool(WORKERS, engine=engine) as pool:
         outcomes = gather(lambda text: pool.apply_async(ask, (client, text)), deadline=PATIENCE)
         after = pool.apply_async(ask, (client, BATCH[0].text)).get(PATIENCE)
     return outcomes, after
@@ -209,7 +210,8 @@ def _short(outcome: Outcome) -> str:
     if outcome is None:
         return "no answer"
     if isinstance(outcome, safemp.WorkerCrashed):
-        return f"WorkerCrashed ({outcome.signal or outcome.exitcode})"
+        how = outcome.signal or outcome.exitcode  # neither is known of a cluster's worker
+        return "WorkerCrashed" if how is None else f"WorkerCrashed ({how})"
     if isinstance(outcome, BaseException):
         status = getattr(outcome, "status_code", None)
         return f"{type(outcome).__name__}" + (f" ({status})" if status else "")

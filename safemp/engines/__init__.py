@@ -268,7 +268,7 @@ class Capabilities:
     """What an engine can do beyond what every engine promises.
 
     Attributes:
-        processes: Tasks run in other processes than the caller's, so one that dies leaves
+        processes: Tasks run in other processes than the caller's, and one that dies leaves
             the caller alone.
         isolates: When a worker dies, only the tasks that it was at fail, and the engine goes on.
             If not, all that is under way fails, and perhaps all that comes later.

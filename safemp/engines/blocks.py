@@ -29,7 +29,7 @@ from typing import Any
 from safemp.codec.frames import Buffer, Frames
 from safemp.engines import system
 
-__all__ = ["LARGE", "Block", "Store", "borrow", "own", "place_of", "store"]
+__all__ = ["LARGE", "Block", "Store", "borrow", "exporter_of", "own", "place_of", "store"]
 
 LARGE = 1 << 18
 """Bytes of a message from which they go in a block. Measured: about where mapping begins to
@@ -63,6 +63,7 @@ class Block:
         fd: Its descriptor; it is closed with the block.
         size: Bytes of data.
         serial: Distinct for each of its contents in this process.
+        shared: Whether many messages may have what is in it.
         number: How many there are in this process.
 
     Raises:
@@ -77,6 +78,7 @@ class Block:
         self.fd: int = os.memfd_create("safemp-data")
         self.size: int = size
         self.serial: int = 0
+        self.shared: bool = False
         self._used = False
         self._lease: Any = None
         try:
@@ -109,8 +111,7 @@ class Block:
         self.serial = next(Block._serials)
         self._view[_LOANS] = bytes(_LOANS.stop - _SERIAL)
         self._view[:_SERIAL] = self.serial.to_bytes(_SERIAL, sys.byteorder)
-        lease = system.part_of(self._memory, _HEAD, self.size)
-        lease.block = self
+        lease = self.part(0, self.size)
         self._lease = weakref.ref(lease)
         data, at, views = memoryview(lease).cast("B"), 0, []
         for frame in frames:
@@ -123,6 +124,12 @@ class Block:
             at = _aligned(end)
         self._used = True
         return views
+
+    def part(self, at: int, size: int) -> Any:
+        """Return an array for some bytes of its data, which ``place_of`` knows."""
+        part = system.part_of(self._memory, _HEAD + at, size)
+        part.block, part.at = self, at
+        return part
 
     def lend(self) -> int:
         """Begin a loan; return its number, which the receiver is to be told."""
@@ -172,7 +179,22 @@ def place_of(frame: Buffer) -> tuple[Block, int] | None:
     if not system.is_mapped(obj):
         return None
     block = obj.__dict__.get("block")
-    return (block, system.offset_of(obj, frame)) if type(block) is Block else None
+    return (block, obj.__dict__["at"] + system.offset_of(obj, frame)) if type(block) is Block else None
+
+
+def exporter_of(frame: Buffer) -> Any:
+    """Return an object that exports the bytes of *frame*, and is no view: for views of it.
+
+    Until Python 3.12 the garbage collector crashes at a view of a view by way of a ``PickleBuffer``
+    (https://github.com/python/cpython/issues/77894).
+    """
+    place = place_of(frame)
+    if place is None:
+        return frame
+    block, at = place
+    part = block.part(at, len(frame))
+    part.lease = frame
+    return part
 
 
 def own(frames: Frames) -> Frames:
@@ -217,6 +239,7 @@ class Store:
                 block = self._take(size)
                 views = block.fill([frames[i] for i in new], self.maps)
                 if not again:
+                    block.shared = True
                     self._blocks = [each for each in self._blocks if each is not block]
             except OSError:
                 return own(frames)

@@ -16,20 +16,25 @@ from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
 
+from safemp.codec.frames import Frames
 from safemp.engines import Capabilities, diary, nesting
 from safemp.engines.errand import perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
+from safemp.engines.lent import lend
 
 __all__ = ["DaskEngine"]
 
 _LARGE = 1 << 20
 """Bytes of a task from which they go to a worker by themselves, not through the scheduler. As Dask advises."""
 
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 """Seconds that a nanny gets to start a worker in the place of one that has died, when there is no other there."""
 
 _LOOK = 0.1
 """Seconds between two looks for it."""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Machines of workers that are this one, if any worker has a diary here; a tunnel may lead to another's."""
 
 _PREFIX = "safemp-"
 
@@ -51,6 +56,7 @@ class DaskEngine(ForeignEngine):
     capabilities: Capabilities = Capabilities(isolates=True, knows_item=True)
     keeps_diaries = True
     ahead = 16
+    stores = True
 
     def __init__(self, client: Client | None = None, *, max_workers: int | None = None, **options: Any) -> None:
         self._cluster: Any = None
@@ -68,15 +74,26 @@ class DaskEngine(ForeignEngine):
         threads = sum(client.nthreads().values()) or None
         super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
 
-    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Any:
+    def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Submit the errand: see ``ForeignEngine``."""
         client, key = self._client, f"{_PREFIX}{self._token}-{next(_numbers)}"
         todo: Any = errand
-        if sum(map(len, errand[-1])) >= _LARGE:
-            todo = client.scatter({f"{key}-frames": errand})[f"{key}-frames"]
-        future = client.submit(perform, todo, shared, key=key, pure=False, **self._options)
+        if sum(memoryview(one).nbytes for one in errand[-1] if one is not None) >= _LARGE:
+            todo = self.store(errand)
+        future = client.submit(perform, todo, *parts, key=key, pure=False, **self._options)
         client.loop.add_callback(_fetch, client, future, done)
         return future
+
+    def store(self, frames: Any) -> Any:
+        """Give them to a worker, from which the others take them: see ``ForeignEngine``."""
+        if not self._client.nthreads():
+            return frames  # Dask would wait for a worker, and a cluster that adapts waits for a task
+        key = f"{_PREFIX}{self._token}-{next(_numbers)}-frames"
+        return self._client.scatter({key: frames})[key]
+
+    def carry(self, frames: Frames) -> Frames:
+        """Have large ones written to the connection as they are: see ``ForeignEngine``."""
+        return lend(frames)
 
     def death(self, error: BaseException) -> str | None:
         """Take what Dask says of a lost worker for a death: see ``ForeignEngine``."""
@@ -88,8 +105,12 @@ class DaskEngine(ForeignEngine):
 
     def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
         """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
+        if "lost dependencies" in str(error):
+            return b""  # it waited for what only a worker had that has died
         host = error.last_worker.host if isinstance(error, KilledWorker) else None
         found: bytes | None = diary.look_up(token, key)  # this may be the machine
+        if found is None and host in _LOOPBACK and diary.is_here(token):
+            return b""
         deadline = time.monotonic() + _PATIENCE
         while found is None and time.monotonic() < deadline:
             machines = {get_address_host(worker): worker for worker in self._client.nthreads()}

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from safemp.codec.frames import Frames
 
-__all__ = ["Diary", "Entry", "clear", "look_up", "of_this_thread", "parse"]
+__all__ = ["Diary", "Entry", "clear", "is_here", "look_up", "of_this_thread", "parse"]
 
 _HEAD = struct.Struct("<cI")
 
@@ -130,6 +130,11 @@ def look_up(token: str, key: str) -> bytes | None:
                     if kind == b"B" and written[at - _HEAD.size : end] == line:
                         return written[at - _HEAD.size :]
     return None
+
+
+def is_here(token: str) -> bool:
+    """Tell whether a worker of this machine has written down anything for the engine *token*."""
+    return os.path.isdir(_folder(token))
 
 
 def parse(found: bytes) -> Entry:

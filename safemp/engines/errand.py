@@ -2,7 +2,7 @@
 
 All that travels is made of tuples, lists, numbers, text and bytes, so that any pickler can carry
 it, and none has to load an object of the user's. What many tasks share a worker keeps, and says
-when it lacks it.
+when it lacks it; large data that they share may be kept by who brings the workers.
 
 Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, say.
 Rule 2: it first looks whether it was written for this Python and this safemp; nothing is loaded
@@ -23,6 +23,7 @@ from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
 from safemp.engines.diary import Diary, of_this_thread
+from safemp.engines.lent import writable
 
 __all__ = ["BROKEN", "DONE", "FORMAT", "HERE", "LACKS", "NOT_LOADED", "REFUSED", "Answer", "Errand", "perform"]
 
@@ -50,12 +51,12 @@ class Errand(NamedTuple):
         key: Of this errand, in diaries.
         diary: The token of the engine's diaries; "": none is to be kept.
         main: The key of the caller's ``__main__``.
-        start: The key of the initializer's call, and its frames; ``None``: there is none.
+        start: The key of the initializer's call, and its frames, if they come with it; ``None``: there is none.
         shared: The key of what the task shares with others; "": nothing.
         is_chunk: Whether that is a function, and the frames are of a chunk.
         first: The first item to run.
         stop: The one behind the last.
-        frames: The task's.
+        frames: The task's; ``None`` in the place of each that comes by itself.
     """
 
     format: tuple[int, int]
@@ -63,12 +64,12 @@ class Errand(NamedTuple):
     key: str
     diary: str
     main: str
-    start: tuple[str, Frames] | None
+    start: tuple[str, Frames | None] | None
     shared: str
     is_chunk: bool
     first: int
     stop: int
-    frames: Frames
+    frames: list[Buffer | None]
 
 
 _lock = threading.Lock()
@@ -79,12 +80,13 @@ _shared: OrderedDict[str, Callable[..., Any] | Buffer | Frames] = OrderedDict()
 """Functions and definitions by key; or the outcome that says why one does not load."""
 
 
-def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
+def perform(errand: tuple[Any, ...], shared: Frames | None = None, *apart: Frames) -> Answer:
     """Do what *errand* says.
 
     Args:
         errand: An ``Errand``, as a plain tuple.
         shared: What it shares with others, if that comes with it.
+        apart: Those of its frames that come by themselves, in order, a list each.
     """
     if errand[:2] != (FORMAT, HERE):
         return REFUSED, _refusal(*errand[:2])
@@ -94,7 +96,9 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
     if diary is not None:
         diary.begin(todo.key)
     if todo.start is not None:
-        broken = _start(*todo.start)
+        if not _is_started(*todo.start):
+            return LACKS, None
+        broken = _started[todo.start[0]]
         if broken is not None:
             return BROKEN, broken
     common = None
@@ -104,7 +108,8 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None) -> Answer:
             return LACKS, None
         if isinstance(common, list):
             return NOT_LOADED, common
-    outcomes = _run(todo, common, diary)
+    rest = iter(apart)
+    outcomes = _run(todo, [next(rest)[0] if frame is None else frame for frame in todo.frames], common, diary)
     if kind_of(outcomes[0]) == Kind.NOT_LOADED:
         return NOT_LOADED, outcomes[0]
     return DONE, outcomes
@@ -127,13 +132,15 @@ def _refusal(format: tuple[int, int], python: tuple[int, int]) -> str:
     )
 
 
-def _start(key: str, frames: Frames) -> Frames | None:
-    """Run the initializer of *key*, if it has not run here. Return what it raised, if it did."""
+def _is_started(key: str, frames: Frames | None) -> bool:
+    """Run the initializer of *key*, if it has not run here; ``False``: it has not come."""
     with _lock:
         if key not in _started:
+            if frames is None:
+                return False
             outcome = worker.run(_own(frames))
             _started[key] = None if kind_of(outcome) in (Kind.VALUE, Kind.UNSENDABLE) else outcome
-        return _started[key]
+        return True
 
 
 def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., Any] | Buffer | Frames | None:
@@ -151,9 +158,9 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., A
     return found
 
 
-def _run(todo: Errand, common: Any, diary: Diary | None) -> list[Frames]:
+def _run(todo: Errand, frames: Frames, common: Any, diary: Diary | None) -> list[Frames]:
     """Run the items, and write down how far it has come."""
-    frames = _own(todo.frames)
+    frames = _own(frames)
     chunk = worker.load_chunk(frames) if todo.is_chunk else None
     if isinstance(chunk, list):
         return [chunk]
@@ -178,7 +185,11 @@ def _no_row(cls: type) -> None:
 
 def _own(frames: Frames) -> Frames:
     """Make buffers the task's own: what brought them may share them, or lend them to be read only."""
-    return [*frames[:2], *map(bytearray, frames[2:])]
+    return [*map(_plain, frames[:2]), *map(writable, frames[2:])]
+
+
+def _plain(frame: Buffer) -> Buffer:
+    return frame if isinstance(frame, bytes) else bytes(frame)
 
 
 def _parted(frames: Frames) -> Frames:

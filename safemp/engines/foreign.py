@@ -76,6 +76,7 @@ class _Sent:
         since: When it was sent.
         depth: How many were with them then, for each that they run at a time.
         brings: It must bring what it shares, since a worker lacked that.
+        stores: How often what tasks share had been stored anew then.
         ticket: What ``send`` gave; ``None``: it is just being sent.
     """
 
@@ -84,6 +85,7 @@ class _Sent:
     since: float
     depth: float
     brings: bool = False
+    stores: int = 0
     ticket: Any = None
 
 
@@ -102,7 +104,7 @@ class ForeignEngine:
     policy: Policy = ALL
 
     stores = False
-    """Whether ``store`` puts what tasks share where all workers find it."""
+    """Whether ``store`` puts what tasks share where all workers find it; that of ``safemp.share``, too."""
 
     ahead = 2
     """How many short tasks may be with them for each that they run at a time."""
@@ -115,6 +117,7 @@ class ForeignEngine:
         self.max_workers = max_workers
         self._may_send_ahead = workers is not None and workers <= max_workers
         self._start: tuple[str, Frames] | None = None
+        self._start_size = 0
         self._pid = os.getpid()
         self._token = uuid4().hex
         self._lock = threading.Lock()
@@ -128,6 +131,8 @@ class ForeignEngine:
         self._mending: set[Task] = set()
         self._doomed: set[Task] = set()
         self._stored: WeakKeyDictionary[Shared, Any] = WeakKeyDictionary()
+        self._stores = 0  # how often that has been stored anew
+        self._blocks: WeakKeyDictionary[blocks.Block, dict[tuple[int, int], Any]] = WeakKeyDictionary()
         self._quick = False
         self._closing = False
         self._killed = False
@@ -136,12 +141,12 @@ class ForeignEngine:
 
     # -- what an adapter says. Called in the serving thread, without the lock -----------------
 
-    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Any:
-        """Have ``errand.perform(errand, shared)`` called in a worker.
+    def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
+        """Have ``errand.perform(errand, *parts)`` called in a worker.
 
         Args:
             errand: To be handed over as it is.
-            shared: Frames, ``None``, or what ``store`` gave: then the worker is to get its frames.
+            parts: Each is frames, ``None``, or what ``store`` gave: then the worker is to get its frames.
             done: To be called once, with what ``perform`` returned, or with the exception that came
                 instead. In any thread, also at once.
 
@@ -153,9 +158,13 @@ class ForeignEngine:
         """
         raise NotImplementedError
 
-    def store(self, shared: Shared) -> Any:
+    def store(self, frames: Frames) -> Any:
         """Put what many tasks share where all workers find it, until nobody refers to what this returns."""
         raise NotImplementedError
+
+    def carry(self, frames: Frames) -> Frames:
+        """Return *frames* as theirs carry them. By default as bytes, which every pickler can."""
+        return [bytes(one) if isinstance(one, memoryview) else one for one in frames]
 
     def death(self, error: BaseException) -> str | None:
         """Say in words what *error*, which came for a task, tells of its worker's death.
@@ -206,7 +215,8 @@ class ForeignEngine:
         Args:
             frames: What ``encode_call`` gave.
         """
-        self._start = self._token, _carried(frames)
+        self._start = self._token, self.carry(frames)
+        self._start_size = sum(map(len, frames))
 
     def hold(self, frames: Frames) -> Frames:
         """Take a copy: see ``Engine``."""
@@ -305,6 +315,7 @@ class ForeignEngine:
             raise
         finally:
             self._stored.clear()
+            self._blocks.clear()
             if self.keeps_diaries:
                 clear(self._token)
             self.end()
@@ -362,23 +373,27 @@ class ForeignEngine:
             if self._sent.get(task) is not sent or self._is_ended(task, deliveries):
                 self._sent.pop(task, None)
                 return
+        sent.stores = self._stores
+        start: tuple[str, Frames | None] | None = self._start
+        if start is not None and self._start_size > _SMALL and not sent.brings:
+            start = start[0], None
+        frames, apart = self._apart(task.frames)
         todo = errand.Errand(
             errand.FORMAT,
             errand.HERE,
             sent.key,
             self._token if self.keeps_diaries else "",
             namespaces.origin("__main__"),
-            self._start,
+            start,
             f"{self._token}-{shared.number}" if shared is not None else "",
             task.is_chunk,
             task.done,
             task.count,
-            _carried(task.frames),
+            frames,
         )
         try:
-            ticket = self.send(
-                tuple(todo), self._brought(sent), lambda answer: self._inbox.put(partial(self._take, sent, answer))
-            )
+            parts = self._brought(sent), *apart
+            ticket = self.send(tuple(todo), parts, lambda answer: self._inbox.put(partial(self._take, sent, answer)))
         except Exception as error:
             with self._lock:
                 del self._sent[task]
@@ -399,13 +414,31 @@ class ForeignEngine:
         if shared is None:
             return None
         if sent.brings or shared.size <= _SMALL:
-            return _carried(shared.frames)
+            return self.carry(shared.frames)
         if not self.stores:
             return None  # a worker that lacks it says so
         stored = self._stored.get(shared)
         if stored is None:
-            stored = self._stored[shared] = self.store(shared)
+            stored = self._stored[shared] = self.store(self.carry(shared.frames))
         return stored
+
+    def _apart(self, frames: Frames) -> tuple[list[Any], list[Any]]:
+        """Return *frames* without those that many tasks have, and what is stored of these."""
+        if not self.stores:
+            return [*self.carry(frames)], []
+        rest: list[Any] = []
+        apart = []
+        for frame in frames:
+            block, at = blocks.place_of(frame) or (None, 0)
+            if block is None or not block.shared:
+                rest += self.carry([frame])
+                continue
+            places = self._blocks.setdefault(block, {})
+            if (at, len(frame)) not in places:
+                places[at, len(frame)] = self.store(self.carry([frame]))
+            apart.append(places[at, len(frame)])
+            rest.append(None)
+        return rest, apart
 
     # -- what comes of a task, with the lock held ----------------------------------------------
 
@@ -445,6 +478,10 @@ class ForeignEngine:
     def _lost(self, sent: _Sent, error: BaseException, deliveries: Deliveries) -> None:
         """Take notice that *error* came in the place of an answer."""
         task, died = sent.task, self.death(error)
+        if died is not None and sent.stores == self._stores:
+            self._stores += 1  # it may have had what is stored
+            self._stored.clear()
+            self._blocks.clear()
         if died is None:
             if not self._is_ended(task, deliveries):
                 deliveries.settle(task, self._explained(task, error))
@@ -646,11 +683,6 @@ class ForeignEngine:
             self._sent.clear()
             self._mending.clear()
         deliveries.hand_over()
-
-
-def _carried(frames: Frames) -> Frames:
-    """Return *frames* without views, which not every pickler can carry."""
-    return [bytes(one) if isinstance(one, memoryview) else one for one in frames]
 
 
 def first_line(error: BaseException) -> str:

@@ -45,22 +45,24 @@ class ExecutorEngine(ForeignEngine):
         )
         self.main_by_name = threads
         # Of others we do not know whether their workers are on this machine.
-        self.keeps_diaries: bool = isinstance(self._executor, ProcessPoolExecutor) or _is_lokys(self._executor)
+        self.keeps_diaries: bool = isinstance(self._executor, ProcessPoolExecutor) or _is_of(self._executor, "loky")
         self.capabilities: Capabilities = Capabilities(
-            processes=not isinstance(self._executor, ThreadPoolExecutor), knows_item=self.keeps_diaries
+            # An MPI job ends with any of its processes, the caller's among them.
+            processes=not (isinstance(self._executor, ThreadPoolExecutor) or _is_of(self._executor, "mpi4py")),
+            knows_item=self.keeps_diaries,
         )
         workers = _workers_of(self._executor)
         super().__init__(type(self._executor).__name__.lstrip("_"), max_workers or workers or nesting.cores(), workers)
 
-    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Future[Any]:
+    def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Future[Any]:
         """Submit the errand: see ``ForeignEngine``."""
         try:
-            future: Future[Any] = self._executor.submit(perform, errand, shared)
+            future: Future[Any] = self._executor.submit(perform, errand, *parts)
         except BrokenExecutor:
             if self._make is None:
                 raise
             self._executor = self._make()
-            future = self._executor.submit(perform, errand, shared)
+            future = self._executor.submit(perform, errand, *parts)
         future.add_done_callback(lambda future: done(_answer(future)))
         return future
 
@@ -78,8 +80,8 @@ class ExecutorEngine(ForeignEngine):
         return bool(ticket.cancel())
 
 
-def _is_lokys(executor: Executor) -> bool:
-    return any(cls.__module__.startswith("loky.") for cls in type(executor).__mro__)
+def _is_of(executor: Executor, package: str) -> bool:
+    return any(cls.__module__.startswith(f"{package}.") for cls in type(executor).__mro__)
 
 
 def _workers_of(executor: Any) -> int | None:

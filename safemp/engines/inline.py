@@ -14,7 +14,7 @@ from safemp import worker
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
-from safemp.engines import Capabilities, Function, Outcome, Task, Tasks, blocks, failed
+from safemp.engines import Capabilities, Function, Outcome, Task, Tasks, failed
 from safemp.engines.crash import again, initializer_failed
 from safemp.engines.handover import Inheritance
 from safemp.engines.stats import Counts, Stats
@@ -38,7 +38,7 @@ class InlineEngine:
         self._broken: BaseException | None = None
         if start:
             with inherited.here() if inherited else nullcontext():
-                outcome = worker.run(start)
+                outcome = worker.run(self.hold(start))
             if kind_of(outcome) not in (Kind.VALUE, Kind.UNSENDABLE):
                 self._broken = initializer_failed(outcome)
 
@@ -74,8 +74,8 @@ class InlineEngine:
             each.deliver(0, outcomes)
 
     def hold(self, frames: Frames) -> Frames:
-        """Take a copy: see ``Engine``."""
-        return blocks.own(frames)
+        """Take a copy, of what is shared as well, since nothing maps it anew: see ``Engine``."""
+        return [bytearray(frame) if isinstance(frame, memoryview) else frame for frame in frames]
 
     def stats(self) -> Stats:
         """Say what has happened until now."""

@@ -13,9 +13,11 @@ import ray
 from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from safemp.engines import Capabilities, Shared, diary, nesting
-from safemp.engines.errand import perform
+from safemp.codec.frames import Frames
+from safemp.engines import Capabilities, diary, nesting
+from safemp.engines.errand import DONE, perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
+from safemp.engines.lent import lend
 
 __all__ = ["RayEngine"]
 
@@ -77,15 +79,19 @@ class RayEngine(ForeignEngine):
         self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
         super().__init__("Ray", max_workers or room or nesting.cores(), room or None)
 
-    def send(self, errand: tuple[Any, ...], shared: Any, done: Done) -> Any:
+    def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Start the task: see ``ForeignEngine``."""
-        ref = self._perform.remote(errand, shared)
+        ref = self._perform.remote(errand, *parts)
         ref.future().add_done_callback(lambda future: done(_answer(future)))
         return ref
 
-    def store(self, shared: Shared) -> Any:
-        """Put it into the object store: see ``ForeignEngine``."""
-        return ray.put(shared.frames)
+    def store(self, frames: Frames) -> Any:
+        """Put them into the object store: see ``ForeignEngine``."""
+        return ray.put(frames)
+
+    def carry(self, frames: Frames) -> Frames:
+        """Have large ones written into the object store as they are: see ``ForeignEngine``."""
+        return lend(frames)
 
     def death(self, error: BaseException) -> str | None:
         """Take what Ray says of a lost worker, node or object for a death: see ``ForeignEngine``."""
@@ -122,13 +128,18 @@ class RayEngine(ForeignEngine):
             ray.shutdown()
 
 
-def _perform(errand: tuple[Any, ...], shared: Any) -> Any:
+def _perform(errand: tuple[Any, ...], *parts: Any) -> Any:
     """Be the task."""
-    return perform(errand, shared)
+    kind, content = perform(errand, *parts)
+    return kind, [lend(frames) for frames in content] if kind == DONE else content
 
 
 def _answer(future: Any) -> Any:
     try:
-        return future.result()
+        kind, content = future.result()
     except BaseException as error:  # its worker has died, or it was cancelled
         return error
+    # What is in the object store cannot be written to, and goes with Ray.
+    if kind != DONE:
+        return kind, content
+    return kind, [[*map(bytes, frames[:2]), *map(bytearray, frames[2:])] for frames in content]

@@ -283,6 +283,28 @@ def offset_of(array: Any, part: memoryview) -> int:
     return ctypes.addressof(ctypes.c_ubyte.from_buffer(part)) - ctypes.addressof(array)
 
 
+def address_of(frame: Any) -> int:
+    """Return where the memory of *frame* begins, which may be lent to be read only.
+
+    Raises:
+        ValueError: Its bytes are not all in one place.
+    """
+    import ctypes
+
+    class Buffer(ctypes.Structure):  # Py_buffer, of which we want the first
+        _fields_ = [("address", ctypes.c_void_p), ("rest", ctypes.c_char * 256)]
+
+    held = Buffer()
+    get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
+    try:
+        get(ctypes.py_object(frame), ctypes.byref(held), 0)  # PyBUF_SIMPLE
+    except BufferError as error:
+        raise ValueError(str(error)) from error
+    address = held.address
+    release(ctypes.byref(held))
+    return int(address or 0)
+
+
 def is_mapped(obj: object) -> bool:
     """Tell whether *obj* may be an array of ``map_memory`` or ``part_of``."""
     return _arrays is not None and _arrays in type(obj).__mro__

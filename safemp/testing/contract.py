@@ -31,6 +31,7 @@ from safemp.errors import PreflightError
 from safemp.executor import AnyEngine, SafeExecutor
 from safemp.pool import Pool
 from safemp.result_error import ResultError
+from safemp.sharing import share
 from safemp.testing import contract_jobs as jobs
 
 __all__ = ["EngineContract"]
@@ -205,6 +206,17 @@ class EngineContract:
             data = bytes(range(256)) * 10_000
             assert executor.submit(jobs.same, data).result(_WAIT) == data
             assert executor.submit(jobs.write_to, bytearray(200_000)).result(_WAIT) == b"\xff\0"
+
+    def test_what_is_shared_is_each_calls_own(self) -> None:
+        """In arguments, in the function of a map and in the initializer's: what a call writes no other sees."""
+        shared: Any = share(jobs.Block(bytearray(1_000_000)))
+        other: Any = share(jobs.Block(bytearray(1_000_000)))
+        with self.executor(initializer=jobs.keep, initargs=(shared,)) as executor:
+            futures = [executor.submit(jobs.read_and_mark, shared) for _ in range(6)]
+            assert [future.result(_WAIT) for future in futures] == [0] * 6
+            assert list(executor.map(partial(jobs.read_both_and_mark, other), [shared] * 4)) == [(0, 0)] * 4
+            assert executor.submit(jobs.kept).result(_WAIT) == 1_000_000
+        assert memoryview(shared.load().buffer)[0] == 0
 
     def test_the_function_of_a_map_is_loaded_once_in_each_worker(self, tmp_path: Path) -> None:
         """However many items there are."""

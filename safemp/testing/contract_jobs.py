@@ -100,6 +100,18 @@ def mark(block: Block) -> Block:
     return block
 
 
+def read_and_mark(block: Block) -> int:
+    """Return the first byte of a block, and write to it."""
+    view = memoryview(block.buffer)
+    found, view[0] = view[0], 7
+    return found
+
+
+def read_both_and_mark(kept: Block, block: Block) -> tuple[int, int]:
+    """Return the first bytes of two blocks, and write to the second."""
+    return memoryview(kept.buffer)[0], read_and_mark(block)
+
+
 def raise_it(error: BaseException) -> None:
     """Raise what it is given."""
     raise error
@@ -182,6 +194,16 @@ def initialize(path: str, value: int) -> None:
     """Note the process, and keep a value in it."""
     note(path, str(os.getpid()))
     _state["value"] = value
+
+
+def keep(block: Block) -> None:
+    """Be an initializer that keeps a block."""
+    _state["block"] = block
+
+
+def kept() -> int:
+    """Return the size of the block that ``keep`` has kept."""
+    return len(memoryview(_state["block"].buffer))
 
 
 def initialized(n: int) -> tuple[int, int]:

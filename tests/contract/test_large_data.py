@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import safemp
 from safemp import Pool, SafeExecutor, WorkerCrashed
 from safemp.engines import blocks, system
 from safemp.engines.blocks import LARGE, Block
+from tests.support.child import quiet, run_script
 
 np = pytest.importorskip("numpy")
 
@@ -335,3 +337,38 @@ def test_what_cannot_be_shared_is_named_at_once() -> None:
         safemp.share({"frames": [1, (i for i in range(3))]})
 
     assert caught.value.culprits[0].path == "obj['frames'][1]"
+
+
+IN_A_CYCLE = """
+import gc
+from pickle import PickleBuffer
+
+import safemp
+from safemp.codec import calls
+from safemp.engines.blocks import Block
+
+
+class Thing:
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+    def __reduce_ex__(self, protocol):
+        return Thing, (PickleBuffer(self.buffer),)
+
+
+for turn in range(20):
+    shared = safemp.share(Thing(bytearray(1_000_000)))
+    cycle = [shared, calls.encode_call(len, (shared,), {})]
+    if turn % 2:
+        cycle.reverse()
+    cycle.append(cycle)
+    del shared, cycle
+    gc.collect()
+assert Block.number == 0
+print("ok")
+"""
+
+
+def test_a_handle_that_the_garbage_collector_finds_is_given_back(tmp_path: Path) -> None:
+    """In a cycle with a call that has it, as the traceback of a failed test makes one."""
+    assert quiet(ended := run_script(tmp_path, IN_A_CYCLE)), str(ended)

@@ -183,6 +183,43 @@ def test_large_calls_go_to_workers_without_a_warning(client: Any) -> None:
         assert executor.submit(jobs.same, data).result(60) == data
 
 
+def test_what_waits_for_data_that_a_worker_took_with_it_is_sent_again(client: Any, tmp_path: Path) -> None:
+    """What is shared, and large calls, are scattered to one worker: when that dies, only what it was at fails."""
+    effects = tmp_path / "effects"
+    data = bytes(2_000_000)
+    with safemp.SafeExecutor(2, engine=DaskEngine(client, max_workers=2)) as executor:
+        shared = safemp.share(bytearray(data))
+        futures = [
+            executor.submit(note_and_weigh, str(effects), n, n in (7, 13), shared if n % 2 else data) for n in range(20)
+        ]
+        errors = {n: error for n, future in enumerate(futures) if (error := future.exception(120)) is not None}
+        assert set(errors) == {7, 13}, errors
+        assert all(isinstance(error, safemp.WorkerCrashed) for error in errors.values())
+        assert {future.result() for n, future in enumerate(futures) if n not in errors} == {2_000_000}
+    assert Counter(lines(effects)) == Counter(map(str, range(20)))
+
+
+def note_and_weigh(path: str, n: int, fatal: bool, data: Any) -> int:
+    """Leave a line with the number; then be killed, or return the size of the data."""
+    jobs.note(path, n)
+    if fatal:
+        jobs.die_by_sigkill()
+    return len(data)
+
+
+def test_large_calls_wait_for_a_cluster_without_workers() -> None:
+    """As those of a cluster that adapts do at first: it begins to start some when there is a call."""
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", protocol="tcp") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+        safemp.SafeExecutor(engine=DaskEngine(client, max_workers=2)) as executor,
+    ):
+        futures = [executor.submit(len, bytes(2_000_000)) for _ in range(3)]
+        futures.append(executor.submit(len, safemp.share(bytearray(2_000_000))))
+        with _kept_up(cluster.scheduler_address, 1, 1):
+            assert [future.result(90) for future in futures] == [2_000_000] * 4
+
+
 def test_a_client_that_is_closed_leaves_nobody_waiting(tmp_path: Path) -> None:
     """Calls under way, and those behind them, fail."""
     started, release = tmp_path / "started", tmp_path / "release"

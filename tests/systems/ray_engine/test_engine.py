@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +75,46 @@ def test_by_its_name_it_takes_the_ray_that_is_there(cluster: Any) -> None:
     with safemp.Pool(engine="ray") as pool:
         assert pool.map(jobs.square, range(10)) == [n * n for n in range(10)]
     assert ray.is_initialized()
+
+
+class Numbers:
+    """Holds a large buffer, which pickle 5 lets travel by itself."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Numbers, (pickle.PickleBuffer(self.buffer),)
+
+
+def write_and_look(numbers: Numbers) -> tuple[int, str]:
+    """Return the first byte, then write to it; and say of what memory it is."""
+    view = memoryview(numbers.buffer)
+    first, view[0] = view[0], 7
+    address = ctypes.addressof(ctypes.c_ubyte.from_buffer(view))
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(one, 16) for one in line.split()[0].split("-"))
+        if begin <= address < end:
+            return first, line
+    return first, "no memory"
+
+
+def test_large_data_are_mapped_from_the_object_store(cluster: Any) -> None:
+    """Without a copy, privately: each call may write, and none sees it; what is shared is put there once."""
+    numbers = Numbers(bytearray(3_000_000))
+    with safemp.SafeExecutor(engine=RayEngine()) as executor:
+        shared = safemp.share(numbers)
+        for argument in (numbers, shared, shared, shared):
+            first, memory = executor.submit(write_and_look, argument).result(60)
+            assert first == 0
+            assert "plasma" in memory
+            assert memory.split()[1] == "rw-p"
+        (places,) = executor._engine._blocks.values()  # type: ignore[attr-defined]
+        assert len(places) == 1
+        del shared
+        argument = None
+        gc.collect()
+        assert not executor._engine._blocks  # type: ignore[attr-defined]
 
 
 def test_workers_that_are_killed_cost_what_they_were_at(cluster: Any, tmp_path: Path) -> None:

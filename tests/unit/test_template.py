@@ -1,0 +1,249 @@
+"""Workers are forked of a template, and are as clean as if each had been started by itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import safemp
+from safemp.engines import system, template
+from safemp.engines.template import keeper, template_context
+from tests.support import jobs
+
+pytestmark = pytest.mark.skipif(not system.has_templates(), reason="there are templates on Linux only")
+
+
+def template_pid() -> int | None:
+    return keeper._template.pid if keeper._template is not None else None
+
+
+def parent() -> int:
+    return os.getppid()
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def surroundings() -> tuple[str, int, tuple[int, int]]:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return os.getcwd(), mask, resource.getrlimit(resource.RLIMIT_CORE)
+
+
+def write_to(fd: int, text: str) -> None:
+    os.write(fd, text.encode())
+
+
+def hash_of(text: str) -> int:
+    return hash(text)
+
+
+def is_open(fd: int) -> bool:
+    return system.is_open(fd)
+
+
+@pytest.fixture
+def executor() -> Iterator[safemp.SafeExecutor]:
+    with safemp.SafeExecutor(1) as executor:
+        yield executor
+
+
+def test_there_is_one_as_long_as_a_pool_is_open() -> None:
+    """All pools of a process have the same template, and with the last of them it ends."""
+    with safemp.SafeExecutor(1) as first:
+        first.submit(jobs.pid).result()
+        pid = template_pid()
+        with safemp.Pool(2) as second:
+            second.map(jobs.square, range(4))
+            assert template_pid() == pid
+        first.submit(jobs.pid).result()
+
+        assert template_pid() == pid is not None
+    assert template_pid() is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_pool_without_a_task_starts_none() -> None:
+    """Who only makes an executor pays for no process."""
+    with safemp.SafeExecutor(2):
+        assert template_pid() is None
+
+
+def test_a_worker_is_our_own_child(executor: safemp.SafeExecutor) -> None:
+    """Not the template's: so it can be waited for, and it ends with us."""
+    assert executor.submit(parent).result() == os.getpid()
+    (process,) = executor._processes.values()
+
+    assert process in multiprocessing.active_children()
+    assert isinstance(executor.submit(jobs.die_by_sigkill).exception(30), safemp.WorkerCrashed)
+    assert process not in multiprocessing.active_children()
+
+
+def test_what_the_caller_has_loaded_is_not_in_it(executor: safemp.SafeExecutor) -> None:
+    """A worker has what safemp needs; neither pytest nor numpy, nor loky, which starts no process here."""
+    import numpy
+
+    assert numpy is not None
+    found = executor.submit(eval, "{name.partition('.')[0] for name in __import__('sys').modules}").result()
+
+    assert not found & {"pytest", "numpy", "loky", "_pytest"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_becomes_of_it_concerns_nobody(how: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is killed, or stopped: calls that run go on, and there is a new one for new workers."""
+    monkeypatch.setattr(template, "_ANSWER", 0.5)
+    started, release = str(tmp_path / "started"), str(tmp_path / "release")
+    with safemp.SafeExecutor(2) as executor:
+        running = executor.submit(jobs.started_then_wait, started, release)
+        jobs.wait_for(started)
+        old = template_pid()
+        assert old is not None
+        os.kill(old, how)
+        if how == signal.SIGKILL:
+            os.waitid(os.P_PID, old, os.WEXITED | os.WNOWAIT)
+
+        assert executor.submit(jobs.square, 3).result(30) == 9
+        assert template_pid() not in (old, None)
+        Path(release).touch()
+        assert running.result(30)
+
+
+@pytest.mark.parametrize("value", ["1", "2"])
+def test_variables_that_are_read_at_the_start_of_an_interpreter_count(
+    monkeypatch: pytest.MonkeyPatch, executor: safemp.SafeExecutor, value: str
+) -> None:
+    """What has changed in the environment since the template was started makes a new one."""
+    executor.submit(jobs.pid).result()
+    monkeypatch.setenv("PYTHONHASHSEED", value)
+    monkeypatch.setenv("SAFEMP_A_VARIABLE", value)
+    with safemp.SafeExecutor(1) as late, safemp.SafeExecutor(1, mp_context="spawn") as spawned:
+        assert late.submit(variable, "SAFEMP_A_VARIABLE").result() == value
+        assert late.submit(hash_of, "text").result() == spawned.submit(hash_of, "text").result()
+
+
+def test_what_a_process_is_surrounded_by_is_that_of_now(
+    monkeypatch: pytest.MonkeyPatch, executor: safemp.SafeExecutor, tmp_path: Path
+) -> None:
+    """Directory, umask and limits are the caller's as a worker starts, not as the template did."""
+    executor.submit(jobs.pid).result()
+    monkeypatch.chdir(tmp_path)
+    mask = os.umask(0o027)
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0 if limits[0] else 4096, limits[1]))
+        now = resource.getrlimit(resource.RLIMIT_CORE)
+        with safemp.SafeExecutor(1) as late:
+            found = late.submit(surroundings).result()
+    finally:
+        os.umask(mask)
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+
+    assert found == (str(tmp_path), 0o027, now)
+
+
+def test_a_directory_that_is_gone_keeps_nobody_from_working(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker starts somewhere else then."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(jobs.square, 3).result() == 9
+
+
+def test_the_standard_streams_are_those_of_now(executor: safemp.SafeExecutor, tmp_path: Path) -> None:
+    """Who has redirected descriptor 2, or closed 0, finds that in workers that start then."""
+    executor.submit(jobs.pid).result()
+    kept = {fd: os.dup(fd) for fd in (0, 2)}
+    with open(tmp_path / "heard", "w") as heard:
+        try:
+            os.dup2(heard.fileno(), 2)
+            os.close(0)
+            with safemp.SafeExecutor(1) as late:
+                late.submit(write_to, 2, "to the file").result()
+        finally:
+            for fd, copy in kept.items():
+                os.dup2(copy, fd)
+                os.close(copy)
+
+    assert (tmp_path / "heard").read_text() == "to the file"
+
+
+def test_nothing_of_ours_is_left_open_in_a_worker(executor: safemp.SafeExecutor) -> None:
+    """Beyond what it was given, a worker has no descriptor of the template's connection or of other workers."""
+    few = executor.submit(_descriptors).result()
+    with safemp.SafeExecutor(3) as more:
+        found = set(more.map(_descriptors_of, range(12)))
+
+    assert found == {few}
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _descriptors_of(_: int) -> int:
+    time.sleep(0.01)
+    return _descriptors()
+
+
+def test_a_template_that_has_threads_is_not_forked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Something starts a thread in every interpreter (a tracer, say): each worker is then started by itself."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(keeper, "_unfit", False)
+    with safemp.SafeExecutor(2) as executor:
+        assert list(executor.map(jobs.square, range(4))) == [0, 1, 4, 9]
+        assert executor.submit(parent).result() == os.getpid()
+        assert executor.submit(threading.active_count).result() > 1
+
+        assert template_pid() is None
+
+
+def test_a_template_that_does_not_start_is_told_about(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An interpreter that ends at once: the call fails, and says so."""
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with safemp.SafeExecutor(1) as executor, pytest.raises(safemp.WorkerCrashed, match="cannot start a worker"):
+        executor.submit(jobs.square, 3).result(30)
+
+
+def test_a_process_of_the_context_works_like_any_other() -> None:
+    """It can be started without a pool, be waited for, and tell its exit code; and leaves no template."""
+    process = template_context.Process(target=sys.exit, args=(3,))
+    process.start()
+    process.join(30)
+
+    assert process.exitcode == 3
+    assert template_pid() is None
+
+
+def test_a_forked_child_has_a_template_of_its_own(executor: safemp.SafeExecutor) -> None:
+    """A pool in a process that was forked while ours was open does not ask our template."""
+    executor.submit(jobs.pid).result()
+    ours = template_pid()
+    context: Any = multiprocessing.get_context("fork")
+    with context.Pool(1) as pool:
+        theirs = pool.apply(_pid_of_template)
+
+    assert theirs not in (None, ours)
+    assert template_pid() == ours
+
+
+def _pid_of_template() -> int | None:
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(parent).result() == os.getpid()
+        return template_pid()
