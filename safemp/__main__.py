@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of classes may be any letters, and stdout a code page that lacks them.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if options.command == "inspect":
         return command.run(options)
     if options.command == "audit-exceptions":

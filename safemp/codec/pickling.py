@@ -65,12 +65,30 @@ OUT_OF_BAND = 1 << 16
 """Bytes from which a buffer leaves the pickle stream and travels beside it. Picked so
 that smaller ones share the one system call of their message."""
 
+_reduce_code: Callable[[CodeType], tuple[Any, tuple[Any, ...]]] = _cp.Pickler._dispatch_table[CodeType]
+
+_FILENAME = 10
+"""Where ``CodeType`` wants the name of the file, on every Python from 3.8 on."""
+
+
+def _code_with_file(code: CodeType) -> tuple[Any, tuple[Any, ...]]:
+    """Reduce *code* with the name of its file, which cloudpickle from 3.1.3 on replaces by ``<dynamic-code>``.
+
+    A traceback, a warning and a crash report are to say where it was. The name is a copy each
+    time, as theirs are: whether two equal texts are one object changes the pickle.
+    """
+    made_by, args = _reduce_code(code)
+    return made_by, (*args[:_FILENAME], "".join(code.co_filename), *args[_FILENAME + 1 :])
+
+
 _THEIRS = {
     cls: reducer
     for cls, reducer in _cp.Pickler._dispatch_table.items()
     if cls not in (TextIOWrapper, memoryview, _cp.weakref.WeakSet) and "logger" not in reducer.__name__
 }
 """What cloudpickle does, without what is not honest, or not what it was."""
+
+_THEIRS[CodeType] = _code_with_file
 
 _AT_ONCE: dict[type, Callable[[Any], Any]] = {
     cls: _THEIRS[cls] for cls in (CellType, CodeType, MethodType, property, staticmethod, classmethod)

@@ -16,13 +16,16 @@ _COLUMNS = 400
 
 _MOST_WORKERS = 200
 
+# Jupyter's own rules for lists are more specific than these, hence the "!important".
 _STYLE = """
 .safemp-run{font:14px/1.5 system-ui,sans-serif;max-width:72em}
 .safemp-run code{font-family:ui-monospace,monospace;font-size:13px;overflow-wrap:anywhere}
 .safemp-run .numbers{display:flex;flex-wrap:wrap;gap:.4em 2em;margin:0 0 1em;padding:0}
 .safemp-run .numbers div{display:flex;flex-direction:column-reverse}
 .safemp-run .numbers dt{opacity:.65}
-.safemp-run .numbers dd{margin:0;font-size:1.5em}
+.safemp-run .numbers dt,.safemp-run .numbers dd{float:none!important;width:auto!important;white-space:nowrap}
+.safemp-run .numbers dt{font-weight:normal!important}
+.safemp-run .numbers dd{margin:0!important;padding:0!important;font-size:1.5em}
 .safemp-run .bad{color:#c0262d}
 .safemp-run h2{font-size:1em;margin:1.2em 0 .3em}
 .safemp-run .wide{overflow-x:auto}

@@ -12,10 +12,11 @@ from safemp.inspection.tree import Branch, kinds, tree_of, verdict, where
 
 __all__ = ["fragment", "page"]
 
+# Jupyter's own rules for lists are more specific than these, hence the "!important".
 _STYLE = """
 .safemp{font:14px/1.5 system-ui,sans-serif;max-width:72em}
 .safemp code,.safemp summary{font-family:ui-monospace,monospace;font-size:13px}
-.safemp ul{list-style:none;margin:0;padding-left:1.2em;border-left:1px solid #8884}
+.safemp ul,.safemp ul ul{list-style:none!important;margin:0;padding-left:1.2em;border-left:1px solid #8884}
 .safemp>ul{padding-left:0;border:0}
 .safemp .type{opacity:.65}
 .safemp .bad{color:#c0262d;font-weight:600}

@@ -19,13 +19,17 @@ def plain(report: Report) -> str:
 
 
 def for_stdout(report: Report) -> str:
-    """Show *report* for ``print``: in colours where stdout is a terminal and rich is installed."""
+    """Show *report* for ``print``: in colours where stdout is a terminal and rich is installed.
+
+    A terminal that does not take UTF-8 (a code page of Windows, say) has no lines to draw with.
+    """
     out = sys.stdout
+    encoding = getattr(out, "encoding", None) or "utf-8"
     try:
         terminal = out is not None and out.isatty()
     except ValueError:  # it is closed
         terminal = False
-    if terminal:
+    if terminal and encoding.lower().startswith("utf"):
         try:
             from safemp.inspection.colour import ansi
         except ModuleNotFoundError:  # rich
@@ -33,7 +37,6 @@ def for_stdout(report: Report) -> str:
         else:
             return ansi(report)
     text = plain(report)
-    encoding = getattr(out, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from safemp import __main__ as command_line
-from tests.support.child import ROOT
+from tests.support.child import ROOT, run_python
 
 MODULE = """
 import threading
@@ -166,3 +166,20 @@ def test_the_reference_names_every_option() -> None:
         ).stdout
         for option in set(re.findall(r"--[a-z-]+", text)) - {"--help"}:
             assert f"`{option}" in page, f"{command} {option}"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "namen:g", "--sizes"], ["audit-exceptions", "namen"]], ids=lambda a: a[0]
+)
+def test_names_that_stdout_cannot_spell_are_escaped(tmp_path: Path, arguments: list[str], encoding: str) -> None:
+    """Classes may have names of any letters, and a terminal may have few."""
+    (tmp_path / "namen.py").write_text(
+        "g = {'→': (i for i in ())}\n"
+        + "class Größenfehler(Exception):\n    def __init__(self, *, maß):\n        super().__init__('→')\n",
+        encoding="utf-8",
+    )
+    ended = run_python("-m", "safemp", *arguments, cwd=tmp_path, env={"PYTHONIOENCODING": encoding})
+
+    assert (ended.returncode, ended.err) == (1, ""), str(ended)
+    assert ("\\u2192" if arguments[0] == "inspect" else "namen.Gr") in ended.out

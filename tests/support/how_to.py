@@ -1,4 +1,4 @@
-"""The how-to pages' programs, each with what it prints, and the three ways in which users run them."""
+"""The programs of the pages, each with what it prints, and the three ways in which users run them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ for cell in {cells!r}:
 
 
 def pages(*, large: bool) -> list[Path]:
-    """Return the pages that want large packages, or the others."""
-    found = sorted((ROOT / "docs" / "how-to").glob("*.md"))
-    return [page for page in found if page.read_text().startswith(LARGE) is large and page.stem not in OWN_TESTS]
+    """Return the pages with programs that want large packages, or the others.
+
+    Those of other systems are not among them: tests/systems has them.
+    """
+    docs = ROOT / "docs"
+    found = [docs / "index.md", *sorted(docs.glob("how-to/*.md")), *sorted(docs.glob("explanation/*.md"))]
+    found = [page for page in found if page.stem not in OWN_TESTS and "```python" in page.read_text()]
+    return [page for page in found if page.read_text().startswith(LARGE) is large]
 
 
 def programs(pages: list[Path]) -> dict[str, tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -44,14 +43,3 @@ def test_every_module_says_its_one_idea() -> None:
 def test_no_file_is_a_drawer() -> None:
     """No file is named for holding whatever fits nowhere else."""
     assert [path for path in MODULES if path.stem in {"utils", "helpers", "common", "misc"}] == []
-
-
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")])
-
-
-@pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
-def test_links_of_pages_outside_the_docs_lead_somewhere(path: Path) -> None:
-    """To a file that is there; mkdocs checks those of the others."""
-    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-
-    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []

@@ -557,6 +557,19 @@ def test_a_terminal_gets_colours_where_rich_is(conn: socket.socket, monkeypatch:
     assert "\x1b[" in out.getvalue() or "└" in out.getvalue()
 
 
+def test_a_terminal_that_has_no_lines_to_draw_with_gets_text(conn: socket.socket) -> None:
+    """A code page of Windows lacks what rich draws with: the same text as in a file, and no error."""
+
+    class CodePage(Terminal):
+        encoding = "cp1252"
+
+    report = safemp.inspect({"→": conn}, sizes=True)
+    with contextlib.redirect_stdout(CodePage()) as out:
+        print(report)
+
+    assert out.getvalue() == report.to_text().replace("→", "\\u2192") + "\n"
+
+
 def test_without_rich_a_terminal_gets_text(conn: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without rich, and in a file: the same text, in any encoding."""
     monkeypatch.setitem(sys.modules, "rich.console", None)

@@ -470,6 +470,14 @@ def test_cloudpickle_has_a_table_of_reducers() -> None:
     assert all(callable(value) for value in table.values())
 
 
+def test_a_function_that_goes_by_value_keeps_the_name_of_its_file() -> None:
+    """Without it neither a traceback nor a warning nor a crash report would have its lines."""
+    there = pickling.loads(pickling.dumps_careful(_closure()))
+
+    assert there.__code__.co_filename == __file__
+    assert there.__code__ == _closure().__code__
+
+
 def test_cloudpickle_takes_functions_apart() -> None:
     """``_function_getstate`` gives ``(dict, slots)`` with ``__globals__`` of the names in the code."""
     made = _closure()

@@ -168,8 +168,7 @@ def test_the_hostile_import_is_seen() -> None:
 
 
 def test_version_is_that_of_the_distribution() -> None:
-    """``safemp.__version__`` is what pyproject.toml says, and what pip has installed."""
-    assert f'\nversion = "{safemp.__version__}"\n' in (ROOT / "pyproject.toml").read_text()
+    """``safemp.__version__`` is what pip has installed."""
     assert version("safemp") == safemp.__version__
 
 
