@@ -173,9 +173,9 @@ class Worker:
             self.source.close()
         if self.fd != self.process.sentinel:
             os.close(self.fd)
-        if hasattr(self.process._popen, "close"):  # loky's gives its descriptor back when freed
-            with contextlib.suppress(ValueError):
-                self.process.close()
+        popen = self.process._popen
+        if hasattr(popen, "close"):  # loky's gives its descriptor back when freed
+            popen.close()  # not the process: multiprocessing may be about to join that, at exit
 
     def reap(self) -> int | None:
         """Return the exit code of the ended process; ``None`` if somebody else took it."""
