@@ -108,3 +108,44 @@ def test_a_generator_that_was_used_travels(tmp_path: Path) -> None:
         "reconstruct obj.client._client._transport._pool",
         "reconstruct obj.client._client._transport._pool._ssl_context",
     ]
+
+
+PROBE = """
+from garak import _config
+_config.load_base_config()
+from garak.generators.openai import OpenAIGenerator
+from garak.probes.test import Test
+import multiprocessing
+import safemp
+
+def answer(pool, probe):
+    attempts = [probe._mint_attempt(prompt) for prompt in probe.prompts]
+    return [attempt.outputs for attempt in pool.map(probe._execute_attempt, attempts)]
+
+if __name__ == "__main__":
+    probe = Test()
+    probe.generator = OpenAIGenerator("gpt-4")
+    serial = [probe._execute_attempt(probe._mint_attempt(prompt)).outputs for prompt in probe.prompts]
+    for make in (multiprocessing.Pool, lambda n: safemp.Pool(n, repairs="none"), safemp.Pool):
+        with make(2) as pool:
+            try:
+                print(answer(pool, probe) == serial)
+            except safemp.PreflightError as error:
+                print(*sorted(culprit.path for culprit in error.culprits if culprit.type_name == "_thread.RLock"))
+            except TypeError as error:
+                print(error)
+"""
+
+
+def test_a_probe_travels_with_its_generator(tmp_path: Path) -> None:
+    """What the standard library only calls a lock has a path: from the method that a scan hands to its pool."""
+    (tmp_path / "script.py").write_text(PROBE)
+    with ChatServer(200) as server:
+        ended = run_python("script.py", cwd=tmp_path, env=environment(tmp_path, server))
+
+    assert (ended.returncode, ended.left) == (0, ()), str(ended)
+    assert [line for line in ended.out.splitlines() if "loading" not in line] == [
+        "cannot pickle '_thread.RLock' object",
+        "fn.__self__.generator.client._client._cookies.jar._cookies_lock",
+        "True",
+    ]
