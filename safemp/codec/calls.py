@@ -128,7 +128,7 @@ def _climb(
         try:
             found = attributes_of_modules(failure.culprits, policy)
             if found is None:
-                raise failure from error
+                raise failure from _seen_by_users(error)
             if buffers is not None:
                 buffers.clear()
             if heritage is not None:
@@ -138,12 +138,26 @@ def _climb(
                     obj, buffers, by_name=by_name, heritage=heritage, policy=policy, found=found, apart=apart
                 )
             except pickling.USER_ERRORS:
-                raise failure from error
+                raise failure from _seen_by_users(error)
         finally:
             del failure  # its traceback holds this frame: no cycle is left behind
     if found is not None or Count.repairs != before:
         log_repairs(roots(), policy, found)
     return payload
+
+
+_PICKLERS = ("safemp", "cloudpickle", "pickle")
+
+
+def _seen_by_users(error: BaseException) -> BaseException:
+    """Take from the traceback of *error* the picklers' frames in front of the user's own ``__reduce__``.
+
+    Mostly that is all of it, a page of what is no fault of theirs.
+    """
+    trace = error.__traceback__
+    while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _PICKLERS:
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def attributes_of_modules(culprits: Iterable[Culprit], policy: Policy) -> ByName | None:

@@ -20,7 +20,7 @@ def look_at(browser: Browser, release: Path, trace: Path) -> list[str]:
         shutil.copytree(release, folder, dirs_exist_ok=True)
         shutil.copy(trace, Path(folder) / "run.json")
         with served(Path(folder)) as address:
-            browser.look(1280, "light")
+            browser.look(1280, "light", height=240)
             browser.open(f"{address}/index.html#profileURL={address}/run.json&title=run.json")
             deadline = time.monotonic() + 30
             while "work" not in (text := browser.driver.page_source) and time.monotonic() < deadline:

@@ -460,3 +460,19 @@ def test_a_module_registered_by_value_travels_by_value(tmp_path: Path, monkeypat
     finally:
         cloudpickle.unregister_pickle_by_value(only_here_by_value)
         del sys.modules["only_here_by_value"]
+
+
+class Raising:
+    def __reduce__(self) -> Any:
+        raise ValueError("the user's own")
+
+
+@pytest.mark.parametrize(("bad", "frames"), [((i for i in ()), []), (Raising(), ["__reduce__"])], ids=["theirs", "own"])
+def test_a_traceback_has_no_frames_of_picklers(bad: Any, frames: list[str]) -> None:
+    """The cause shows the user's own lines, if there are any, and not the way through the pickler."""
+    with safemp.SafeExecutor(1) as executor, pytest.raises(safemp.PreflightError) as caught:
+        executor.submit(len, bad)
+
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert [frame.name for frame in traceback.extract_tb(cause.__traceback__)] == frames

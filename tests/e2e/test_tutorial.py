@@ -24,6 +24,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
     [
         ("a\n…\nc\n", "a\nb\nb\nc\n", False),
         ("a\n…\nc\n", "a\nc\n", False),
+        ("a\n…\n", "a\nb\nc\n", False),
+        ("a\n…\n", "a\n", False),
         ("a … c\n", "a b c\n", False),
         ("a\nc\n", "a\nb\nc\n", True),
         ("a\n…\nc\n", "a\nb\n", True),
