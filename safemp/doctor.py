@@ -140,7 +140,7 @@ def _machine() -> Iterator[Finding]:
 
 def _usable_cores() -> int | None:
     try:
-        from loky import cpu_count
+        from safemp.backend import cpu_count
     except ImportError:
         return None
     found: int = cpu_count()

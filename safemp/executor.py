@@ -258,9 +258,9 @@ def _context_of(context: Any) -> Any:
     if context is not None and not isinstance(context, str):
         return context
     if _is_loky(context):
-        from loky.backend import get_context
+        from safemp import backend
 
-        return get_context(context or "loky")
+        return backend.context(context or "loky")
     from multiprocessing import get_context as get_stdlib_context
 
     return get_stdlib_context(context)

@@ -36,7 +36,7 @@ def depth() -> int:
 
 def cores() -> int:
     """Return the cores for this process: by affinity, by cgroup, and in a worker its part."""
-    from loky.backend.context import cpu_count
+    from safemp.backend import cpu_count
 
     found = int(cpu_count())
     return min(found, _number(_CORES, found))
