@@ -263,9 +263,9 @@ def _context_of(context: Any) -> Any:
 
         return template_context
     if _is_clean(context):
-        from loky.backend import get_context
+        from safemp import backend
 
-        return get_context(context or "loky")
+        return backend.context(context or "loky")
     from multiprocessing import get_context as get_stdlib_context
 
     return get_stdlib_context(context)

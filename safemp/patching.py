@@ -80,6 +80,9 @@ class _PatchedPool(Pool, _StdlibPool, metaclass=_InTheirPlace):  # type: ignore[
             context or multiprocessing.get_context(),
             inner_max_num_threads=0,
             forward_logging=False,
+            # joblib's pools put their own queues in place of ours, whose pickler has these reducers:
+            # an np.memmap is opened again by its file's name, since workers write results into it.
+            repairs=getattr(self, "_forward_reducers", None) or "all",
         )
 
 

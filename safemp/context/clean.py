@@ -6,15 +6,9 @@ As for ``standard``, little is imported here.
 from __future__ import annotations
 
 import multiprocessing.context as stdlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:  # loky has no types; its classes are made like these
-    from multiprocessing.context import SpawnContext as LokyContext
-    from multiprocessing.context import SpawnProcess as LokyProcess
-else:
-    from loky.backend.context import LokyContext
-    from loky.backend.process import LokyProcess
-
+from safemp.backend import LokyContext, LokyProcess
 from safemp.context.standard import Launched, SafeContext
 from safemp.errors import PreflightError
 

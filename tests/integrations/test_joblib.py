@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import safemp
-from tests.support.child import alive, lines, until
+from tests.support.child import alive, lines, run_script, until
 from tests.support.errors import KeywordOnly
 
 try:
@@ -420,3 +420,25 @@ def test_a_forest_grows_as_it_does_here(sklearn: Any) -> None:
         there = RandomForestClassifier(20, random_state=0, n_jobs=2).fit(X, y)
 
     assert (there.predict_proba(X) == here.predict_proba(X)).all()
+
+
+BESIDE = """
+import os, tempfile, time
+import joblib, numpy, safemp
+
+if __name__ == "__main__":
+    print(safemp.map(abs, [-1, -2]))
+    folder = tempfile.mkdtemp()
+    with joblib.Parallel(n_jobs=2, backend="loky", max_nbytes=1, temp_folder=folder) as parallel:
+        print(parallel(joblib.delayed(numpy.sum)(each) for each in [numpy.arange(4)] * 2))
+    while os.listdir(folder):  # joblib's workers say one by one that they do not need its files any more
+        time.sleep(0.01)
+    print("removed")
+"""
+
+
+def test_joblibs_own_workers_are_its_own_beside_ours(tmp_path: Path) -> None:
+    """Its resource tracker is the one that they talk to, so its files are removed, and nobody complains."""
+    ended = run_script(tmp_path, BESIDE)
+
+    assert (ended.returncode, ended.out.split("\n")[-2], ended.err) == (0, "removed", ""), str(ended)

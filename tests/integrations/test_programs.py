@@ -30,6 +30,23 @@ if __name__ == "__main__":
     main()
 """
 
+MAPPED = """
+import joblib
+import numpy as np
+
+def fill(out, i):
+    out[i] = i
+
+def kind(array):
+    return type(array).__name__, float(array.sum()), array.flags.writeable
+
+if __name__ == "__main__":
+    out = np.memmap("out", dtype=float, shape=6, mode="w+")
+    with joblib.Parallel(n_jobs=2, backend="multiprocessing", max_nbytes=1000) as parallel:
+        parallel(joblib.delayed(fill)(out, i) for i in range(6))
+        print(out.tolist(), parallel(joblib.delayed(kind)(np.ones(1000)) for _ in range(2)))
+"""
+
 PAGE = """
 Page {i}
 ======
@@ -40,6 +57,7 @@ Page {i}
 PROGRAMS = {
     "black": (("-m", "black", "--check", "--workers", "2", "."), 1, "8 files would be reformatted."),
     "flake8": (("-m", "flake8", "-j", "2", "."), 1, "./m6.py:3:12: F821 undefined name 'undefined_6'"),
+    "joblib": (("mapped.py",), 0, "[0.0, 1.0, 2.0, 3.0, 4.0, 5.0] [('memmap', 1000.0, False)"),
     "pylint": (("-m", "pylint", "-j", "2", "--persistent=n", "m1.py", "m2.py", "m3.py"), 22, "undefined-variable"),
     "sklearn": (("search.py",), 0, "'gamma': 0.001}"),
     "sphinx": (("-m", "sphinx", "-j", "2", "-b", "text", ".", "out"), 0, "build succeeded, 6 warnings."),
@@ -50,6 +68,7 @@ PROGRAMS = {
 def write(folder: Path) -> None:
     """Write what the programs are to work on."""
     (folder / "search.py").write_text(GRID_SEARCH)
+    (folder / "mapped.py").write_text(MAPPED)
     (folder / "conf.py").write_text("project = 'pages'\n")
     (folder / "index.rst").write_text("Index\n=====\n\n.. toctree::\n   :glob:\n\n   m*\n")
     for i in range(1, 7):

@@ -1,7 +1,8 @@
-"""SciPy, emcee, DEAP, pymoo and Optuna on a pool: the serial answers, errors as themselves, objectives with locks."""
+"""SciPy, emcee, DEAP, pymoo, Optuna, adaptive, nautilus: serial answers, errors as themselves, locks in objectives."""
 
 from __future__ import annotations
 
+import functools
 import pickle
 import random
 import threading
@@ -17,7 +18,9 @@ import safemp
 from tests.support.child import run_script
 
 try:
+    import adaptive
     import emcee
+    import nautilus
     import optuna
     import scipy.integrate
     import scipy.optimize
@@ -32,7 +35,7 @@ except ImportError:
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(scipy is None, reason="wants scipy, emcee, deap, pymoo and optuna"),
+    pytest.mark.skipif(scipy is None, reason="wants scipy, emcee, deap, pymoo, optuna, adaptive and nautilus-sampler"),
     pytest.mark.timeout(120),
 ]
 
@@ -289,3 +292,61 @@ def test_optuna_is_told_what_became_of_its_trials() -> None:
 
     assert found == expected
     assert len({state for _, _, state in found}) == 2, "some have failed, some not"
+
+
+# -- those that look at what the pool is -------------------------------------------------
+
+
+class Curve:
+    """A cost of one number, for adaptive, which asks the class of an executor and its ``_max_workers``."""
+
+    def __init__(self, limit: float = 9.0) -> None:
+        self.cost = Cost(limit)
+
+    def __call__(self, x: float) -> float:
+        return self.cost([x])
+
+
+def learn(executor: Any, curve: Curve) -> dict[float, float]:
+    """Learn a curve at its most interesting points."""
+    learner = adaptive.Learner1D(curve, (-3, 3))
+    adaptive.BlockingRunner(learner, npoints_goal=20, executor=executor)
+    return dict(learner.data)
+
+
+def test_adaptive_takes_a_patched_executor_for_a_process_pool() -> None:
+    """It counts its workers; the points are right, and the cause of its own error is that out of the function."""
+    with safemp.patched():
+        from concurrent.futures import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(2) as executor:
+            found = learn(executor, Curve())
+            with pytest.raises(RuntimeError) as raised:
+                learn(executor, Curve(limit=-9.0))
+    assert len(found) >= 20
+    assert all(y == Curve()(x) for x, y in found.items())
+    assert isinstance(raised.value.__cause__, Diverged)
+
+
+def log_likelihood(cost: Cost, parameters: dict[str, float]) -> float:
+    """Highest at (1, 1)."""
+    return -50 * cost([parameters["a"], parameters["b"]])
+
+
+def evidence(pool: Any, cost: Cost) -> float:
+    """Explore a plane."""
+    prior = nautilus.Prior()
+    for name in "ab":
+        prior.add_parameter(name, dist=(0.0, 2.0))
+    sampler = nautilus.Sampler(
+        prior, functools.partial(log_likelihood, cost), n_live=50, n_networks=0, pool=(pool, None), seed=1
+    )
+    sampler.run(n_eff=50, verbose=False)
+    return float(sampler.log_z)
+
+
+def test_nautilus_asks_a_pool_for_its_size(pool: safemp.Pool) -> None:
+    """By ``_processes``; the evidence is the serial one, and an error out of the likelihood is itself."""
+    assert evidence(pool, Cost()) == evidence(None, Cost())
+    with pytest.raises(Diverged):
+        evidence(pool, Cost(limit=-9.0))

@@ -18,6 +18,7 @@ import pytest
 import safemp
 from safemp.engines import launch
 from tests.support import started
+from tests.support.child import quiet, run_script
 from tests.support.started import WHOLE, Dataset, Stuck, generator
 
 multiprocessing.RawArray("b", 1 << 16)  # multiprocessing's heap, which lives as long as the process
@@ -70,6 +71,28 @@ def test_an_unknown_method_is_named() -> None:
     """The error has the type of the standard library's, and says what there is."""
     with pytest.raises(ValueError, match=r"cannot find context for 'thread': there are 'fork', 'forkserver', 'loky'"):
         safemp.get_context("thread")
+
+
+OTHERS = """
+import multiprocessing.context
+
+theirs = multiprocessing.context.SpawnContext()  # as the copy of loky that joblib brings
+multiprocessing.context._concrete_contexts["loky"] = theirs
+
+import safemp
+
+with safemp.Pool(1) as pool:
+    print(pool.apply(abs, (-1,)), pool._pool[0]._popen.method)
+safemp.get_context("loky")
+print(multiprocessing.get_context("loky") is theirs)
+"""
+
+
+def test_the_name_of_another_loky_is_left_to_it(tmp_path: Path) -> None:
+    """Joblib asks multiprocessing for its own contexts by that name; we take ours from loky itself."""
+    ended = run_script(tmp_path, OTHERS)
+
+    assert quiet(ended, out="1 loky\nTrue\n"), str(ended)
 
 
 def test_the_standard_library_does_not_send_it() -> None:
@@ -422,8 +445,9 @@ def test_unknown_repairs_are_named() -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "loky"])
 def test_a_process_that_needs_nothing_of_ours_loads_nothing_of_ours(method: str) -> None:
-    """But the file that its class is in; so it starts as fast as the standard library's."""
+    """But the files that its class and the base of that are in; so it starts as fast as the standard library's."""
     assert set(heard(safemp.get_context(method), target=started.send_modules)) <= {
+        "safemp.backend",
         "safemp.context",
         "safemp.context.clean",
         "safemp.context.standard",
