@@ -89,6 +89,7 @@ def unloadable_nodes(
             doomed.add(id(above[0]))
             above = above[1]
     found: list[tuple[Node, BaseException]] = []
+    suspects: list[tuple[Node, BaseException]] = []
     memo: dict[int, Any] = {}
     budget = [_MOST_PICKLES]
     stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget, policy)[::-1]
@@ -103,13 +104,40 @@ def unloadable_nodes(
             raise
         except BaseException:  # a culprit of another kind; or a PickleBuffer, which has no reduce value
             children = []
-        failing = _failing(children, doomed, budget, policy)
+        # What leads back to where we were fails with everything in that circle, and tells nothing of this object.
+        ahead = [child for child in children if id(child[0]) not in memo]
+        failing = _failing(ahead, doomed, budget, policy)
         # What does not pickle is looked into, and is not to be named here.
         if any(why is not None for _, why in failing) or error is None:
             stack += failing[::-1]
-        else:
+        elif len(ahead) == len(children) or _raised_in(error, type(node[0])):
             found.append((node, error))
-    return found
+        else:
+            suspects.append((node, error))
+    return found or suspects[-1:]
+
+
+_FRAMES = 20
+"""Calls of a traceback that are looked at; one of a recursion has a thousand. Picked."""
+
+
+def _raised_in(error: BaseException, cls: type) -> bool:
+    """Tell whether *error* was raised in a method of *cls*, whose first argument is an instance, or the class.
+
+    Or in calling one: Python says so in the text.
+    """
+    if type(error) is TypeError and f"{statics.qualname(cls)}.__" in str(error):
+        return True
+    traceback = error.__traceback__
+    for _ in range(_FRAMES):
+        if traceback is None:
+            return False
+        frame = traceback.tb_frame
+        first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+        if first is cls or type(first) is cls:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 def _failing(

@@ -134,6 +134,10 @@ _LIBRARIES = (
     ("torch", "torch"),
     ("annoy", "annoy"),
     ("hamilton.driver", "hamilton"),
+    ("loguru", "loguru"),
+    ("elasticsearch", "elasticsearch"),
+    ("starlette.datastructures", "starlette"),
+    ("rtree.index", "rtree"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
 

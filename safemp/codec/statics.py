@@ -19,6 +19,7 @@ __all__ = [
     "members",
     "module_of",
     "mro",
+    "qualname",
     "type_name",
 ]
 
@@ -112,8 +113,12 @@ def module_of(cls: type) -> str | None:
     return str.__str__(module) if isinstance(module, str) else None
 
 
+def qualname(cls: type) -> str:
+    """Return the true ``__qualname__`` of *cls*."""
+    return str.__str__(_qualname_of(cls))
+
+
 def type_name(cls: type) -> str:
     """Return ``module.qualname`` of *cls*, without the module if that is ``builtins``."""
-    qualname = str.__str__(_qualname_of(cls))
     module = module_of(cls)
-    return qualname if module is None or module == "builtins" else f"{module}.{qualname}"
+    return qualname(cls) if module is None or module == "builtins" else f"{module}.{qualname(cls)}"

@@ -1028,6 +1028,9 @@ _OTHERS: dict[str, Arrives] = {
 }
 
 REFUSED |= {
+    "loguru logger with a file that is rotated": Refused(
+        lambda: Holder(_loguru(rotation="1 MB")), "args[0].x", "enqueue=True", "loguru", close=lambda h: h.x.remove()
+    ),
     "sqlalchemy engine in memory": Refused(
         lambda: Holder(_module("sqlalchemy").create_engine("sqlite://")), "args[0].x", "file", "sqlalchemy"
     ),
@@ -1035,6 +1038,41 @@ REFUSED |= {
     "mongo cursor": Refused(lambda: [_mongo().dd.cc.find()], "args[0][0]", "list(", "pymongo"),
     "redis subscription": Refused(
         lambda: Holder(_module("redis").Redis("h", 9).pubsub()), "args[0].x", "pubsub()", "redis"
+    ),
+}
+
+
+def _loguru(**options: Any) -> Any:
+    """Make a logger of its own, beside the one that every module has."""
+    core = _module("loguru._logger").Core()
+    made = _module("loguru._logger").Logger(core, None, 0, False, False, False, False, True, [], {})
+    made.add(tempfile.gettempdir() + "/safemp-real-objects-loguru.log", delay=True, **options)
+    return made.bind(a=1)
+
+
+def _boxes() -> Any:
+    index = _module("rtree.index").Index()
+    index.insert(3, (0, 0, 1, 1), obj={"a": 1})
+    index.insert(4, (5, 5, 6, 6))
+    return index
+
+
+_OTHERS |= {
+    "loguru logger with a file": in_holder(
+        _loguru, lambda log: (log.info("x"), log.remove(), log._options[-1])[-1] == {"a": 1}, "loguru"
+    ),
+    "elasticsearch client": in_holder(
+        lambda: _module("elasticsearch").Elasticsearch("http://h:9", api_key="k"),
+        lambda c: c.xpack._client is c and c.options(request_timeout=1)._transport is c._transport,
+        "elasticsearch",
+    ),
+    "starlette application": in_holder(
+        lambda: _module("starlette.applications").Starlette(), lambda a: len(a.state) == 0, "starlette"
+    ),
+    "rtree index": in_holder(
+        _boxes,
+        lambda i: len(i) == 2 and [n.object for n in i.intersection((0, 0, 2, 2), objects=True)] == [{"a": 1}],
+        "rtree",
     ),
 }
 

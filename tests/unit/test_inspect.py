@@ -257,6 +257,20 @@ def test_the_smallest_object_that_does_not_load_is_named(make: Callable[[], Any]
     assert safemp.inspect(root, load=False).ok
 
 
+@pytest.mark.parametrize("make", [lambda: Delegates(1), lambda: WantsTwo(1, 2), Opens])
+def test_of_a_circle_the_one_that_does_not_load_is_named(make: Callable[[], Any]) -> None:
+    """Clients whose parts know their client: every one of them fails with the one at fault."""
+    bad = make()
+    root = Holder(first=Holder(), bad=bad, last=Holder())
+    root.first.root = root.last.root = root
+    (vars(bad) if type(bad) is not WantsTwo else vars(root.first))["root"] = root
+    if type(bad) is WantsTwo:
+        bad.a = root
+    report = safemp.inspect({"root": root})
+
+    assert [culprit.get() for culprit in report.culprits] == [bad]
+
+
 def test_both_problems_are_in_one_report(conn: socket.socket) -> None:
     """What does not load is found beside what does not pickle."""
     report = safemp.inspect([conn, {"k": WantsTwo(1, 2)}, conn])
