@@ -9,9 +9,9 @@ The model: a caller does one thing at a time, since its threads share one GIL.
     submit ──▶ ready ──send──▶ worker: overhead, then the task ──▶ answers ──take──▶ done
                └──────────────── the caller's ────────────────────────┘
 
-* It pays ``submit`` for each call, ``task`` for handing it out and taking its answer, and ``message`` for each
-  message; what goes to one worker in the same turn, or has come from it, is one message. So a busy caller
-  pays less for a call than an idle one, as the real one does.
+* It pays ``submit`` for each call, ``task`` for handing it out and taking its answer, and ``turn`` whenever it
+  turns to its workers, for all answers that are there and all tasks that can go. So a busy caller pays less
+  for a call than an idle one, which is woken for each.
 * A worker pays ``overhead`` for each task. It has as many tasks ahead as the engine sends.
 * A message is under way for ``way``.
 * ``cores``: how many of all these can compute at the same time. Workers of other machines have their own.
@@ -28,8 +28,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
+from statistics import median
 from typing import Any, NamedTuple
 
 import safemp
@@ -44,7 +45,7 @@ class Costs:
     Attributes:
         submit: The caller, to make it.
         task: The caller, to hand it out, take its answer and load that.
-        message: The caller, for each message.
+        turn: The caller, for all that it hands out and takes at one time.
         item: The caller, for one more item of a chunk.
         overhead: The worker.
         way: From one to the other, beside all of these.
@@ -52,7 +53,7 @@ class Costs:
 
     submit: float = 0.0
     task: float = 0.0
-    message: float = 0.0
+    turn: float = 0.0
     item: float = 0.0
     overhead: float = 0.0
     way: float = 0.0
@@ -207,7 +208,6 @@ class Caller:
         answers, self._answers = self._answers, []
         self._room.extend(worker for worker, _ in answers)
         sent = [(self._room.popleft(), *self._ready.popleft()) for _ in range(min(len(self._room), len(self._ready)))]
-        messages = len({worker for worker, _ in answers}) + len({worker for worker, *_ in sent})
         tasks = (len(answers) + len(sent)) / 2
 
         def end() -> None:
@@ -216,7 +216,7 @@ class Caller:
             for _, done in answers:
                 done()
 
-        self._spend(messages * self._costs.message + tasks * self._costs.task, end)
+        self._spend(self._costs.turn + tasks * self._costs.task, end)
 
     def _arrive(self, worker: int, items: int, done: Callable[[], None]) -> None:
         self._workers[worker].take(items, lambda: self._clock.after(self._costs.way, lambda: self._take(worker, done)))
@@ -337,7 +337,10 @@ def _spent(pids: list[int]) -> float:
 
 
 def measure(executor: safemp.SafeExecutor, rounds: int, calls: int = 2000) -> Costs:
-    """Measure, with calls that do nothing, what a call costs. Of some rounds the least: the rest is other programs."""
+    """Measure, with calls that do nothing, what a call costs.
+
+    Of some rounds the medians, but the quickest way: a message waits for a processor that others use.
+    """
     found: list[Costs] = []
     wait([executor.submit(nothing) for _ in range(calls)])
     pids = list(executor._processes)
@@ -359,10 +362,11 @@ def measure(executor: safemp.SafeExecutor, rounds: int, calls: int = 2000) -> Co
         for _ in executor.map(nothing, range(items), chunksize=1000):
             pass
         item = (time.process_time() - before) / items
-        message = max(0.0, trip - storm) / 2
+        turn = max(0.0, trip - storm) / 2
         way = max(0.0, took - trip - overhead) / 2
-        found.append(Costs(submit, max(0.0, storm - submit), message, item, overhead, way))
-    return Costs(**{name: min(asdict(each)[name] for each in found) for name in asdict(found[0])})
+        found.append(Costs(submit, max(0.0, storm - submit), turn, item, overhead, way))
+    middle = Costs(**{name: median(asdict(each)[name] for each in found) for name in asdict(found[0])})
+    return replace(middle, way=min(each.way for each in found))
 
 
 def _depth(seconds: float) -> int:
@@ -376,7 +380,7 @@ def reproduce(costs: Costs, rounds: int) -> None:
     Costs are processor times. Who else uses the processors is not in the model.
     """
     print(
-        "\n| workers | a task sleeps | measured | simulated | ratio | caller's processor, measured | simulated | ratio |"
+        "\n| workers | a task sleeps | measured | simulated | ratio | caller computes, measured | simulated | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|")
     cores = len(os.sched_getaffinity(0))

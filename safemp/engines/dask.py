@@ -1,8 +1,8 @@
 """Dask as an engine: frames go through ``Client.submit``, and Dask chooses the worker.
 
-Dask runs a task again whose worker has died, on three more workers, and one whose result was lost with
-its worker. It does not know whether that may be done. So a plugin in the scheduler has our tasks, and only
-ours, fail at once; what is tried again then is for ``retries`` to say.
+Dask runs a task again whose worker has died, on three more workers, one whose worker has left in order, and one
+whose result was lost with its worker. It does not know whether that may be done. So a plugin in the scheduler has
+our tasks, and only ours, fail at once; what is tried again then is for ``retries`` to say.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class DaskEngine(ForeignEngine):
         if not self._client.nthreads():
             return frames  # Dask would wait for a worker, and a cluster that adapts waits for a task
         key = f"{_PREFIX}{self._token}-{next(_numbers)}-frames"
-        return self._client.scatter({key: frames})[key]
+        try:
+            return self._client.scatter({key: frames})[key]
+        except OSError:  # the worker has died meanwhile: they go through the scheduler
+            return frames
 
     def carry(self, frames: Frames) -> Frames:
         """Have large ones written to the connection as they are: see ``ForeignEngine``."""
@@ -105,9 +108,11 @@ class DaskEngine(ForeignEngine):
 
     def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
         """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
-        if "lost dependencies" in str(error):
-            return b""  # it waited for what only a worker had that has died
         host = error.last_worker.host if isinstance(error, KilledWorker) else None
+        if "lost dependencies" in str(error):
+            host = self._client.run_on_scheduler(_left(), key=str(error).partition(" ")[0])
+            if host is None:
+                return b""  # it waited for what only a worker had that has died
         found: bytes | None = diary.look_up(token, key)  # this may be the machine
         if found is None and host in _LOOPBACK and diary.is_here(token):
             return b""
@@ -155,14 +160,31 @@ def _once() -> SchedulerPlugin:
 
         async def start(self, scheduler: Any) -> None:
             self.scheduler = scheduler
+            self.at: dict[str, str] = {}  # the machines where tasks are
+            self.left: dict[str, str] = {}  # and where those were whose worker has left
 
         def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
             task = self.scheduler.tasks.get(key) if isinstance(key, str) and key.startswith(prefix) else None
+            host = self.at.pop(key, None)
             if task is None:
                 return
-            if finish == "processing":
+            if finish == "released" and host is not None:
+                self.left[key] = host
+                task.has_lost_dependencies = True  # so it is forgotten, and its client told so
+            elif finish == "processing":
                 task.suspicious = max(task.suspicious, self.scheduler.allowed_failures)
+                self.at[key] = task.processing_on.host
             elif finish == "memory":
                 task.run_spec = None  # as of data that was scattered: it cannot be computed again
 
     return Once()
+
+
+def _left() -> Any:
+    """Make a function that says where a task was whose worker has left. It travels by value, too."""
+
+    def left(key: str, dask_scheduler: Any) -> str | None:
+        host: str | None = dask_scheduler.plugins["safemp-once"].left.pop(key, None)
+        return host
+
+    return left

@@ -95,13 +95,9 @@ class Diary:
         self._write(b"O", marshal.dumps(list(map(bytes, outcome))) if small else b"")
 
     def __del__(self) -> None:
+        # The file stays: a worker that is told to leave ends in order, and what it was at has begun all the same.
         with contextlib.suppress(AttributeError, OSError):
             os.close(self._fd)
-            if self._pid == os.getpid():
-                os.unlink(self._path)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(f"{self._path}-before")
-                os.rmdir(os.path.dirname(self._path))
 
 
 class _OfThread(threading.local):

@@ -104,10 +104,9 @@ class RayEngine(ForeignEngine):
         found: bytes | None = diary.look_up(token, key)  # this may be the machine
         if found is not None:
             return found
-        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
         asked = [
             self._ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(token, key)
-            for node in nodes
+            for node in self._nodes()
         ]
         ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
         for each in ready:
@@ -117,15 +116,24 @@ class RayEngine(ForeignEngine):
         gone = isinstance(error, (exceptions.NodeDiedError, exceptions.LocalRayletDiedError))
         return b"" if len(ready) == len(asked) and not gone else None
 
+    @staticmethod
+    def _nodes() -> list[str]:
+        """Return those that are there."""
+        return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
     def stop(self, ticket: Any) -> bool:
         """Kill the worker that is at it: see ``ForeignEngine``."""
         ray.cancel(ticket, force=True)
         return True
 
     def end(self) -> None:
-        """End Ray if it is the engine's own."""
+        """End Ray if it is the engine's own; else remove what the workers have written down."""
         if self._ours:
             ray.shutdown()
+        elif ray.is_initialized():
+            clear = ray.remote(num_cpus=0)(diary.clear)
+            for node in self._nodes():
+                clear.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self._token)
 
 
 def _perform(errand: tuple[Any, ...], *parts: Any) -> Any:

@@ -331,7 +331,7 @@ class EngineContract:
         with self.executor(initializer=jobs.initialize, initargs=(str(begun), 40)) as executor:
             answers = [executor.submit(jobs.initialized, n) for n in range(10)]
             assert [answer.result(_WAIT)[0] for answer in answers] == [40 + n for n in range(10)]
-            used = {str(answer.result(_WAIT)[1]) for answer in answers}
+            used = {answer.result(_WAIT)[1] for answer in answers}
         assert set(Counter(_lines(begun)).values()) == {1}
         assert used <= set(_lines(begun))
         with self.executor(initializer=jobs.fail_to_start) as executor:

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 PATIENCE = 60.0
 """Seconds after which a job that waits for a file gives up."""
@@ -189,10 +190,18 @@ def note_or_die(path: str, fatal: int, n: int) -> int:
 
 _state: dict[str, Any] = {}
 
+_mark = uuid4().hex
+"""Of this copy of the module: interpreters of one process have one each."""
+
+
+def name_of_worker() -> str:
+    """Return what tells this worker from others; threads of one are the same."""
+    return f"{os.getpid()}-{_mark}"
+
 
 def initialize(path: str, value: int) -> None:
-    """Note the process, and keep a value in it."""
-    note(path, str(os.getpid()))
+    """Note the worker, and keep a value in it."""
+    note(path, name_of_worker())
     _state["value"] = value
 
 
@@ -206,9 +215,9 @@ def kept() -> int:
     return len(memoryview(_state["block"].buffer))
 
 
-def initialized(n: int) -> tuple[int, int]:
-    """Return the value that ``initialize`` has kept, and the process's id."""
-    return _state["value"] + n, os.getpid()
+def initialized(n: int) -> tuple[int, str]:
+    """Return the value that ``initialize`` has kept, and the worker's name."""
+    return _state["value"] + n, name_of_worker()
 
 
 def fail_to_start() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import loky
+import pytest
 
 from safemp.executor import AnyEngine
 from safemp.testing import EngineContract
@@ -29,6 +31,16 @@ class TestThreads(EngineContract):
     @contextmanager
     def engine(self, max_workers: int) -> Iterator[Executor]:
         with ThreadPoolExecutor(max_workers) as executor:
+            yield executor
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 has the first InterpreterPoolExecutor")
+class TestInterpreters(EngineContract):
+    @contextmanager
+    def engine(self, max_workers: int) -> Iterator[Executor]:
+        from concurrent.futures import InterpreterPoolExecutor
+
+        with InterpreterPoolExecutor(max_workers) as executor:
             yield executor
 
 

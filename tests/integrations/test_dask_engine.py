@@ -16,7 +16,7 @@ import pytest
 
 import safemp
 from safemp.testing import EngineContract
-from tests.support import jobs
+from tests.support import cluster_storm, jobs
 from tests.support.child import lines, until
 
 try:
@@ -150,6 +150,16 @@ def test_workers_that_are_killed_cost_what_they_were_at(client: Any, tmp_path: P
     assert all(isinstance(error, safemp.WorkerCrashed) for error in died.values())
     assert answers == {n: n * n for n in range(300) if n not in fatal}
     assert Counter(lines(effects)) == Counter(map(str, range(300)))
+
+
+def test_workers_that_are_killed_at_random_cost_one_call_each(client: Any, tmp_path: Path, capsys: Any) -> None:
+    """In five ways, in mid-run: every future ends, all others have their own answer, nothing runs twice."""
+    counts = cluster_storm.blow(DaskEngine(client, max_workers=2), tmp_path, seed=1)
+    with capsys.disabled():
+        print(f"\nDask: {dict(counts)}")
+
+    assert counts["answered"] > cluster_storm.CALLS / 2
+    assert counts["crashed"] > 0
 
 
 def note_or_be_killed(path: str, n: int, fatal: bool) -> int:

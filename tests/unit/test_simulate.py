@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.simulate import Costs, simulate
 
-COSTS = Costs(submit=15e-6, task=10e-6, message=20e-6, item=1e-6, overhead=10e-6, way=100e-6)
+COSTS = Costs(submit=15e-6, task=10e-6, turn=20e-6, item=1e-6, overhead=10e-6, way=100e-6)
 
 
 @pytest.mark.parametrize("workers", [1, 7, 100])
@@ -17,7 +17,7 @@ def test_what_costs_nothing_takes_as_long_as_its_tasks(workers: int) -> None:
 
 
 def test_a_lone_call_pays_for_everything_once() -> None:
-    """Two messages, two ways."""
+    """Two turns, two ways."""
     took = simulate(COSTS, workers=3, tasks=1, seconds=0.01).seconds
     assert took == pytest.approx(15e-6 + 1e-6 + 10e-6 + 2 * 20e-6 + 2 * 100e-6 + 10e-6 + 0.01)
 
@@ -26,7 +26,7 @@ def test_with_enough_workers_the_caller_is_what_is_waited_for() -> None:
     """More of them change nothing; chunks do."""
     a, b = (simulate(COSTS, workers=n, tasks=20_000, seconds=0.01).seconds for n in (2_000, 4_000))
     assert a == pytest.approx(b, rel=0.1)
-    assert COSTS.busy < a / 20_000 < COSTS.busy + 2 * COSTS.message + 1e-6
+    assert COSTS.busy < a / 20_000 < COSTS.busy + 2 * COSTS.turn + 1e-6
     assert simulate(COSTS, workers=2_000, tasks=20_000, seconds=0.01, chunk=10).seconds < a / 3
 
 

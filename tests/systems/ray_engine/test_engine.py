@@ -15,7 +15,7 @@ import pytest
 
 import safemp
 from safemp.testing import EngineContract
-from tests.support import jobs
+from tests.support import cluster_storm, jobs
 from tests.support.child import lines
 
 try:
@@ -131,6 +131,16 @@ def test_workers_that_are_killed_cost_what_they_were_at(cluster: Any, tmp_path: 
     assert all(isinstance(error, safemp.WorkerCrashed) for error in died.values())
     assert answers == {n: n * n for n in range(300) if n not in fatal}
     assert Counter(lines(effects)) == Counter(map(str, range(300)))
+
+
+def test_workers_that_are_killed_at_random_cost_one_call_each(cluster: Any, tmp_path: Path, capsys: Any) -> None:
+    """In five ways, in mid-run: every future ends, all others have their own answer, nothing runs twice."""
+    counts = cluster_storm.blow(RayEngine(), tmp_path, seed=1)
+    with capsys.disabled():
+        print(f"\nRay: {dict(counts)}")
+
+    assert counts["answered"] > cluster_storm.CALLS / 2
+    assert counts["crashed"] > 0
 
 
 def note_or_be_killed(path: str, n: int, fatal: bool) -> int:
