@@ -32,12 +32,12 @@ def with_our_pool(make: Callable[..., Any]) -> Callable[..., Any]:
 
 for name in ("make_pkg", "make_script", "make_zip_pkg", "make_zip_script"):
     setattr(theirs, name, with_our_pool(getattr(theirs, name)))
-theirs.AVAILABLE_START_METHODS.add("loky")
+theirs.AVAILABLE_START_METHODS.update({"template", "loky"})
 
 
 class MainHandlingTest(theirs.SpawnCmdLineTest):
     """Scripts, packages, zip files and ``-m`` whose main defines what the workers call."""
 
     start_method = METHOD
-    if METHOD == "loky":  # workers get main's functions without running main, so there is nothing to skip
+    if METHOD in ("template", "loky"):  # workers get main's functions without running main, so there is nothing to skip
         main_in_children_source = theirs.test_source

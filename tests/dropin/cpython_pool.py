@@ -13,7 +13,7 @@ from test import _test_multiprocessing  # noqa: E402 - it looks for Pool when it
 METHOD = cpython_swap.method()
 
 # The start method is for what is no pool: locks, managers, processes.
-_test_multiprocessing.install_tests_in_module_dict(globals(), "spawn" if METHOD == "loky" else METHOD)
+_test_multiprocessing.install_tests_in_module_dict(globals(), "spawn" if METHOD in ("template", "loky") else METHOD)
 
 
 def unpickleable_result() -> Iterator[int]:

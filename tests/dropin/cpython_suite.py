@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.dropin.counts import PROPERTY
+from safemp.engines.system import has_templates
 from tests.support.child import environment, run_python
 
-METHODS = ("loky", "spawn")
+METHODS = ("template" if has_templates() else "loky", "spawn")
 """Start methods: safemp's own, and the one that every platform has."""
 
 Record = Callable[[str, object], None]

@@ -1,6 +1,6 @@
 """Put safemp's classes in the standard library's place, for CPython's own tests.
 
-``SAFEMP_DROPIN_METHOD`` names the start method: ``loky``, which is safemp's own, or
+``SAFEMP_DROPIN_METHOD`` names the start method: ``template``, which is safemp's own, or
 one of multiprocessing's. It is read from the environment, since the workers import
 the tests, too, and must find the same there.
 """
@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 SWAP = """\
-import concurrent.futures.process, loky.backend, multiprocessing, safemp
+import concurrent.futures.process, multiprocessing, safemp
 
 class ProcessPoolExecutor(safemp.SafeExecutor):
     pass
