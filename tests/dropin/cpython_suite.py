@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dropin.counts import PROPERTY
 from safemp.engines.system import has_templates
+from tests.dropin.counts import PROPERTY
 from tests.support.child import environment, run_python
 
 METHODS = ("template" if has_templates() else "loky", "spawn")
