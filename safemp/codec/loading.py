@@ -133,7 +133,8 @@ def _raised_in(error: BaseException, cls: type) -> bool:
         if traceback is None:
             return False
         frame = traceback.tb_frame
-        first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+        ours = str(frame.f_globals.get("__name__")).startswith("safemp.")
+        first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount and not ours else None
         if first is cls or type(first) is cls:
             return True
         traceback = traceback.tb_next
