@@ -29,6 +29,12 @@ _MOST_PICKLES = 1000
 """Pickles that are made to find them. Where culprits of another kind are all over, more
 would take long and tell little. Picked, too."""
 
+_MOST_BYTES = 1 << 25
+"""Bytes of all these pickles: each part of a compiler's state, say, leads to all of it. Picked."""
+
+_OF_ONE_THAT_FAILS = 1 << 17
+"""Bytes that a pickle counts for which ends in an error, somewhere. Picked."""
+
 
 def find_unloadable(
     roots: Sequence[tuple[str, Any]], semantics: Semantics, *, limit: int = _MOST, policy: Policy = ALL
@@ -91,7 +97,7 @@ def unloadable_nodes(
     found: list[tuple[Node, BaseException]] = []
     suspects: list[tuple[Node, BaseException]] = []
     memo: dict[int, Any] = {}
-    budget = [_MOST_PICKLES]
+    budget = [_MOST_PICKLES, _MOST_BYTES]
     stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget, policy)[::-1]
     while stack and len(found) < limit:
         node, error = stack.pop()
@@ -133,7 +139,8 @@ def _raised_in(error: BaseException, cls: type) -> bool:
         if traceback is None:
             return False
         frame = traceback.tb_frame
-        first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount else None
+        ours = str(frame.f_globals.get("__name__")).startswith("safemp.")
+        first = frame.f_locals.get(frame.f_code.co_varnames[0]) if frame.f_code.co_argcount and not ours else None
         if first is cls or type(first) is cls:
             return True
         traceback = traceback.tb_next
@@ -150,12 +157,13 @@ def _failing(
     """
     found: list[tuple[Node, BaseException | None]] = [(node, None) for node in nodes if id(node[0]) in doomed]
     groups = [[node for node in nodes if type(node[0]) not in ATOMS and id(node[0]) not in doomed]]
-    while groups and budget[0] > 0:
+    while groups and min(budget) > 0:
         group = groups.pop()
         if not group:
             continue
         budget[0] -= 1
-        loads, error = _try([node[0] for node in group], policy)
+        loads, error, size = _try([node[0] for node in group], policy)
+        budget[1] -= size
         if loads:
             continue
         if len(group) == 1:
@@ -166,17 +174,19 @@ def _failing(
     return found
 
 
-def _try(objects: list[Any], policy: Policy) -> tuple[bool, BaseException | None]:
-    """Tell whether the pickle of *objects* loads, and what loading it raises; ``None``: it does not pickle."""
+def _try(objects: list[Any], policy: Policy) -> tuple[bool, BaseException | None, int]:
+    """Tell whether the pickle of *objects* loads, what loading raises (``None``: it does not pickle), and its size."""
     whole = objects[0] if len(objects) == 1 else objects
     error = None
+    size = 0
     for dump in (pickling.dumps, pickling.dumps_careful):  # what a pool tries, in its order
         try:
             stream = dump(whole, policy=policy)
         except KeyboardInterrupt:
             raise
         except BaseException:  # user code, in __reduce__
-            return False, None
+            return False, None, size + _OF_ONE_THAT_FAILS
+        size += len(stream)
         try:
             pickling.loads(stream)
         except KeyboardInterrupt:
@@ -184,5 +194,5 @@ def _try(objects: list[Any], policy: Policy) -> tuple[bool, BaseException | None
         except BaseException as why:  # user code, in __setstate__ or a constructor
             error = why
         else:
-            return True, None
-    return False, error
+            return True, None, size
+    return False, error, size
