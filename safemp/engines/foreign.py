@@ -62,6 +62,9 @@ _SHORT = 0.01
 way there and back, and what waits there is not long where nobody can take it back."""
 
 
+_BEAT = 1.0
+"""Seconds between two questions whether answers may still come. Picked."""
+
 _MOST_MOVES = 20
 """Times that a task goes to another worker since its own died before it began. Picked."""
 
@@ -108,6 +111,9 @@ class ForeignEngine:
 
     ahead = 2
     """How many short tasks may be with them for each that they run at a time."""
+
+    may_be_lost = False
+    """Whether answers may fail to come without a word; then ``lost`` is asked."""
 
     keeps_diaries = False
     """Whether workers are to write down what they do, for ``look_up``."""
@@ -199,6 +205,10 @@ class ForeignEngine:
             Whether it will end; ``False``: it cannot be ended.
         """
         return False
+
+    def lost(self) -> BaseException | None:
+        """Say why no answer will come any more, if that is so. Asked each second, if ``may_be_lost``."""
+        return None
 
     def forget(self, ticket: Any) -> None:
         """Take notice that nobody waits for a task any more that was sent. In a thread of its own."""
@@ -329,7 +339,7 @@ class ForeignEngine:
         try:
             event = self._inbox.get(timeout=self._patience())
         except Empty:
-            event = None
+            event = self._give_up_if_lost
         deliveries = Deliveries()
         with self._lock:
             while True:
@@ -348,7 +358,17 @@ class ForeignEngine:
     def _patience(self) -> float | None:
         """Return the seconds until something is to be done whether or not anything comes."""
         with self._lock:
-            return max(0.0, self._later.when - time.monotonic()) if self._later else None
+            until = max(0.0, self._later.when - time.monotonic()) if self._later else None
+            if self.may_be_lost and self._sent:
+                return _BEAT if until is None else min(until, _BEAT)
+            return until
+
+    def _give_up_if_lost(self, deliveries: Deliveries) -> None:
+        """Have what is with them fail, if no answer will come any more. With the lock held."""
+        error = self.lost() if self.may_be_lost and self._sent else None
+        if error is not None:
+            for sent in list(self._sent.values()):
+                self._take(sent, error, deliveries)
 
     def _ready(self, deliveries: Deliveries) -> list[_Sent]:
         """Take what may be sent now off the queue. With the lock held."""

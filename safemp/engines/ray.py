@@ -51,6 +51,7 @@ class RayEngine(ForeignEngine):
     keeps_diaries = True
     ahead = 16
     stores = True
+    may_be_lost = True
 
     def __init__(
         self,
@@ -77,10 +78,13 @@ class RayEngine(ForeignEngine):
             options["runtime_env"] = dict(runtime_env)
         self._perform = ray.remote(**options)(_perform)
         self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
+        self._job = ray.get_runtime_context().get_job_id()
         super().__init__("Ray", max_workers or room or nesting.cores(), room or None)
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Start the task: see ``ForeignEngine``."""
+        if not ray.is_initialized():
+            raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
         ref = self._perform.remote(errand, *parts)
         ref.future().add_done_callback(lambda future: done(_answer(future)))
         return ref
@@ -125,6 +129,12 @@ class RayEngine(ForeignEngine):
         """Kill the worker that is at it: see ``ForeignEngine``."""
         ray.cancel(ticket, force=True)
         return True
+
+    def lost(self) -> BaseException | None:
+        """See whether the program has ended its Ray: see ``ForeignEngine``."""
+        if ray.is_initialized() and ray.get_runtime_context().get_job_id() == self._job:
+            return None
+        return RuntimeError("ray.shutdown() was called")
 
     def end(self) -> None:
         """End Ray if it is the engine's own; else remove what the workers have written down."""

@@ -32,3 +32,32 @@ def test_the_program_prints_what_the_page_says() -> None:
 
     said = [line for line in ended.out.splitlines(keepends=True) if "(raylet)" not in line]  # it speaks of the death
     assert (ended.returncode, "".join(said), ended.left) == (0, out, ()), str(ended)
+
+
+SHUT_DOWN = """
+import time
+
+import ray
+import safemp
+
+if __name__ == "__main__":
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    with safemp.SafeExecutor(engine="ray") as executor:
+        print(executor.submit(pow, 2, 2).result())
+        futures = [executor.submit(time.sleep, 600) for _ in range(3)]
+        time.sleep(1)
+        ray.shutdown()
+        print([type(future.exception(60)).__name__ for future in futures])
+    print(ray.is_initialized())
+"""
+
+
+def test_a_ray_that_is_shut_down_leaves_nobody_waiting() -> None:
+    """Calls under way, and those behind them, fail; no other Ray is started for them."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        script = Path(folder, "script.py")
+        script.write_text(SHUT_DOWN, encoding="utf-8")
+        variables = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+
+    assert ended.out == "4\n['EngineError', 'EngineError', 'EngineError']\nFalse\n", str(ended)
