@@ -120,8 +120,8 @@ class _PatchedExecutor(SafeExecutor, _StdlibExecutor, metaclass=_InTheirPlace): 
 
 _PAIRS = ((_StdlibPool, _PatchedPool), (_StdlibExecutor, _PatchedExecutor))
 
-for _, _patched in _PAIRS:
-    _patched.__name__ = _patched.__qualname__
+for _pair in _PAIRS:
+    _pair[1].__name__ = _pair[1].__qualname__
 
 
 class _Patch:

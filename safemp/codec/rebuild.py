@@ -76,6 +76,15 @@ def set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
     vars(obj).update(attributes)
 
 
+def set_state(obj: Any, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+    """Give *obj* the attributes and slots of a default state, past the ``__setattr__`` of its class."""
+    attributes, slots = state
+    if attributes:
+        vars(obj).update(attributes)
+    for name, value in slots.items():
+        object.__setattr__(obj, name, value)
+
+
 def redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:
     """Make a ``singledispatch`` function with these implementations."""
     functions = dict(registry)

@@ -25,7 +25,7 @@ from io import StringIO, TextIOWrapper
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
-from safemp.codec import rebuild
+from safemp.codec import frozen, rebuild
 from safemp.codec.statics import type_name
 
 __all__ = [
@@ -107,6 +107,8 @@ class RefusedError(TypeError):
         self.fix = fix
 
 
+_FROZEN = Repair(REBUILD, frozen.WHY, frozen.reduce, needs_safemp=True, plain=lambda reduced: len(reduced) < 6)
+
 _LIBRARIES = (
     ("builtins", "names"),
     ("threading", "threads"),
@@ -177,6 +179,8 @@ def _builtin_rule(cls: type) -> Repair | None:
             repair = _Known.families.get(base)
             if repair is not None:
                 return repair
+        if frozen.refuses_its_slots(cls):
+            return _FROZEN
     return repair
 
 

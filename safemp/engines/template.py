@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import multiprocessing.context as stdlib
 import os
 import resource
 import socket
 import sys
 import threading
 from io import BytesIO
-from multiprocessing import context, popen_fork, process, reduction, resource_tracker, spawn, util
+from multiprocessing import popen_fork, process, reduction, resource_tracker, spawn, util
 from typing import Any, ClassVar, NamedTuple
 
 from safemp.engines import system
 from safemp.engines.template_main import HEAD, NUMBER, STANDARD, Descriptor, Plan, TemplateProcess
 
-__all__ = ["NAME", "Popen", "TemplateContext", "keeper", "template_context"]
+__all__ = ["NAME", "TemplateContext", "keeper", "popen", "template_context"]
 
 NAME = "template"
 """What this way to start a process is called, where others are called ``spawn`` or ``fork``."""
@@ -259,7 +260,7 @@ keeper: _Keeper = _Keeper()
 os.register_at_fork(after_in_child=keeper.forget)
 
 
-class Popen(popen_fork.Popen):
+class _Popen(popen_fork.Popen):
     """What multiprocessing calls the way in which a process is started."""
 
     method = NAME
@@ -276,7 +277,7 @@ class Popen(popen_fork.Popen):
 
     def _launch(self, process_obj: Any) -> None:
         streams = tuple(fd for fd in STANDARD if system.is_open(fd))
-        spawning: Any = context
+        spawning: Any = stdlib
         self._fds += [*streams, resource_tracker.getfd()]  # type: ignore[list-item]  # it is running then
         spawning.set_spawning_popen(self)
         try:
@@ -287,6 +288,11 @@ class Popen(popen_fork.Popen):
         self.pid = keeper.start((plan, pickled), self._fds)
         self.sentinel: int = os.pidfd_open(self.pid)
         self.finalizer = util.Finalize(self, os.close, (self.sentinel,))
+
+
+def popen(process_obj: Any) -> Any:
+    """Start a process."""
+    return _Popen(process_obj)
 
 
 def _pickled(obj: Any) -> bytes:
@@ -322,7 +328,7 @@ def _umask() -> int:
         return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o022)
 
 
-class TemplateContext(context.BaseContext):
+class TemplateContext(stdlib.BaseContext):
     """A context of multiprocessing whose processes are.
 
     Attributes:

@@ -84,9 +84,9 @@ class TemplateProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from safemp.engines.template import Popen  # with which a worker has nothing to do
+        from safemp.engines.template import popen  # with which a worker has nothing to do
 
-        return Popen(process_obj)
+        return popen(process_obj)
 
 
 def become(fd: int, caller: int) -> None:

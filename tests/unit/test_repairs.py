@@ -16,11 +16,13 @@ import threading
 import types
 import weakref
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import safemp
 from safemp.codec import calls, pickling, repairs
 from safemp.codec.repairs import importable
 from tests.support import jobs
@@ -54,6 +56,51 @@ HELD = [held(threading.Lock()), held(threading.RLock())]
 def dump(request: pytest.FixtureRequest) -> Dump:
     rung: Dump = request.param
     return rung
+
+
+# -- frozen dataclasses --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Frozen:
+    __slots__ = ("x", "y")
+    x: Any
+    y: Any
+
+
+@dataclass(frozen=True)
+class FrozenChild(Frozen):
+    z: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenByItself:
+    x: Any
+
+
+def test_a_frozen_dataclass_with_slots_of_its_own_is_loaded(dump: Dump) -> None:
+    """Pickle writes it, and cannot load it: its class forbids assignment. A subclass with a dict travels as whole."""
+    values = [Frozen(1, [2]), FrozenChild("x", None, 7), Frozen.__new__(Frozen)]
+    for value in values[:2]:
+        with pytest.raises(FrozenInstanceError):
+            pickle.loads(pickle.dumps(value))
+    circle = Frozen([], None)
+    circle.x.append(circle)
+
+    assert [pickling.loads(dump(value)) for value in values[:2]] == values[:2]
+    assert not hasattr(pickling.loads(dump(values[2])), "x")
+    again = pickling.loads(dump(circle))
+    assert again.x[0] is again
+    assert b"set_state" not in dump(FrozenByItself(1))
+
+
+def test_what_is_in_a_frozen_dataclass_has_its_path() -> None:
+    """A culprit among its slots is named as any attribute; and the report says that it is repaired."""
+    report = safemp.inspect(Frozen(1, (i for i in range(3))))
+
+    assert [culprit.path for culprit in report.culprits] == ["obj.y"]
+    assert [repair.path for repair in report.repairs] == ["obj"]
+    assert report.repairs[0].needs_safemp
 
 
 # -- locks ---------------------------------------------------------------------------------
