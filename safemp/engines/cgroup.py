@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 __all__ = ["cores", "files", "read"]
 
+_QUOTA = "cpu.cfs_quota_us"
+
 
 def files(root: str, controller: str, v2: str, v1: str) -> Iterator[str]:
     """Yield the paths that a file of our control groups may have, ours first, then its parents.
@@ -52,10 +54,10 @@ def files(root: str, controller: str, v2: str, v1: str) -> Iterator[str]:
 def cores(root: str = "/") -> int | None:
     """Return how many cores' time our control groups allow, at least 1; ``None``: as much as there is."""
     found = []
-    for path in files(root, "cpu", "cpu.max", "cpu.cfs_quota_us"):
+    for path in files(root, "cpu", "cpu.max", _QUOTA):
         text = read(path)
-        if path.endswith("_us"):
-            text += read(path.replace("quota", "period"))
+        if path.endswith(_QUOTA):
+            text += read(path.removesuffix(_QUOTA) + "cpu.cfs_period_us")
         numbers = text.split()  # "max" or -1: as much as there is
         if len(numbers) == 2 and all(number.isdecimal() and int(number) for number in numbers):
             found.append(max(1, math.ceil(int(numbers[0]) / int(numbers[1]))))

@@ -42,7 +42,7 @@ def test_v1_a_quota_is_so_many_cores(tmp_path: Path, quota: str, expected: int |
 
 
 def test_the_least_of_all_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """loky's variable is heeded, and ours in a worker; neither makes more of what there is."""
+    """The variable of loky is heeded, and ours in a worker; neither makes more of what there is."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
     monkeypatch.delenv("SAFEMP_CORES", raising=False)
