@@ -9,7 +9,8 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, Protocol
 
@@ -290,14 +291,18 @@ class Pool:
         future: SafeFuture[Any] = SafeFuture(engine)
         result = AsyncResult(self, callback, error_callback)
         result._source = future
-        self._submit(_PoolTask(engine, (func, arguments, keywords), future, result, self._limits))
+        task = _PoolTask(engine, (func, arguments, keywords), future, result, self._limits)
+        with self._still_running():
+            engine.submit(task)
         return result
 
-    def _submit(self, task: Any) -> None:
+    @contextmanager
+    def _still_running(self) -> Iterator[None]:
+        """Say as the standard library does that another thread has just ended the pool."""
         try:
-            self._engine.submit(task)
+            yield
         except RuntimeError as error:
-            if self._state != RUN:
+            if type(error) is RuntimeError and self._state in (CLOSE, TERMINATE):
                 raise ValueError("Pool not running") from error
             raise
 
@@ -394,17 +399,18 @@ class Pool:
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         result = AsyncResult(self, callback, error_callback)
-        gather = Gather(
-            self._engine,
-            func,
-            items,
-            chunksize,
-            star=star,
-            limits=self._limits,
-            divisible=by_default,
-            meter=meter,
-            on_error=on_error,
-        )
+        with self._still_running():
+            gather = Gather(
+                self._engine,
+                func,
+                items,
+                chunksize,
+                star=star,
+                limits=self._limits,
+                divisible=by_default,
+                meter=meter,
+                on_error=on_error,
+            )
         result._source = gather
         gather.when_done(result._arrived)
         return result

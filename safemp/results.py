@@ -306,7 +306,7 @@ class Feed:
                 if end is not None:
                     break
         except BaseException as error:  # the engine is closed, or broken
-            end = error
+            end = not_run(self._name) if self._stopped else error
         finally:
             del items
         with self._condition:

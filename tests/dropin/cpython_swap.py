@@ -13,6 +13,10 @@ from typing import Any
 SWAP = """\
 import concurrent.futures.process, multiprocessing, safemp
 
+if {method!r} == "template":  # which multiprocessing does not know by its name
+    from safemp.engines.template import template_context
+    multiprocessing.context._concrete_contexts["template"] = template_context
+
 class ProcessPoolExecutor(safemp.SafeExecutor):
     pass
 

@@ -55,7 +55,7 @@ Page {i}
 """
 
 PROGRAMS = {
-    "black": (("-m", "black", "--check", "--workers", "2", "."), 1, "8 files would be reformatted."),
+    "black": (("-m", "black", "--check", "--workers", "2", "."), 1, "9 files would be reformatted."),
     "flake8": (("-m", "flake8", "-j", "2", "."), 1, "./m6.py:3:12: F821 undefined name 'undefined_6'"),
     "joblib": (("mapped.py",), 0, "[0.0, 1.0, 2.0, 3.0, 4.0, 5.0] [('memmap', 1000.0, False)"),
     "pylint": (("-m", "pylint", "-j", "2", "--persistent=n", "m1.py", "m2.py", "m3.py"), 22, "undefined-variable"),
