@@ -63,12 +63,16 @@ def surroundings_of(settings: Settings) -> Surroundings:
     if limit is None:
         limit = max(1, nesting.cores() // settings.max_workers)
     method = settings.context.get_start_method()
+    if method.startswith(("loky", "template")):
+        method = multiprocessing.get_start_method(allow_none=True)
+        if method not in multiprocessing.get_all_start_methods():  # a package's own, which a clean interpreter lacks
+            method = None
     return Surroundings(
         {
             **nesting.variables(settings.max_workers),
             **threads.variables(limit, insist=settings.inner_max_num_threads is not None),
         },
-        multiprocessing.get_start_method(allow_none=True) if method.startswith(("loky", "template")) else method,
+        method,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,19 @@ def test_processes_of_a_task_start_as_those_of_the_program(context: str | None, 
         multiprocessing.set_start_method(before, force=True)
 
     assert found == (context or method)
+
+
+def test_a_start_method_that_only_the_program_has_is_not_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some package has made a method of its own the default, as loky can: workers start, with what they know."""
+    known: Any = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+    monkeypatch.setitem(known, "of a package", multiprocessing.get_context("spawn"))
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("of a package", force=True)
+    try:
+        with safemp.SafeExecutor(1) as executor:
+            assert executor.submit(jobs.square, 3).result() == 9
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_a_pool_in_a_worker_takes_the_workers_part_of_the_cores() -> None:
