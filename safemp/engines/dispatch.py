@@ -224,6 +224,11 @@ class Dispatcher:
         deliveries.settle(task, _ended(task))
         return True
 
+    def staff(self) -> list[Worker]:
+        """Return the workers; not those that leave while others take their place."""
+        with self.lock:
+            return [worker for worker in self.workers.values() if self._closing or worker.state != LEAVING]
+
     # -- with the lock held: handing out work -----------------------------------------
 
     def _assign(self, worker: Worker, tasks: list[Task]) -> None:

@@ -159,8 +159,7 @@ class LocalEngine:
         if self._pid != os.getpid():
             return {}
         self._until_grown()
-        with self._dispatcher.lock:
-            return {pid: worker.process for pid, worker in self.workers.items()}
+        return {worker.pid: worker.process for worker in self._dispatcher.staff()}
 
     def stats(self) -> Stats:
         """Say what has happened until now."""

@@ -803,6 +803,19 @@ def test_workers_are_replaced_after_exactly_as_many_tasks(most: int) -> None:
     assert len(short) <= 2, "only those that were there at the end have made fewer"
 
 
+def test_a_worker_that_leaves_is_not_counted_with_its_successor(tmp_path: Path) -> None:
+    """``_processes`` has as many as the pool may have, also while one that was replaced is at its exit handlers."""
+    release = tmp_path / "release"
+    with safemp.SafeExecutor(1, max_tasks_per_child=1) as executor:
+        old = executor.submit(engine_jobs.hang_at_exit, str(release)).result(30)
+        assert executor.submit(engine_jobs.hang_at_exit, str(release)).result(30) != old
+
+        assert alive(old)
+        assert old not in executor._processes
+        assert len(executor._processes) == 1
+        release.touch()
+
+
 def test_workers_that_die_as_they_start_are_not_replaced_for_ever(tmp_path: Path) -> None:
     """After a few, the calls that wait fail and say how they died, and so does a later one."""
     path = tmp_path / "started"

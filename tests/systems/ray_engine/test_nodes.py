@@ -31,8 +31,9 @@ def test_a_node_that_is_removed_costs_what_it_was_at(nodes: Any, tmp_path: Path)
     effects = tmp_path / "effects"
     (second,) = nodes.worker_nodes
     with safemp.SafeExecutor(engine=RayEngine(max_workers=2)) as executor:
-        futures = [executor.submit(note_node, str(effects), n) for n in range(60)]
         there = second.node_id
+        assert until(lambda: there in set(executor.map(node, range(4))), timeout=100)  # its workers have started
+        futures = [executor.submit(note_node, str(effects), n) for n in range(60)]
         assert until(lambda: sum(there in line for line in lines(effects)) > 3, timeout=100)
         nodes.remove_node(second)
         errors = {n: future.exception(120) for n, future in enumerate(futures)}
@@ -43,6 +44,12 @@ def test_a_node_that_is_removed_costs_what_it_was_at(nodes: Any, tmp_path: Path)
     assert len(died) <= 2
     assert answers == {n: n * n for n in range(60) if n not in died}
     assert max(Counter(line.partition(" ")[2] for line in lines(effects)).values()) == 1
+
+
+def node(_: int) -> str:
+    """Return the node that this runs on; take a moment."""
+    jobs.work(0, 0.1)
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def note_node(path: str, n: int) -> int:
