@@ -806,13 +806,13 @@ def test_workers_are_replaced_after_exactly_as_many_tasks(most: int) -> None:
 def test_a_worker_that_leaves_is_not_counted_with_its_successor(tmp_path: Path) -> None:
     """``_processes`` has as many as the pool may have, also while one that was replaced is at its exit handlers."""
     release = tmp_path / "release"
-    with safemp.SafeExecutor(1, max_tasks_per_child=1) as executor:
+    with safemp.SafeExecutor(1, max_tasks_per_child=2) as executor:
         old = executor.submit(engine_jobs.hang_at_exit, str(release)).result(30)
-        assert executor.submit(engine_jobs.hang_at_exit, str(release)).result(30) != old
+        assert executor.submit(jobs.pid).result(30) == old
+        new = executor.submit(jobs.pid).result(30)
 
         assert alive(old)
-        assert old not in executor._processes
-        assert len(executor._processes) == 1
+        assert list(executor._processes) == [new] != [old]
         release.touch()
 
 
