@@ -244,6 +244,7 @@ class Pool:
         )
         self._processes = processes or self._engine.max_workers
         self._feeds: list[Feed] = []  # of imap; they go on when nobody reads their results
+        self._feeding = threading.RLock()  # a signal handler, or a __reduce__, may end the pool
         self._callbacks: queue.SimpleQueue[AsyncResult | None] = queue.SimpleQueue()
         self._callback_thread: threading.Thread | None = None
         self._callback_lock = threading.Lock()
@@ -468,21 +469,23 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         total = None if meter is None else length_of(iterable)
-        feed = Feed(
-            self._engine,
-            func,
-            iterable,
-            chunksize,
-            ordered=ordered,
-            window=4 * self._processes * chunksize,
-            unread=_UNREAD + chunksize,
-            timeout_error=PoolTimeoutError,
-            limits=self._limits,
-            meter=meter,
-        )
+        with self._feeding:
+            self._check_running()
+            feed = Feed(
+                self._engine,
+                func,
+                iterable,
+                chunksize,
+                ordered=ordered,
+                window=4 * self._processes * chunksize,
+                unread=_UNREAD + chunksize,
+                timeout_error=PoolTimeoutError,
+                limits=self._limits,
+                meter=meter,
+            )
+            self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
         if meter is not None:
             meter.open(total)
-        self._feeds[:] = [each for each in self._feeds if each.alive()] + [feed]
         return ItemIterator(
             feed, own=False, on_error=on_error, keeps=self
         )  # as the standard library: an abandoned pool goes on
@@ -524,6 +527,8 @@ class Pool:
     def _forked(self) -> None:
         """Be of no use in a forked child, and cost it nothing."""
         self._state = FORKED
+        self._feeding = threading.RLock()  # a thread that is not here may have held them
+        self._callback_lock = threading.Lock()
         self._finalizer.detach()
         lifetime.disown(self._engine)
 
@@ -535,14 +540,15 @@ class Pool:
 
     def close(self) -> None:
         """Take no more calls. Those taken are finished, then the workers end."""
-        if self._state != RUN:
-            return
-        self._state = CLOSE
+        with self._feeding:
+            if self._state != RUN:
+                return
+            self._state = CLOSE
+            for feed in self._feeds:
+                feed.unbound()
         if not any(feed.alive() for feed in self._feeds):
             self._engine.close(wait=False)
             return
-        for feed in self._feeds:
-            feed.unbound()
         closer = threading.Thread(
             target=_close_after, args=(list(self._feeds), self._engine), name="safemp-closer", daemon=True
         )
@@ -550,9 +556,10 @@ class Pool:
 
     def terminate(self) -> None:
         """End the workers now. Calls under way fail; idle workers may run their exit handlers, for a second at most."""
-        self._state = TERMINATE
-        for feed in self._feeds:
-            feed.stop()
+        with self._feeding:
+            self._state = TERMINATE
+            for feed in self._feeds:
+                feed.stop()
         self._engine.kill(signal.SIGTERM)
         self._engine.close()
         self._stop_callbacks()
@@ -620,6 +627,6 @@ def _close_after(feeds: list[Feed], engine: Engine) -> None:
 def _end(engine: Engine, callbacks: queue.SimpleQueue[AsyncResult | None], feeds: list[Feed]) -> None:
     """Clean up behind a pool that nobody refers to any more."""
     for feed in feeds:
-        feed.stop()
+        feed.drop()
     engine.abandon(signal.SIGTERM)
     callbacks.put(None)

@@ -414,11 +414,15 @@ class Feed:
             self._condition.notify_all()
 
     def stop(self) -> None:
-        """Feed no more items; drop those that have not begun."""
-        self._batch.cancel()
+        """Feed no more items. Those that were sent have their outcomes, for whoever waits for them."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
+
+    def drop(self) -> None:
+        """Feed no more items, and drop those that have not begun: nobody takes results any more."""
+        self._batch.cancel()
+        self.stop()
 
     def alive(self) -> bool:
         """Tell whether items are still being fed."""
@@ -445,7 +449,7 @@ class ItemIterator:
         self._errors: dict[int, BaseException] = {}
         self._keeps = keeps
         if own:
-            weakref.finalize(self, feed.stop).atexit = False
+            weakref.finalize(self, feed.drop).atexit = False
 
     def __del__(self) -> None:
         self._feed.unseen()
