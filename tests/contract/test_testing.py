@@ -260,8 +260,6 @@ def test_a_deep_object_is_no_crash_here() -> None:
 
 DIFFER = {
     "dict iterator": "a list_iterator",  # pickle's own way with it
-    "instance of a local ctypes structure": "tests.support.real_objects.Local",  # its class loses a part of its name
-    "local ctypes structure": "tests.support.real_objects.Local",
     "read-only map": "does not pickle on the way back",  # the copy may be written to
 }
 """Those of the real objects that arrive and work, and do not come back as they were: how."""

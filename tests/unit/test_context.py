@@ -81,7 +81,7 @@ multiprocessing.context._concrete_contexts["loky"] = theirs
 
 import safemp
 
-with safemp.Pool(1) as pool:
+with safemp.Pool(1, context="loky") as pool:
     print(pool.apply(abs, (-1,)), pool._pool[0]._popen.method)
 safemp.get_context("loky")
 print(multiprocessing.get_context("loky") is theirs)

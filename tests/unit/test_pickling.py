@@ -24,6 +24,7 @@ from typing import Any
 import cloudpickle.cloudpickle as cp
 import pytest
 
+import safemp
 from safemp import worker
 from safemp.codec import calls, pickling
 from safemp.codec.exceptions import Where
@@ -303,7 +304,7 @@ def test_a_deep_result_is_an_answer_not_a_crash() -> None:
     good, error = calls.decode_outcome(worker.run(frames))
 
     assert not good
-    assert isinstance(error, calls.ResultError)
+    assert isinstance(error, safemp.ResultError)
 
 
 def _nest(n: int) -> Any:
