@@ -36,10 +36,10 @@ __all__ = ["NAME", "TemplateContext", "keeper", "popen", "template_context"]
 NAME = "template"
 """What this way to start a process is called, where others are called ``spawn`` or ``fork``."""
 
-_READY = 60.0
+_READY = 20.0
 """Seconds that a template may take to be ready, on a machine that does a lot else."""
 
-_ANSWER = 10.0
+_ANSWER = 5.0
 """Seconds that it may take to fork, which takes it milliseconds."""
 
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
