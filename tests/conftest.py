@@ -60,8 +60,16 @@ class Alive:
 
     def left_since(self, before: Alive) -> list[str]:
         """Return one line for each thing that is here and was not in *before*."""
-        kinds = ("children", "threads", "files", "shm")
-        return [f"{kind}: {one}" for kind in kinds for one in sorted(getattr(self, kind) - getattr(before, kind))]
+        there = {_pid(child) for child in before.children}  # by now it sleeps, or runs another program
+        left = [f"children: {one}" for one in sorted(self.children) if _pid(one) not in there]
+        kinds = ("threads", "files", "shm")
+        return left + [
+            f"{kind}: {one}" for kind in kinds for one in sorted(getattr(self, kind) - getattr(before, kind))
+        ]
+
+
+def _pid(child: str) -> str:
+    return child.split()[1]
 
 
 def _long_lived() -> tuple[set[int], set[int]]:

@@ -1067,7 +1067,7 @@ _OTHERS |= {
         "elasticsearch",
     ),
     "starlette application": in_holder(
-        lambda: _module("starlette.applications").Starlette(), lambda a: len(a.state) == 0, "starlette"
+        lambda: _module("starlette.applications").Starlette(), lambda a: a.state._state == {}, "starlette"
     ),
     "rtree index": in_holder(
         _boxes,
