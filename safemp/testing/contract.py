@@ -64,7 +64,13 @@ def _lines(path: Path) -> list[str]:
 
 
 class EngineContract:
-    """Tests of an engine. See the module for how to use it."""
+    """Tests of an engine. See the module for how to use it.
+
+    Attributes:
+        tasks_at_once: How many tasks one of its workers may be at: when it dies, so many may fail.
+    """
+
+    tasks_at_once: int = 1
 
     def engine(self, max_workers: int) -> AbstractContextManager[AnyEngine]:
         """Make an engine for one test, and end it.
@@ -288,16 +294,18 @@ class EngineContract:
             errors = {n: future.exception(_WAIT) for n, future in enumerate(futures)}
 
         failed = {n: error for n, error in errors.items() if error is not None}
-        assert set(failed) == {7}, failed
-        assert isinstance(failed[7], WorkerCrashed)
-        assert Counter(_lines(effects)) == Counter(str(n) for n in range(20) if n != 7)
+        assert 7 in failed, failed
+        assert len(failed) <= self.tasks_at_once, failed
+        assert all(isinstance(error, WorkerCrashed) for error in failed.values()), failed
+        ran = Counter(line for line in _lines(effects) if int(line) not in failed)
+        assert ran == Counter(str(n) for n in range(20) if n not in failed)
 
     def test_of_a_chunk_only_the_item_fails_that_its_worker_died_at(self, tmp_path: Path) -> None:
         """If the engine declares so: those before have their answers, those behind run elsewhere."""
         effects = tmp_path / "effects"
         with self.executor() as executor:
             can = self._can(executor)
-            if not (can.isolates and can.knows_item):
+            if not (can.isolates and can.knows_item) or self.tasks_at_once > 1:
                 return
         with self.pool() as pool:
             results = pool.imap(partial(jobs.note_or_die, str(effects), 7), range(20), chunksize=5)

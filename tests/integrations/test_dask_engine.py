@@ -16,6 +16,7 @@ import pytest
 
 import safemp
 from safemp.testing import EngineContract
+from tests.conftest import _alive, _leaks
 from tests.support import cluster_storm, jobs
 from tests.support.child import lines, until
 
@@ -34,6 +35,15 @@ pytestmark = [
     pytest.mark.skipif(distributed is None, reason="wants the distributed package"),
     pytest.mark.timeout(180),  # workers import it first
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_by_module() -> Iterator[None]:
+    """As of all tests, but for sockets: Dask closes those of a worker that has died when it comes to it."""
+    before = _alive()
+    yield
+    left = [one for one in _leaks(before) if "socket:" not in one]
+    assert not left, f"this module has left behind: {left}"
 
 
 @contextmanager
@@ -99,6 +109,8 @@ class TestContract(EngineContract):
 
 class TestThreads(EngineContract):
     """One worker with two threads: they die together."""
+
+    tasks_at_once = 2
 
     @pytest.fixture(autouse=True)
     def _take(self, two_threads: Any) -> None:
