@@ -92,8 +92,10 @@ class _Template:
             with theirs:
                 fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, max(STANDARD) + 1)
             path = [entry or process.ORIGINAL_DIR or "" for entry in sys.path if isinstance(entry, str)]  # type: ignore[attr-defined]
+            # In a directory that is gone, Python 3.13.0 cannot import socket.
+            away = "" if _directory() is not None else "import os; os.chdir('/'); "
             command = (
-                f"import sys; sys.path[:] = {path!r}; "
+                f"{away}import sys; sys.path[:] = {path!r}; "
                 f"from safemp.engines.template_main import {function}; {function}({fd}, {os.getpid()})"
             )
             line = [os.fsencode(each) for each in (*inherited.command, "-c", command)]
@@ -315,11 +317,19 @@ def _preparation(name: str) -> dict[str, Any]:
         "sys_argv": sys.argv,
         "orig_dir": ours.ORIGINAL_DIR,
     }
-    with contextlib.suppress(FileNotFoundError):  # somebody has removed it
-        made["dir"] = os.getcwd()
+    if (directory := _directory()) is not None:
+        made["dir"] = directory
     if util._logger is not None:  # type: ignore[attr-defined]
         made["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
     return made
+
+
+def _directory() -> str | None:
+    """Return that of this process; ``None``: somebody has removed it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _umask() -> int:
