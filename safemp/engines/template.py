@@ -91,7 +91,7 @@ class _Template:
         try:
             with theirs:
                 fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, max(STANDARD) + 1)
-            path = [entry or process.ORIGINAL_DIR or "" for entry in sys.path if isinstance(entry, str)]  # type: ignore[attr-defined]
+            path = [entry for entry in _path() if isinstance(entry, str)]
             # In a directory that is gone, Python 3.13.0 cannot import socket.
             away = "" if _directory() is not None else "import os; os.chdir('/'); "
             command = (
@@ -313,7 +313,7 @@ def _preparation(name: str) -> dict[str, Any]:
         "name": name,
         "authkey": process.current_process().authkey,
         "log_to_stderr": util._log_to_stderr,  # type: ignore[attr-defined]
-        "sys_path": [entry or ours.ORIGINAL_DIR or "" for entry in sys.path],
+        "sys_path": _path(),
         "sys_argv": sys.argv,
         "orig_dir": ours.ORIGINAL_DIR,
     }
@@ -322,6 +322,11 @@ def _preparation(name: str) -> dict[str, Any]:
     if util._logger is not None:  # type: ignore[attr-defined]
         made["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
     return made
+
+
+def _path() -> list[str]:
+    """Return ``sys.path``, with the directory that the program was started in where it says "here"."""
+    return [entry or process.ORIGINAL_DIR or "" for entry in sys.path]  # type: ignore[attr-defined]
 
 
 def _directory() -> str | None:

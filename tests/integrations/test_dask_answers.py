@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import safemp
+from tests.contract.conftest import executor, pool  # noqa: F401 - fixtures
 from tests.support.same_answers import *  # noqa: F403
 
 if find_spec("distributed") is not None:
@@ -28,17 +28,3 @@ def engine(client: Any) -> Iterator[str]:
     """Its name: it takes the default client."""
     with client.as_current():
         yield "dask"
-
-
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    """Two workers for the module."""
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool

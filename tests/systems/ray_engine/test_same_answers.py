@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-import safemp
+from tests.contract.conftest import executor, pool  # noqa: F401 - fixtures
 from tests.support.same_answers import *  # noqa: F403
 
 pytestmark = [
@@ -22,17 +21,3 @@ pytestmark = [
 def engine(cluster: Any) -> str:
     """Its name: it takes the Ray that is there."""
     return "ray"
-
-
-@pytest.fixture(scope="module")
-def executor(engine: str) -> Iterator[safemp.SafeExecutor]:
-    """Two workers for the module."""
-    with safemp.SafeExecutor(2, engine=engine) as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def pool(engine: str) -> Iterator[safemp.Pool]:
-    """Two workers for the module."""
-    with safemp.Pool(2, engine=engine) as pool:
-        yield pool
