@@ -62,11 +62,14 @@ def read_in_class_bodies(code: CodeType) -> tuple[str, ...]:
     cloudpickle's ``_extract_code_globals`` does not look for them: there, Python looks a name up
     among what the body has set before it comes to the globals.
     """
+    function = code.co_flags & CO_OPTIMIZED and "__classdict__" not in code.co_freevars
+    if function and CodeType not in map(type, code.co_consts):
+        return ()
     found = _read.get(code)
     if found is None:
         names: dict[str, None] = {}
         stored = {"__name__"}  # every body reads it
-        if not code.co_flags & CO_OPTIMIZED or "__classdict__" in code.co_freevars:
+        if not function:
             for instruction in get_instructions(code):
                 if instruction.opname == "STORE_NAME":
                     stored.add(instruction.argval)

@@ -111,6 +111,8 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
         _of_one.clear()
         _Generation.of_kept = generation()
     asked = tuple(needs.names)
+    if not any(name in needs.homes[key].space for key, name in asked):
+        return b""
     known = _prefixes.get(asked)
     if known is not None and known.holds():
         return known.ahead(apart)
@@ -124,8 +126,6 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
             if name[1] in space:
                 groups[(name,)] = _define(name, space[name[1]], needs, write, keep)
             parts.append((space, name[1], _kept.get(name)))
-    if not groups:
-        return b""
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))

@@ -112,7 +112,10 @@ class Home:
         self.key: str = key
         self.space: dict[str, Any] = space
         self.names: Mapping[str, object] | None = names
-        self.attrs: dict[str, Any] = {a: space[a] for a in namespaces.ORIGIN_ATTRS if a in space}
+        self.attrs: dict[str, Any] = {}
+        for name in namespaces.ORIGIN_ATTRS:
+            if name in space:
+                self.attrs[name] = space[name]
 
     def has(self, qualname: str, obj: Any) -> bool:
         """Tell whether *qualname* leads to *obj* here and at the origin."""

@@ -16,6 +16,7 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 
 from __future__ import annotations
 
+import builtins
 import copyreg
 import os
 import re
@@ -78,7 +79,7 @@ def _code_with_file(code: CodeType) -> tuple[Any, tuple[Any, ...]]:
     time, as theirs are: whether two equal texts are one object changes the pickle.
     """
     made_by, args = _reduce_code(code)
-    return made_by, (*args[:_FILENAME], "".join(code.co_filename), *args[_FILENAME + 1 :])
+    return made_by, (*args[:_FILENAME], (code.co_filename + " ")[:-1], *args[_FILENAME + 1 :])
 
 
 _THEIRS = {
@@ -96,7 +97,8 @@ _AT_ONCE: dict[type, Callable[[Any], Any]] = {
 """Of these, what is in functions and classes."""
 
 _AT_ONCE_OURS = {**_AT_ONCE, rebuild.Made: rebuild.Made.__reduce__}
-
+_ORDINARY: set[type] = set(_AT_ONCE_OURS)
+_NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 _BUILDERS = frozenset(
     value
@@ -123,10 +125,12 @@ def _function_state(function: FunctionType) -> tuple[dict[str, Any], dict[str, A
         for name in ("__name__", "__qualname__", "__kwdefaults__", "__defaults__", "__module__", "__doc__", "__dict__"):
             setattr(bare, name, getattr(function, name))
     state, slots = _cp._function_getstate(bare)
-    del slots["__annotations__"]
-    slots[attribute] = annotations
-    space = function.__globals__
-    slots["__globals__"] |= {name: space[name] for name in read_in_class_bodies(function.__code__) if name in space}
+    if bare is not function:
+        del slots["__annotations__"]
+        slots[attribute] = annotations
+    if names := read_in_class_bodies(function.__code__):
+        space = function.__globals__
+        slots["__globals__"] |= {name: space[name] for name in names if name in space}
     return state, slots
 
 
@@ -154,7 +158,7 @@ class _CarefulPickler(_ByValuePickler):
         self,
         file: Any,
         needs: Needs,
-        inside: frozenset[tuple[str, str]] = frozenset(),
+        inside: frozenset[tuple[str, str]] = _NOTHING,
         buffer_callback: Callable[[PickleBuffer], Any] | None = None,
         by_name: bool = False,
         heritage: Heritage | None = None,
@@ -163,13 +167,15 @@ class _CarefulPickler(_ByValuePickler):
     ) -> None:
         # Before the C pickler looks for it.
         table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE_OURS)
-        table.by_name = found
-        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        if found is not None:
+            table.by_name = found
+        Pickler.__init__(self, file, 5, buffer_callback=buffer_callback)
+        self.globals_ref: dict[int, dict[str, Any]] = {}  # as cloudpickle's __init__ does
         self._by_name = by_name
         self._needs = needs
         self._inside = inside
         self._spaces: dict[int, tuple[Home | str | None, rebuild.Made | None]] = {}
-        self._ordinary: set[type] = set(_AT_ONCE_OURS)  # types about whose objects there is nothing to say here
+        self._ordinary = _ORDINARY.copy()  # types about whose objects there is nothing to say here
         self.direct: set[tuple[str, str]] = set()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -233,6 +239,8 @@ class _CarefulPickler(_ByValuePickler):
             if isinstance(home, Home):
                 named = self._named(home, cls)
                 return named if named is not None else _reduce_dynamic_class(cls)
+        elif vars(builtins).get(cls.__name__) is cls:
+            return NotImplemented
         reduced = _cp._class_reduce(cls)
         if type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
             return _reduce_dynamic_class(cls)
@@ -262,10 +270,11 @@ class _CarefulPickler(_ByValuePickler):
             for name in _global_names(function.__code__):
                 if home.names is None or name in home.names:
                     self._needs.add(home, name)
-        code, _, _, _, closure = self._function_getnewargs(function)
+        cells = function.__closure__
+        closure = None if cells is None else tuple([_cp._make_empty_cell() for _ in cells])  # filled with the state
         return (
             _cp._make_function,
-            (code, reference, None, None, closure),
+            (function.__code__, reference, None, None, closure),
             (state, slots),
             None,
             None,
@@ -730,15 +739,7 @@ def dumps_careful(
     """
     needs = Needs()
     file = BytesIO()
-    pickler = _CarefulPickler(
-        file,
-        needs,
-        buffer_callback=_split(buffers),
-        by_name=by_name,
-        heritage=heritage,
-        policy=policy,
-        found=found,
-    )
+    pickler = _CarefulPickler(file, needs, _NOTHING, _split(buffers), by_name, heritage, policy, found)
     pickler.dump(obj)
     if pickler.dispatch_table.met:
         _watch(pickler.dispatch_table.met, obj, ship, heritage, policy, found)
@@ -765,20 +766,16 @@ def dumps(
     """
     if type(obj) in ATOMS:
         return _dumps(obj, 5)
-    try:
-        local = type(obj) is FunctionType and "<locals>" in obj.__qualname__
-        stream = (
-            None
-            if local
-            else dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
-        )
-    except USER_ERRORS:  # the careful rung says what is wrong, if anything is
-        stream = None
-    if stream is None:
+    if not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
+        try:
+            stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
+        except USER_ERRORS:  # the careful rung says what is wrong, if anything is
+            stream = None
+        if stream is not None:
+            return stream
         if buffers is not None:
             buffers.clear()
-        stream = dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
-    return stream
+    return dumps_careful(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
 
 
 class _PortablePickler(_ByValuePickler):
@@ -798,9 +795,9 @@ class _PortablePickler(_ByValuePickler):
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
         if cls is FunctionType:
-            if _only_here(obj.__module__):
-                return self._dynamic_function_reduce(obj)
-            return NotImplemented if obj in _BUILDERS else self._function_reduce(obj)
+            if obj in _BUILDERS:
+                return NotImplemented
+            return self._dynamic_function_reduce(obj) if _only_here(obj.__module__) else self._function_reduce(obj)
         if isinstance(obj, ModuleType) and cls is ModuleType:
             known = obj is sys.modules.get(obj.__name__) and not _only_here(obj.__name__)
             return NotImplemented if known else _module_by_value(obj)

@@ -173,9 +173,14 @@ def _items(node: Node, memo: _Memo) -> Iterator[Node]:
     The list is copied, since what runs meanwhile may change it.
     """
     atoms = ATOMS
+    known = atoms.issuperset
     for i, x in enumerate(node[0][:]):
         try:
-            skip = type(x) in atoms or id(x) in memo
+            cls = type(x)
+            if cls is dict:
+                skip = known(map(type, x.values())) and known(map(type, x))
+            else:
+                skip = cls in atoms or id(x) in memo
         except KeyboardInterrupt:
             raise
         except BaseException:  # the hash of a class is its metaclass's; what is wrong is found when it is looked at

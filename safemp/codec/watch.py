@@ -23,6 +23,13 @@ Refusals: TypeAlias = "dict[int, tuple[Any, RefusedError]]"
 """Objects that are refused where they are, by ``id``, and why."""
 
 
+_LEADING = frozenset({list, tuple, set, frozenset, dict, FunctionType, partial})
+"""Types of what is searched."""
+
+_SILENT = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
+"""Types that are found at once to have no rule."""
+
+
 class WatchError(TypeError):
     """Something that was written is refused where it is.
 
@@ -44,19 +51,27 @@ def exposed(roots: Iterable[Any], rule_for: Callable[[type], Repair | None]) -> 
         rule_for: Gives the rule for a type.
     """
     found: Refusals = {}
-    seen: dict[int, Any] = {}
-    talking: dict[type, bool] = {}
+    seen: dict[int, Any] = {}  # of what leads on
+    silent = set(_SILENT)  # types that neither talk nor lead on
     stack = list(roots)
     while stack:
         obj = stack.pop()
+        cls = type(obj)
+        if cls in silent:
+            continue
+        if cls not in _LEADING:
+            rule = rule_for(cls)
+            if rule is not None and rule.talks:
+                found[id(obj)] = obj, _wrong(obj)
+            else:
+                silent.add(cls)
+            continue
         if id(obj) in seen:
             continue
         seen[id(obj)] = obj
-        cls = type(obj)
-        if cls in (list, tuple, set, frozenset):
-            stack.extend(obj)
-        elif cls is dict:
-            stack.extend(obj.values())
+        if cls is dict:
+            if not silent.issuperset(map(type, obj.values())):
+                stack.extend(obj.values())
         elif cls is FunctionType:
             stack.extend(obj.__defaults__ or ())
             stack.extend((obj.__kwdefaults__ or {}).values())
@@ -67,12 +82,8 @@ def exposed(roots: Iterable[Any], rule_for: Callable[[type], Repair | None]) -> 
                     continue
         elif cls is partial:
             stack += [obj.func, obj.args, obj.keywords]
-        else:
-            if cls not in talking:
-                rule = rule_for(cls)
-                talking[cls] = rule is not None and rule.talks
-            if talking[cls]:
-                found[id(obj)] = obj, _wrong(obj)
+        elif not silent.issuperset(map(type, obj)):
+            stack.extend(obj)
     return found
 
 

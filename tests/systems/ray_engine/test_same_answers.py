@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def engine(cluster: Any) -> str:
-    """Its name: it takes the Ray that is there."""
-    return "ray"
+def engine(cluster: Any) -> Iterator[str]:
+    """Its name: it takes the Ray that is there, which is this one for programs, too, though others run beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", cluster.get_runtime_context().gcs_address)
+        yield "ray"
