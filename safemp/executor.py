@@ -56,6 +56,9 @@ T = TypeVar("T")
 AnyEngine = str | Engine | Executor | Callable[[], Executor]
 """What front ends take as an engine."""
 
+_NO_KEYWORDS: dict[str, Any] = {}
+"""For all calls without any: a million of them may be queued. It stays empty."""
+
 _CO_COROUTINE = 0x80 | 0x200
 """``inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR``, without importing inspect."""
 
@@ -491,7 +494,7 @@ class SafeExecutor(Executor):
             lifetime.waiting.goes_on()
         engine = self._engine
         future: SafeFuture[T] = SafeFuture(engine)
-        engine.submit(CallTask(engine, (fn, args, kwargs), future, self._limits))
+        engine.submit(CallTask(engine, (fn, args, kwargs or _NO_KEYWORDS), future, self._limits))
         return future
 
     @overload

@@ -58,13 +58,13 @@ class SafeFuture(Future[T]):
     __module__ = "safemp"
 
     def __init__(self, engine: Engine | None = None) -> None:
-        # As ``Future.__init__``, but for the condition.
+        # As ``Future.__init__``, but for the condition, and the lists that are read and changed under it.
         self._made: threading.Condition | None = None
         self._state = PENDING
         self._result: Any = None
         self._exception: Any = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
+        self._waiters: Any = ()
+        self._done_callbacks: Any = ()
         self._outcome: Any = None
         self._decoding: Any = None
         self._engine = engine
@@ -76,6 +76,7 @@ class SafeFuture(Future[T]):
             made = threading.Condition()
             with _changing:
                 if self._made is None:
+                    self._waiters, self._done_callbacks = [], []
                     self._made = made
         return self._made
 

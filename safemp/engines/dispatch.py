@@ -148,6 +148,7 @@ class Dispatcher:
             counts.repairs += task.repairs
             if self._recorder is not None:
                 self._recorder.submitted(task, len(queue))
+            task.encoding = 0.0  # it has been counted; a number of its own takes memory
             if self._idle and not queue and (task.limits is None or task.limits.max_memory is None):
                 if task.begin():
                     self._assign(self._idle.pop(), [task])

@@ -7,6 +7,8 @@ was when they were set; whoever needs more changes them, and knows it.
 from __future__ import annotations
 
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import wait
 from typing import Any
@@ -43,6 +45,28 @@ def test_a_submit_takes_few_calls() -> None:
 
         assert submit < 60
         assert result < 34
+
+
+def test_a_queued_call_takes_less_than_a_kilobyte() -> None:
+    """All that the caller keeps of a call with one number that waits for its turn, its future included."""
+    with SafeExecutor(1) as executor:
+        held = executor.submit(time.sleep, 60)
+        wait([held], timeout=1)  # its worker is at it, and nothing goes ahead to it
+        for i in range(100):
+            executor.submit(square, i)
+        futures: list[Any] = [None] * 2000
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for i in range(len(futures)):
+                futures[i] = executor.submit(square, i)
+            taken = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        executor.shutdown(wait=False, cancel_futures=True)
+        held.kill()
+
+    assert taken / len(futures) < 1024
 
 
 def test_an_item_of_a_map_takes_next_to_no_call() -> None:
