@@ -116,6 +116,32 @@ def test_an_error_shows_the_line_of_its_cell(tmp_path: Path) -> None:
     assert "-> 3     return 1 / n  # the culprit" in re.sub(r"-+>", "->", shown)
 
 
+def test_cells_send_locks_and_catch_their_own_exceptions(tmp_path: Path) -> None:
+    """Of a class that a cell has defined and whose constructor wants keywords; answers are those of a loop."""
+    _, shown = run(
+        tmp_path,
+        "import threading, safemp\n"
+        "class Refused(Exception):\n"
+        "    def __init__(self, *, status):\n"
+        "        super().__init__('refused')\n"
+        "        self.status = status\n"
+        "class Client:\n"
+        "    def __init__(self):\n"
+        "        self.lock = threading.RLock()\n"
+        "    def ask(self, n):\n"
+        "        with self.lock:\n"
+        "            if n == 3:\n"
+        "                raise Refused(status=429)\n"
+        "            return n * n",
+        "client = Client()\n"
+        "print(safemp.map(client.ask, range(3)) == [client.ask(n) for n in range(3)])\n"
+        "try:\n    safemp.map(client.ask, range(5))\n"
+        "except Refused as error:\n    print(type(error) is Refused, error, error.status)",
+    )
+
+    assert printed(shown) == "True\nTrue refused 429\n"
+
+
 def test_logs_appear_below_the_cell_that_called(tmp_path: Path) -> None:
     """And what tasks print, when that is captured."""
     _, logged, said = run(

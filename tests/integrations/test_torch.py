@@ -13,6 +13,7 @@ import pytest
 
 import safemp
 from safemp.codec.libraries import torch as rules
+from tests.support.errors import KeywordOnly
 
 try:
     import torch
@@ -133,3 +134,26 @@ def test_a_data_loader_takes_our_context(method: str | None) -> None:
     here = list(load(Numbers(), batch_size=6))
     assert len(there) == len(here) == 4
     assert all(torch.equal(a, b) for a, b in zip(there, here, strict=True))
+
+
+class Torn(Numbers):
+    """The same, with an item whose error torch cannot make again: its constructor wants keywords."""
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 7:
+            raise KeywordOnly(status=422, text="torn")
+        return super().__getitem__(index)
+
+
+def test_an_error_out_of_a_dataset_is_torchs_own() -> None:
+    """Torch sends the text, and says class and place in it; batches before it are there, and nothing hangs."""
+    loader = torch.utils.data.DataLoader(
+        Torn(), batch_size=5, num_workers=2, multiprocessing_context=safemp.get_context("spawn")
+    )
+    batches = iter(loader)
+
+    assert torch.equal(next(batches), next(iter(torch.utils.data.DataLoader(Numbers(), batch_size=5))))
+    with pytest.raises(RuntimeError, match=r"Caught KeywordOnly in DataLoader worker process 1\.") as caught:
+        next(batches)
+    assert "torn" in str(caught.value)
+    assert "in __getitem__" in str(caught.value)

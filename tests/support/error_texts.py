@@ -15,19 +15,22 @@ from typing import NamedTuple
 
 from safemp.codec import fixes
 
-__all__ = ["FIXES", "PAGE", "Text", "fixes_table", "texts"]
+__all__ = ["FIXES", "PAGE", "REFUSALS", "Text", "fixes_table", "refusals_table", "texts"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
 
 FIXES = re.compile(r"(<!-- fixes: made by python -m tests.support.error_texts -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
+REFUSALS = re.compile(FIXES.pattern.replace("fixes", "refusals"), re.DOTALL)
+
 
 class Text(NamedTuple):
-    """One text that is raised, and where."""
+    """One text that is raised, and where; and what it advises, if it is given that."""
 
     where: str
     error: str
     text: str
+    advice: str | None = None
 
 
 def texts(package: Path) -> Iterator[Text]:
@@ -36,12 +39,11 @@ def texts(package: Path) -> Iterator[Text]:
     Constants of modules that are raised (``raise X(TEXT)``) are looked up.
     """
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(package.rglob("*.py"))}
-    constants: dict[str, ast.expr] = {}
+    everywhere: dict[str, ast.expr] = {}
     for tree in trees.values():
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                constants.setdefault(node.targets[0].id, node.value)
+        everywhere = _constants(tree) | everywhere
     for path, tree in trees.items():
+        constants = everywhere | _constants(tree)
         names = {
             alias.asname or alias.name: alias.name
             for node in tree.body
@@ -55,7 +57,9 @@ def texts(package: Path) -> Iterator[Text]:
                     first = constants.get(names.get(first.id, first.id))
                 text = _template(first)
                 if text is not None and text.strip("… "):
-                    yield Text(str(path.relative_to(package.parent)), ast.unparse(node.exc.func), text)
+                    error = ast.unparse(node.exc.func)
+                    advice = _advice(node.exc.args[1:], constants) if error == "RefusedError" else None
+                    yield Text(str(path.relative_to(package.parent)), error, text, advice)
 
 
 def _template(node: ast.expr | None) -> str | None:
@@ -64,6 +68,39 @@ def _template(node: ast.expr | None) -> str | None:
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     return None
+
+
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and isinstance(target, ast.Name):
+            found.setdefault(target.id, node.value)
+    return found
+
+
+def _advice(rest: list[ast.expr], constants: dict[str, ast.expr]) -> str | None:
+    """Return what the second argument of a ``RefusedError`` says; ``None``: there is none."""
+    if not rest:
+        return None
+    node = rest[0]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):  # "...".format(...)
+        node = node.func.value
+    if isinstance(node, ast.Name):
+        node = constants[node.id]
+    text = _template(node)
+    assert text is not None, f"what is advised is put together in a way that is not known: {ast.unparse(rest[0])}"
+    return re.sub(r"{[!\w]*}", "…", text)
+
+
+def refusals_table() -> str:
+    """Return the table of what is refused because of what its copy would be."""
+    found = {text: advice for _, error, text, advice in texts(PAGE.parents[2] / "safemp") if error == "RefusedError"}
+    rows = "".join(f"| `{text}` | {advice or _BY_TYPE} |\n" for text, advice in sorted(found.items()))
+    return f"| text | what to type |\n|---|---|\n{rows}"
+
+
+_BY_TYPE = "by its type: see [every fix](#every-fix)"
 
 
 def fixes_table() -> str:
@@ -77,4 +114,6 @@ def fixes_table() -> str:
 
 if __name__ == "__main__":
     page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(FIXES.sub(lambda found: found[1] + fixes_table() + found[3], page), encoding="utf-8")
+    for part, made in ((FIXES, fixes_table()), (REFUSALS, refusals_table())):
+        page = part.sub(lambda found, made=made: found[1] + made + found[3], page)  # type: ignore[misc]
+    PAGE.write_text(page, encoding="utf-8")

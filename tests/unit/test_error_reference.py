@@ -17,7 +17,7 @@ from safemp.engines.foreign import ForeignEngine
 from safemp.engines.futures import ExecutorEngine
 from safemp.errors import Culprit, PreflightError
 from safemp.result_error import ResultError
-from tests.support.error_texts import FIXES, PAGE, fixes_table, texts
+from tests.support.error_texts import FIXES, PAGE, REFUSALS, fixes_table, refusals_table, texts
 
 PACKAGE = PAGE.parents[2] / "safemp"
 
@@ -85,13 +85,13 @@ COMPOSED: list[Callable[[], BaseException]] = [
 def in_reference() -> list[str]:
     """Return the texts in the first column of the tables of "Every text"."""
     part = PAGE.read_text(encoding="utf-8").partition("## Every text")[2].partition("## Every fix")[0]
-    return re.findall(r"^\| `(.*?)`(?: \([^|]*\))? \| .+? \| .+? \|$", part, re.MULTILINE)
+    return re.findall(r"^\| `(.*?)`(?: \([^|]*\))? \| .+? \|(?: .+? \|)?$", part, re.MULTILINE)
 
 
 def in_code() -> set[str]:
     """Return the first lines of what is raised and reaches users."""
     found = set()
-    for where, _, text in texts(PACKAGE):
+    for where, _, text, _ in texts(PACKAGE):
         first = text.partition("\n")[0]
         if not where.startswith("safemp/demo/") and where not in INTERNAL and f"{where}: {first}" not in INTERNAL:
             found.add(first)
@@ -132,17 +132,20 @@ def test_no_text_is_there_twice() -> None:
 
 def test_what_is_said_to_be_internal_is_there() -> None:
     """No entry of the list of exceptions has outlived its text."""
-    there = {key for where, _, text in texts(PACKAGE) for key in (where, f"{where}: {text.partition(chr(10))[0]}")}
+    there = {key for where, _, text, _ in texts(PACKAGE) for key in (where, f"{where}: {text.partition(chr(10))[0]}")}
 
     assert set(INTERNAL) <= there
 
 
-def test_the_table_of_fixes_is_up_to_date() -> None:
-    """It is made by ``python -m tests.support.error_texts``."""
-    found = FIXES.search(PAGE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("part", "made"), [(FIXES, fixes_table()), (REFUSALS, refusals_table())], ids=["fixes", "refusals"]
+)
+def test_what_is_made_from_the_code_is_up_to_date(part: re.Pattern[str], made: str) -> None:
+    """Both tables are made by ``python -m tests.support.error_texts``."""
+    found = part.search(PAGE.read_text(encoding="utf-8"))
 
     assert found is not None
-    assert found[2] == fixes_table()
+    assert found[2] == made
 
 
 def test_a_fix_of_the_table_is_what_is_said() -> None:
