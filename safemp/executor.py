@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +32,7 @@ from safemp.failures import OnError, check_on_error, given
 from safemp.future import SafeFuture
 from safemp.progress import Meter, Progress, length_of, meter_of
 from safemp.results import failures, read, unwrap
+from safemp.steady import steady_condition
 from safemp.worker import name_of
 
 if TYPE_CHECKING:
@@ -740,7 +740,7 @@ class _Ordered:
                 method(first, outcomes)
 
         self._batch = Batch(engine, fn, sink, star=True, limits=limits)
-        self._condition = threading.Condition()
+        self._condition = steady_condition()
         self._outcomes: dict[int, Outcome] = {}
         self._sent = 0
 

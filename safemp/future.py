@@ -21,6 +21,7 @@ from safemp.codec.calls import decode_outcome, failed
 from safemp.engines import Engine, Outcome, Task
 from safemp.engines.listener import settle
 from safemp.errors import SafempError
+from safemp.steady import steady_condition
 
 __all__ = ["SafeFuture"]
 
@@ -73,7 +74,7 @@ class SafeFuture(Future[T]):
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         if self._made is None:
-            made = threading.Condition()
+            made = steady_condition()
             with _changing:
                 if self._made is None:
                     self._waiters, self._done_callbacks = [], []

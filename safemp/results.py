@@ -25,6 +25,7 @@ from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.failures import MapError, OnError
 from safemp.progress import EVERY, Meter
+from safemp.steady import steady_condition
 from safemp.worker import name_of
 
 __all__ = ["Feed", "Gather", "ItemIterator", "failures", "read", "unwrap"]
@@ -266,7 +267,7 @@ class Feed:
         limits: Limits | None = None,
         meter: Meter | None = None,
     ) -> None:
-        self._condition = threading.Condition()
+        self._condition = steady_condition()
         self._meter = meter
         self._batch = Batch(engine, fn, self._take, star=star, limits=limits)
         self._name = name_of(fn)

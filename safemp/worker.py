@@ -21,6 +21,7 @@ from safemp.codec.exceptions import Where
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.statics import type_name
 from safemp.errors import FrameError
+from safemp.steady import by_a_handler
 
 __all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items"]
 
@@ -147,5 +148,7 @@ def name_of(fn: Any) -> str:
         name = fn.__qualname__
         module = fn.__module__
         return f"{module}.{name}" if isinstance(module, str) else str(name)
-    except BaseException:  # user code, in __getattr__
+    except BaseException as error:  # user code, in __getattr__
+        if by_a_handler(error):
+            raise
         return f"an instance of {type_name(type(fn))}"

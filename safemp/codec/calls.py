@@ -28,6 +28,7 @@ from safemp.codec.repairs import ALL, BY_NAME, Policy
 from safemp.codec.statics import type_name
 from safemp.codec.table import ByName
 from safemp.errors import Culprit, FrameError, PreflightError
+from safemp.steady import by_a_handler
 
 if TYPE_CHECKING:  # both are loaded when something cannot travel, and no sooner
     from safemp.result_error import ResultError
@@ -187,9 +188,15 @@ MOST_CULPRITS = 100
 def preflight(
     error: BaseException, roots: list[tuple[str, Any]], heritage: Heritage | None = None, policy: Policy = ALL
 ) -> PreflightError:
-    """Make the error for a call that *error* kept from being sent."""
+    """Make the error for a call that *error* kept from being sent.
+
+    Raises:
+        BaseException: *error* itself, if no object is to blame for it.
+    """
     from safemp.codec.walker import find_culprits
 
+    if by_a_handler(error):
+        raise error
     semantics = pickling.Semantics(heritage, policy, [obj for _, obj in roots], error)
     culprits: list[Culprit] = []
     for root in roots:  # each by itself: what two items share is named for both
@@ -272,7 +279,9 @@ def encode_call(
             payload = pickling.dumps_call(
                 fn, args, kwargs, buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart
             )
-        except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
+        except pickling.USER_ERRORS as error:  # the careful rung says what is wrong, if anything is
+            if by_a_handler(error):
+                raise
             payload = None
         if payload is not None:
             if Count.repairs != before:
@@ -309,7 +318,9 @@ def encode_process(
     before = Count.repairs
     try:
         payload = pickling.dumps_fast(obj, by_name=by_name, heritage=heritage, policy=policy)
-    except pickling.USER_ERRORS:  # the careful rung says what is wrong, if anything is
+    except pickling.USER_ERRORS as error:  # the careful rung says what is wrong, if anything is
+        if by_a_handler(error):
+            raise
         payload = None
     if payload is None:
         heritage.begin()
@@ -501,7 +512,8 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
     Returns:
         ``(True, value)`` for what the call returned, ``(False, error)`` for what it
         raised, or for what kept its result from arriving. Never raises for what is in
-        the frames, but Ctrl-C; a damaged frame is a ``FrameError`` in the second place.
+        the frames, but Ctrl-C, and what handlers of signals raise; a damaged frame is a
+        ``FrameError`` in the second place.
     """
     try:
         kind, payload, buffers = unpack(frames)
@@ -520,6 +532,8 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
     except KeyboardInterrupt:  # the caller's own, most likely
         raise
     except BaseException as error:  # user code, in __setstate__ or a constructor
+        if by_a_handler(error):
+            raise
         return False, _result_not_loaded(error)
 
 

@@ -54,6 +54,7 @@ from safemp.codec.repairs import (
     standard_stream,
 )
 from safemp.codec.table import ByName, Table, is_plain_exception, portable_exception
+from safemp.steady import by_a_handler
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
@@ -769,7 +770,9 @@ def dumps(
     if not (type(obj) is FunctionType and "<locals>" in obj.__qualname__):
         try:
             stream = dumps_fast(obj, buffers, ship=ship, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
-        except USER_ERRORS:  # the careful rung says what is wrong, if anything is
+        except USER_ERRORS as error:  # the careful rung says what is wrong, if anything is
+            if by_a_handler(error):
+                raise
             stream = None
         if stream is not None:
             return stream
@@ -857,8 +860,9 @@ def dumps_portable(
                 if table.met:
                     _watch(table.met, obj, True, policy=policy)
                 return payload
-        except USER_ERRORS:  # the next rung says what is wrong, if anything is
-            pass
+        except USER_ERRORS as error:  # the next rung says what is wrong, if anything is
+            if by_a_handler(error):
+                raise
     file = BytesIO()
     careful = _PortablePickler(file, buffer_callback, policy, found)
     careful.dump(obj)

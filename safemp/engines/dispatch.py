@@ -47,6 +47,7 @@ from safemp.engines.timeline import Recorder
 from safemp.engines.verdict import ASKED, KILLED, STOPPED, Verdict, look
 from safemp.engines.wire import Message
 from safemp.errors import SafempError
+from safemp.steady import SteadyLock
 
 __all__ = ["Dispatcher"]
 
@@ -102,8 +103,8 @@ class Dispatcher:
     ) -> None:
         self.max_workers = max_workers
         self.workers: dict[int, Worker] = {}
-        self.lock: threading.Lock = threading.Lock()
-        self.grown: threading.Condition = threading.Condition(self.lock)
+        self.lock: SteadyLock = SteadyLock()
+        self.grown: threading.Condition = threading.Condition(self.lock)  # type: ignore[arg-type]
         self._eager = eager
         self._initializes = initializes
         self._idle_timeout = idle_timeout

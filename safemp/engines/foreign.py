@@ -48,6 +48,7 @@ from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.diary import Entry, clear, parse
 from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
 from safemp.errors import EngineError, SafempError
+from safemp.steady import SteadyLock
 
 __all__ = ["Done", "ForeignEngine", "first_line"]
 
@@ -126,7 +127,7 @@ class ForeignEngine:
         self._start_size = 0
         self._pid = os.getpid()
         self._token = uuid4().hex
-        self._lock = threading.Lock()
+        self._lock = SteadyLock()
         self._inbox: SimpleQueue[Callable[[Deliveries], None] | None] = SimpleQueue()
         self._queue: deque[Task] = deque()
         self._later = Later()
@@ -244,7 +245,7 @@ class ForeignEngine:
             if self._thread is None:
                 self._begin()
             self._queue.append(task)
-        self._inbox.put(None)
+            self._inbox.put(None)
 
     def _begin(self) -> None:
         """Start the serving thread. An engine that nobody uses has none."""

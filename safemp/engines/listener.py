@@ -30,6 +30,7 @@ from safemp.engines.board import NO_SLOT, Board
 from safemp.engines.forward import FIRST, LAST, LOGS, OUTPUT, OVERHEAD, What
 from safemp.engines.relay import Printer
 from safemp.engines.wire import Message
+from safemp.steady import steady_condition
 
 __all__ = ["Listener", "Source", "settle"]
 
@@ -133,7 +134,7 @@ class Listener:
         self._name = name
         self._board = Board() if self._what else None
         self._generation = 0
-        self._changed = threading.Condition()
+        self._changed = steady_condition()
         self._queue: deque[tuple[Source, Message, str, int | None, Context | None]] = deque()
         self._came = 0
         self._went = 0

@@ -203,7 +203,7 @@ class FakeEngine:
     # -- the serving thread: see ``LocalEngine`` ------------------------------------------------
 
     def _wake(self) -> None:
-        assert self.dispatcher.lock.locked()
+        assert self.dispatcher.lock._is_owned()
         self._awake = True
 
     def _events(self) -> list[tuple[str, FakeWorker | None]]:
@@ -316,7 +316,7 @@ class FakeEngine:
     def check(self) -> None:
         """Look at everything from outside, between two events."""
         dispatcher = self.dispatcher
-        assert not dispatcher.lock.locked()
+        assert not dispatcher.lock._is_owned()
         assert len([each for each in dispatcher.workers.values() if each.state != LEAVING]) <= dispatcher.max_workers
         assert not (dispatcher._idle and dispatcher._queue), "a task waits, and so does a worker"
         for worker in dispatcher.workers.values():

@@ -239,13 +239,13 @@ class Job(Task):
     def deliver(self, first: int, outcomes: list[Outcome]) -> None:
         record = self.record
         assert outcomes
-        assert not record.engine.dispatcher.lock.locked(), "delivered with the lock held"
+        assert not record.engine.dispatcher.lock._is_owned(), "delivered with the lock held"
         for index, outcome in enumerate(outcomes, first):
             record.take(self.first + index, outcome)
         record.engine.called_back()
 
     def abort(self) -> None:
-        assert not self.record.engine.dispatcher.lock.locked(), "aborted with the lock held"
+        assert not self.record.engine.dispatcher.lock._is_owned(), "aborted with the lock held"
         if self.record.call and not self.record.begun:
             self.record.cancelled = True
             self.record.take(0, "dropped")
@@ -256,7 +256,7 @@ class Job(Task):
 
     def mend(self, outcome: Frames | None) -> Tasks | Outcome:
         record = self.record
-        assert not record.engine.dispatcher.lock.locked(), "mended with the lock held"
+        assert not record.engine.dispatcher.lock._is_owned(), "mended with the lock held"
         record.mended = True
         function = record.engine.shared(record.call, 0 if record.call else -1)
         first, size = self.first + self.done, len(self.frames[1])
