@@ -1,10 +1,11 @@
 """A future that decodes its outcome in the thread that asks for it, once.
 
-Its condition is made when somebody waits for it, or adds a callback. Most futures of a storm have
-finished by then, and a condition costs more than all the rest of a future.
+Its condition is made when somebody waits for several, or adds a callback. Most futures of a storm
+have finished by then, and a condition costs more than all the rest of a future. Who waits for
+one, in ``result``, has a lock that is opened for him (a *gate*), which is all that waiting takes.
 
 Rule: while there is no condition, the state changes under ``_changing`` only; once there is one,
-under that, as in ``concurrent.futures``.
+under that, as in ``concurrent.futures``. Gates are opened after it has changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from concurrent.futures import Future
+from _thread import LockType, allocate_lock
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
@@ -61,6 +64,7 @@ class SafeFuture(Future[T]):
     def __init__(self, engine: Engine | None = None) -> None:
         # As ``Future.__init__``, but for the condition, and the lists that are read and changed under it.
         self._made: threading.Condition | None = None
+        self._gates: tuple[LockType, ...] = ()
         self._state = PENDING
         self._result: Any = None
         self._exception: Any = None
@@ -123,20 +127,43 @@ class SafeFuture(Future[T]):
             assert isinstance(outcome, BaseException), "a call's value comes in frames"
             error = outcome
         with _changing:
-            if self._made is None:  # nobody waits, and there are no callbacks
+            alone = self._made is None  # nobody waits for several, and there are no callbacks
+            if alone:
                 self._exception = error
                 self._state = FINISHED
-                return
-        if error is not None:
+        if alone:
+            self._open()
+        elif error is not None:
             super().set_exception(error)
-            return
-        with self._condition:  # as ``set_result`` does, at half the cost
-            alone = not self._waiters and not self._done_callbacks
-            if alone:
-                self._state = FINISHED
-                self._condition.notify_all()
-        if not alone:
+        else:
             super().set_result(None)  # type: ignore[arg-type]
+
+    def _open(self) -> None:
+        """Let go on who waits for this future by itself. Its state has changed."""
+        if self._gates:
+            with _changing:
+                gates, self._gates = self._gates, ()
+            for gate in gates:
+                gate.release()
+
+    def _invoke_callbacks(self) -> None:  # what sets the state under the condition calls this then
+        self._open()
+        super()._invoke_callbacks()  # type: ignore[misc]
+
+    def _await(self, timeout: float | None) -> bool:
+        """Wait until the call has finished or was cancelled; tell whether it has, in *timeout* seconds."""
+        gate = allocate_lock()
+        gate.acquire()
+        with _changing:
+            if self.done():
+                return True
+            self._gates = (*self._gates, gate)
+        with lifetime.waiting:
+            opened = gate.acquire(True, -1 if timeout is None else max(0.0, timeout))
+        if not opened:
+            with _changing:
+                self._gates = tuple(each for each in self._gates if each is not gate)
+        return opened or self.done()
 
     def _decode(self) -> None:
         if self._outcome is None:
@@ -152,6 +179,19 @@ class SafeFuture(Future[T]):
             self._result = value if good else None
             self._exception = None if good else value
             self._outcome = None
+
+    def _finish(self, timeout: float | None) -> None:
+        """Wait until the call has finished.
+
+        Raises:
+            TimeoutError: It has not, in *timeout* seconds.
+            CancelledError: It was cancelled.
+        """
+        if self._state != FINISHED:
+            if not self._await(timeout):
+                raise FutureTimeoutError
+            if self._state != FINISHED:
+                raise CancelledError
 
     def _read(self) -> None:
         """Be ready to be read: what the worker had said before is handled first."""
@@ -173,9 +213,7 @@ class SafeFuture(Future[T]):
             BaseException: What the call raised, as its own class.
         """
         try:
-            if self._state != FINISHED:
-                with lifetime.waiting:
-                    super().exception(timeout)  # waits; raises if it was cancelled
+            self._finish(timeout)
             self._read()
             if self._exception is not None:
                 raise self._exception
@@ -193,8 +231,7 @@ class SafeFuture(Future[T]):
             TimeoutError: The wait was too short.
             CancelledError: The future was cancelled.
         """
-        with lifetime.waiting:
-            super().exception(timeout)
+        self._finish(timeout)
         self._read()
         error: BaseException | None = self._exception
         # (isinstance would ask the error's own __class__, which is user code.)
@@ -212,10 +249,7 @@ class SafeFuture(Future[T]):
         Args:
             timeout: Seconds; ``None``: until it has.
         """
-        if self.done():
-            return True
-        with lifetime.waiting, self._condition:
-            return self._condition.wait_for(self.done, timeout)
+        return self.done() or self._await(timeout)
 
     def done(self) -> bool:
         """Tell whether the call has finished or was cancelled."""

@@ -34,34 +34,44 @@ _NUMBERS = tuple(
 """The signals for which programs write handlers that raise, or end something."""
 
 
-class _Main:
-    """The main thread. Only it changes this."""
+_getsignal = _signal.getsignal
+_setsignal = _signal.signal
+_get_ident = threading.get_ident
 
-    ident = threading.main_thread().ident
-    holds = 0
-    """How many of these locks it has."""
-    waiting: list[tuple[int, _Handler]] = []  # noqa: RUF012
-    """The handlers that wait."""
-    come: set[int] = set()  # noqa: RUF012
-    """The signals that have come meanwhile."""
+# What follows is the main thread's, and only it changes it.
+
+_main: int | None = threading.main_thread().ident
+
+_holds = 0
+"""How many of these locks it has."""
+
+_waiting: list[tuple[int, _Handler]] = []
+"""The handlers that wait."""
+
+_come: set[int] = set()
+"""The signals that have come meanwhile."""
+
+_seen: tuple[Any, ...] = ()
+"""The handlers of all signals when that list was made."""
 
 
 def _later(number: int, frame: Any) -> None:
     """Stand in for a handler that waits."""
-    _Main.come.add(number)
+    _come.add(number)
 
 
 def _begin() -> None:
     """Have handlers wait."""
-    _Main.waiting = waiting = []
+    global _seen, _waiting
+    handlers = tuple(map(_getsignal, _NUMBERS))
+    if handlers != _seen:
+        _waiting = [each for each in zip(_NUMBERS, handlers, strict=True) if callable(each[1])]
+        _seen = handlers
     try:
-        for number in _NUMBERS:
-            handler = _signal.getsignal(number)
-            if callable(handler):
-                waiting.append((number, handler))
-                _signal.signal(number, _later)
+        for number, _ in _waiting:
+            _setsignal(number, _later)
     except ValueError:  # the main thread of a subinterpreter, where there are no handlers
-        waiting.clear()
+        _waiting = []
     except BaseException:  # out of a handler that does not wait yet
         _end()
         raise
@@ -69,18 +79,17 @@ def _begin() -> None:
 
 def _end(at: int = 0) -> None:
     """Give handlers their turn, from the one at *at* on."""
-    waiting = _Main.waiting
     try:
-        while at < len(waiting):
-            _signal.signal(*waiting[at])
+        for number, handler in _waiting[at:] if at else _waiting:
+            _setsignal(number, handler)
             at += 1
     except BaseException:  # out of one that has it
         _end(at)
         raise
-    if _Main.come:
-        for number, handler in waiting:
-            if number in _Main.come:
-                _Main.come.discard(number)
+    if _come:
+        for number, handler in _waiting:
+            if number in _come:
+                _come.discard(number)
                 handler(number, sys._getframe(1))
 
 
@@ -94,49 +103,60 @@ class SteadyLock:
         self._lock = lock
         self._is_owned: Callable[[], bool] = lock._is_owned  # as the last two: for ``Condition``
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it: see ``threading.RLock.acquire``."""
-        if threading.get_ident() != _Main.ident:
-            return bool(self._lock.acquire(blocking, timeout))
-        if not _Main.holds:
-            _begin()
-        if self._lock.acquire(blocking, timeout):
-            _Main.holds += 1
-            return True
-        if not _Main.holds:
-            _end()
-        return False
-
-    def release(self) -> None:
-        """Let go of it: see ``threading.RLock.release``."""
-        self._lock.release()
-        if threading.get_ident() == _Main.ident:
-            _Main.holds -= 1
-            if not _Main.holds:
-                _end()
-
     def __enter__(self) -> bool:
-        return self.acquire()
+        global _holds
+        if _get_ident() != _main:
+            return bool(self._lock.acquire())
+        if not _holds:
+            _begin()
+        self._lock.acquire()
+        _holds += 1
+        return True
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is None or self._is_owned():  # a wait has let go of it, and a handler raises before it has it again
             self.release()
 
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it: see ``threading.RLock.acquire``."""
+        global _holds
+        if _get_ident() != _main:
+            return bool(self._lock.acquire(blocking, timeout))
+        if not _holds:
+            _begin()
+        if self._lock.acquire(blocking, timeout):
+            _holds += 1
+            return True
+        if not _holds:
+            _end()
+        return False
+
+    def release(self) -> None:
+        """Let go of it: see ``threading.RLock.release``."""
+        global _holds
+        self._lock.release()
+        if _get_ident() == _main:
+            _holds -= 1
+            if not _holds:
+                _end()
+
     def _release_save(self) -> Any:
+        global _holds
         state = self._lock._release_save()
-        if threading.get_ident() == _Main.ident:
-            _Main.holds -= state[0]
-            if not _Main.holds:
+        if _get_ident() == _main:
+            _holds -= state[0]
+            if not _holds:
                 _end()
         return state
 
     def _acquire_restore(self, state: Any) -> None:
-        main = threading.get_ident() == _Main.ident
-        if main and not _Main.holds:
+        global _holds
+        main = _get_ident() == _main
+        if main and not _holds:
             _begin()
         self._lock._acquire_restore(state)
         if main:
-            _Main.holds += state[0]
+            _holds += state[0]
 
 
 def steady_condition() -> threading.Condition:
@@ -152,9 +172,9 @@ def by_a_handler(error: BaseException) -> bool:
 
     As ``sys.exit()`` on SIGTERM does while a call is pickled: no object is to blame for that.
     """
-    if threading.get_ident() != _Main.ident:
+    if _get_ident() != _main:
         return False
-    codes = [_code_of(handler) for number in _NUMBERS if callable(handler := _signal.getsignal(number))]
+    codes = [_code_of(handler) for number in _NUMBERS if callable(handler := _getsignal(number))]
     trace = _traceback_of(error)
     while trace is not None:
         if any(trace.tb_frame.f_code is code for code in codes):
@@ -172,12 +192,12 @@ def _code_of(handler: Any) -> Any:
 
 def _after_fork() -> None:
     """Be the main thread, whatever the one was at that was it."""
-    _Main.ident = threading.get_ident()
-    _Main.holds = 0
-    _Main.come.clear()
-    for number, handler in _Main.waiting:
-        if _signal.getsignal(number) is _later:
-            _signal.signal(number, handler)
+    global _holds, _main
+    _main, _holds = threading.get_ident(), 0
+    _come.clear()
+    for number, handler in _waiting:
+        if _getsignal(number) is _later:
+            _setsignal(number, handler)
 
 
 if hasattr(os, "register_at_fork"):

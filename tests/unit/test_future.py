@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, as_completed, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 import pytest
@@ -149,3 +151,49 @@ def test_a_child_can_use_a_future_though_another_thread_was_at_one() -> None:
             pytest.fail("the child hangs")
         time.sleep(0.01)
     assert os.waitstatus_to_exitcode(ended[1]) == 7
+
+
+@pytest.mark.parametrize("end", ["set_result", "set_exception", "cancel", "settle"])
+def test_who_waits_for_one_future_is_let_go_before_its_callbacks_run(end: str) -> None:
+    """However it ends; and a callback that raises keeps nobody waiting."""
+    future: SafeFuture[int] = SafeFuture()
+    seen: list[str] = []
+
+    def read() -> None:
+        try:
+            seen.append(repr(future.result(60)))
+        except (ValueError, CancelledError) as error:
+            seen.append(type(error).__name__)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+
+    def slow(_: object) -> None:
+        for reader in readers:
+            reader.join(30)
+        seen.append("callback")
+        raise SystemExit
+
+    future.add_done_callback(slow)
+    with contextlib.suppress(SystemExit):
+        if end == "settle":
+            future._settle(calls.encode_outcome(3))
+        elif end == "cancel":
+            future.cancel()
+        else:
+            getattr(future, end)(ValueError() if end == "set_exception" else 3)
+
+    said = {"set_result": "3", "settle": "3", "set_exception": "ValueError", "cancel": "CancelledError"}[end]
+    assert seen == [said] * 3 + ["callback"]
+
+
+def test_a_wait_that_was_too_short_leaves_nothing_behind() -> None:
+    """Whoever asks every so often has no list of waits grow."""
+    future: SafeFuture[int] = SafeFuture()
+    for timeout in (0.001, 0, -1):
+        with pytest.raises(FutureTimeoutError):
+            future.result(timeout)
+        assert not future.wait(timeout)
+
+    assert future._gates == ()
