@@ -140,6 +140,15 @@ class SteadyLock:
             if not _holds:
                 _end()
 
+    def locked(self) -> bool:
+        """Tell whether somebody has it."""
+        if self._is_owned():
+            return True
+        free = self._lock.acquire(blocking=False)
+        if free:
+            self._lock.release()
+        return not free
+
     def _release_save(self) -> Any:
         global _holds
         state = self._lock._release_save()

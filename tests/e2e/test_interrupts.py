@@ -32,6 +32,15 @@ def interrupted(number, frame):
     HANDLER
 
 
+def storm(executor, futures):
+    for n in range(100_000):
+        futures.append(executor.submit(square, n))
+        if rng.random() < 0.01:
+            futures[-1].result()
+        if extra:
+            break
+
+
 if __name__ == "__main__":
     rng = random.Random(5)
     signal.signal(signal.SIGALRM, interrupted)
@@ -43,12 +52,7 @@ if __name__ == "__main__":
             futures = []
             signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.006))
             try:
-                for n in range(100_000):
-                    futures.append(executor.submit(square, n))
-                    if rng.random() < 0.01:
-                        futures[-1].result()
-                    if extra:
-                        break
+                storm(executor, futures)
             except (KeyboardInterrupt, Enough, SystemExit):
                 came += 1
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -134,6 +134,7 @@ def test_a_lock_in_another_thread_lets_handlers_through(come: list[int]) -> None
     other = threading.Thread(target=hold)
     other.start()
     held.wait(60)
+    assert lock.locked()
     signal.raise_signal(signal.SIGUSR1)
     assert come == [signal.SIGUSR1]
     assert not lock.acquire(blocking=False)
@@ -141,6 +142,9 @@ def test_a_lock_in_another_thread_lets_handlers_through(come: list[int]) -> None
     assert come == [signal.SIGUSR1] * 2
     enough.set()
     other.join()
+    assert not lock.locked()
+    with lock:
+        assert lock.locked()
 
 
 def test_what_is_ignored_stays_so() -> None:
