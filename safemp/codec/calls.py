@@ -203,11 +203,26 @@ def preflight(
         culprits += find_culprits([root], semantics, limit=MOST_CULPRITS - len(culprits))
         if len(culprits) >= MOST_CULPRITS:
             break
+    for culprit in culprits:
+        _forget_context(culprit._error, error)
     # A script's global may be there to talk to others: it is its being handed over that is refused.
     culprits = [c for c in culprits if ".__globals__[" not in c.path or not semantics.refuses(c._obj)]
     if not culprits:  # each part pickles, the whole does not: too deep, most likely
         culprits = [whole(next((root for root in roots if _fails(root[1], heritage, policy)), roots[0]), error)]
     return PreflightError.of(tuple(culprits))
+
+
+def _forget_context(found: BaseException | None, error: BaseException) -> None:
+    """Take *error* from what *found* says it came up in: it was found again only since we were looking for it."""
+    for _ in range(_LONGEST_CHAIN):
+        if found is None or found is error:
+            return
+        if found.__context__ is error:
+            found.__context__ = None
+        found = found.__context__
+
+
+_LONGEST_CHAIN = 100
 
 
 def _fails(obj: Any, heritage: Heritage | None, policy: Policy) -> bool:

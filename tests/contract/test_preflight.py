@@ -168,6 +168,16 @@ def test_the_error_is_raised_at_the_callers_line(executor: safemp.SafeExecutor, 
     assert frames[0].line == "executor.submit(jobs.take, conn)"
 
 
+def test_the_picklers_error_is_shown_once(
+    executor: safemp.SafeExecutor, pool: safemp.Pool, conn: socket.socket
+) -> None:
+    """It comes up again while culprits are looked for; nobody is to wonder why it is there twice."""
+    for call in (lambda: executor.submit(jobs.take, [conn]), lambda: pool.map(jobs.take, [1, [conn]])):
+        with pytest.raises(safemp.PreflightError) as caught:
+            call()
+        assert "".join(traceback.format_exception(caught.value)).count("TypeError: cannot pickle 'socket' object") == 1
+
+
 def test_the_error_never_shows_the_value(executor: safemp.SafeExecutor, conn: socket.socket) -> None:
     """A message names path and type; a secret in the object's ``repr`` stays out of it."""
     with pytest.raises(safemp.PreflightError) as caught:
