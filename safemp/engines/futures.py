@@ -17,8 +17,8 @@ from safemp.engines.foreign import Done, ForeignEngine, first_line
 
 __all__ = ["ExecutorEngine"]
 
-_DEATHS = {"KilledWorker", "ManagerLost", "WorkerLost"}
-"""Names of the errors by which executors that do not break tell of a death: Dask's, Parsl's."""
+_DEATHS = {"KilledWorker", "ManagerLost", "WorkerLost", "ExecutorlibSocketError"}
+"""Names of the errors by which executors that do not break tell of a death: Dask's, Parsl's, executorlib's."""
 
 
 class ExecutorEngine(ForeignEngine):
@@ -76,8 +76,11 @@ class ExecutorEngine(ForeignEngine):
         return diary.look_up(token, key) or b""
 
     def stop(self, ticket: Future[Any]) -> bool:
-        """Cancel what the executor has not begun: see ``ForeignEngine``."""
-        return bool(ticket.cancel())
+        """Cancel what the executor has not begun, if it can: see ``ForeignEngine``."""
+        try:
+            return bool(ticket.cancel())
+        except NotImplementedError:  # Parsl's
+            return False
 
 
 def _is_of(executor: Executor, package: str) -> bool:
