@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import peers, rows
+from benchmarks import imports, peers, rows
 from benchmarks.control import Cannot, Course, Took, quietly
 from benchmarks.programs import program
 from benchmarks.results import Result, record, sized, summary
@@ -145,6 +145,8 @@ def main() -> int:
                 rounds = min(row.rounds, wanted.rounds if wanted.quick else wanted.rounds * row.often)
                 measure(Runners(course, row, here, quick=wanted.quick), result, rounds)
                 print("\n" + "\n".join(result.lines()), flush=True)
+                if row.name == "start":
+                    print("\n" + "\n".join(imports.report()), flush=True)
                 if wanted.json is not None:  # what there is by now, should the run be ended
                     written = json.dumps(record(results, wanted.workers), indent=1)
                     wanted.json.write_text(written + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def test_a_quick_run_measures_what_it_is_told_to(tmp_path: Path) -> None:
         out, err = run.communicate(timeout=55)
 
     assert (run.returncode, err) == (0, ""), out
+    assert re.search(r"^  template of workers +\d+\.\d  \d+ modules: .*safemp\.", out, re.MULTILINE), out
     found = {row["name"]: row for row in json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["rows"]}
     assert set(found) == set(rows)
     for row in found.values():
