@@ -61,3 +61,42 @@ def test_a_ray_that_is_shut_down_leaves_nobody_waiting() -> None:
         ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
 
     assert ended.out == "4\n['EngineError', 'EngineError', 'EngineError']\nFalse\n", str(ended)
+
+
+SAYS = """
+import logging
+import time
+import safemp
+
+
+def work(n):
+    print("printed", n, flush=True)
+    logging.getLogger("work").warning("logged %d", n)
+    return n
+
+
+if __name__ == "__main__":
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100_000_000)
+    with safemp.SafeExecutor(engine="ray") as executor:
+        print(list(executor.map(work, range(3))))
+        time.sleep(5)  # Ray brings it when it comes to it
+    ray.shutdown()
+"""
+
+
+def test_what_a_call_says_is_handed_to_the_driver_once() -> None:
+    """By Ray, and not by safemp, too."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        script = Path(folder, "script.py")
+        script.write_text(SAYS, encoding="utf-8")
+        variables = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+
+    assert ended.returncode == 0, str(ended)
+    said = ended.out + ended.err
+    assert "[0, 1, 2]" in said
+    for n in range(3):
+        assert said.count(f"printed {n}") == 1, str(ended)
+        assert said.count(f"logged {n}") == 1, str(ended)
