@@ -26,6 +26,7 @@ from safemp.failures import OnError, check_on_error
 from safemp.future import SafeFuture
 from safemp.progress import Progress, length_of, meter_of
 from safemp.results import Feed, Gather, ItemIterator
+from safemp.steady import steady_event
 from safemp.worker import name_of
 
 __all__ = ["AsyncResult", "Pool"]
@@ -51,7 +52,7 @@ class AsyncResult:
         self._pool: Pool | None = pool  # an abandoned pool lives until its results are there
         self._callback = callback
         self._error_callback = error_callback
-        self._called = threading.Event() if callback is not None or error_callback is not None else None
+        self._called = steady_event() if callback is not None or error_callback is not None else None
         self._source: _Source
 
     def _arrived(self) -> None:

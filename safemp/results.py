@@ -25,7 +25,7 @@ from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.failures import MapError, OnError
 from safemp.progress import EVERY, Meter
-from safemp.steady import steady_condition
+from safemp.steady import steady_condition, steady_event
 from safemp.worker import name_of
 
 __all__ = ["Feed", "Gather", "ItemIterator", "failures", "read", "unwrap"]
@@ -107,7 +107,7 @@ class Gather:
         meter: Meter | None = None,
         on_error: OnError | None = None,
     ) -> None:
-        self._finished = threading.Event()
+        self._finished = steady_event()
         self._on_error = on_error
         self._meter = meter
         self._done: Callable[[], object] | None = None

@@ -22,7 +22,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-__all__ = ["SteadyLock", "by_a_handler", "steady_condition"]
+__all__ = ["SteadyLock", "by_a_handler", "steady_condition", "steady_event"]
 
 _Handler = Callable[[int, Any], Any]
 
@@ -171,6 +171,13 @@ class SteadyLock:
 def steady_condition() -> threading.Condition:
     """Make a condition whose lock is such a one."""
     return threading.Condition(SteadyLock())  # type: ignore[arg-type]
+
+
+def steady_event() -> threading.Event:
+    """Make an event whose condition is such a one."""
+    event: Any = threading.Event()
+    event._cond = steady_condition()
+    return event  # type: ignore[no-any-return]
 
 
 _traceback_of: Any = BaseException.__dict__["__traceback__"].__get__  # past what a class of the user's may make of it

@@ -40,6 +40,7 @@ from safemp.engines import Outcome, Task, failed
 from safemp.engines.listener import settle
 from safemp.executor import SafeExecutor, default_workers
 from safemp.results import unwrap
+from safemp.steady import steady_event
 from safemp.worker import name_of
 
 __all__ = ["SafempBackend", "register", "shutdown"]
@@ -287,7 +288,7 @@ class _Job(Batch):
         self._lock = threading.Lock()
         self._outcomes: list[Outcome] = [None] * len(items)
         self._left = len(items)
-        self.over: threading.Event = threading.Event()
+        self.over: threading.Event = steady_event()
         self.error: BaseException | None = None
         self.traceback: TracebackType | None = None
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from safemp import SafeFuture
-from safemp.steady import SteadyLock, steady_condition
+from safemp.steady import SteadyLock, steady_condition, steady_event
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="wants signals of POSIX")
 
@@ -195,3 +195,19 @@ def test_a_future_is_waited_for_under_them(come: list[int]) -> None:
         future.set_result(None)
 
     assert not wait(futures, 60).not_done
+
+
+def test_an_event_is_waited_for_and_set(come: list[int]) -> None:
+    """A handler interrupts the wait; who sets it waits for nobody."""
+    event = steady_event()
+    later = threading.Timer(0.1, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR2))
+    later.start()
+    with pytest.raises(StopHere):
+        event.wait(60)
+    later.join()
+    other = threading.Thread(target=event.set)
+    other.start()
+    other.join(30)
+
+    assert event.wait(0)
+    assert not other.is_alive()
