@@ -61,19 +61,17 @@ class SafeFuture(Future[T]):
 
     __module__ = "safemp"
 
-    # In few futures there is more to be said, and a million of them may be queued.
-    _gates: tuple[LockType, ...] = ()
-    _decoding: Any = None
-
     def __init__(self, engine: Engine | None = None) -> None:
         # As ``Future.__init__``, but for the condition, and the lists that are read and changed under it.
         self._made: threading.Condition | None = None
+        self._gates: tuple[LockType, ...] = ()
         self._state = PENDING
         self._result: Any = None
         self._exception: Any = None
         self._waiters: Any = ()
         self._done_callbacks: Any = ()
         self._outcome: Any = None
+        self._decoding: Any = None
         self._engine = engine
         self._task: Task | None = None
 

@@ -51,7 +51,7 @@ _waiting: list[tuple[int, _Handler]] = []
 _come: set[int] = set()
 """The signals that have come meanwhile."""
 
-_seen: tuple[Any, ...] = ()
+_seen: list[Any] = []
 """The handlers of all signals when that list was made."""
 
 
@@ -63,7 +63,7 @@ def _later(number: int, frame: Any) -> None:
 def _begin() -> None:
     """Have handlers wait."""
     global _seen, _waiting
-    handlers = tuple(map(_getsignal, _NUMBERS))
+    handlers = list(map(_getsignal, _NUMBERS))  # no tuple: Python keeps 2 000 of those whose size was not known before
     if handlers != _seen:
         _waiting = [each for each in zip(_NUMBERS, handlers, strict=True) if callable(each[1])]
         _seen = handlers

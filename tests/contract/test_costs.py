@@ -76,7 +76,8 @@ def test_a_queued_call_takes_less_than_a_kilobyte(busy: SafeExecutor) -> None:
         tracemalloc.stop()
     busy.shutdown(wait=False, cancel_futures=True)
 
-    assert taken / len(futures) < 1024
+    # Before Python 3.11 the attributes of an object take more, and those of a future a little too much.
+    assert taken / len(futures) < (1024 if sys.version_info >= (3, 11) else 1100)
 
 
 def test_an_item_of_a_map_takes_next_to_no_call() -> None:
