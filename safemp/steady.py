@@ -103,16 +103,6 @@ class SteadyLock:
         self._lock = lock
         self._is_owned: Callable[[], bool] = lock._is_owned  # as the last two: for ``Condition``
 
-    def __enter__(self) -> bool:
-        global _holds
-        if _get_ident() != _main:
-            return bool(self._lock.acquire())
-        if not _holds:
-            _begin()
-        self._lock.acquire()
-        _holds += 1
-        return True
-
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         if kind is None or self._is_owned():  # a wait has let go of it, and a handler raises before it has it again
             self.release()
@@ -130,6 +120,8 @@ class SteadyLock:
         if not _holds:
             _end()
         return False
+
+    __enter__ = acquire
 
     def release(self) -> None:
         """Let go of it: see ``threading.RLock.release``."""

@@ -113,6 +113,7 @@ class Home:
         self.space: dict[str, Any] = space
         self.names: Mapping[str, object] | None = names
         self.attrs: dict[str, Any] = {}
+        # A loop: a script's every call makes one of these, and a comprehension is a call more.
         for name in namespaces.ORIGIN_ATTRS:
             if name in space:
                 self.attrs[name] = space[name]

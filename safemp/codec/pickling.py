@@ -99,6 +99,7 @@ _AT_ONCE: dict[type, Callable[[Any], Any]] = {
 
 _AT_ONCE_OURS = {**_AT_ONCE, rebuild.Made: rebuild.Made.__reduce__}
 _ORDINARY: set[type] = set(_AT_ONCE_OURS)
+
 _NOTHING: frozenset[tuple[str, str]] = frozenset()
 
 _BUILDERS = frozenset(
@@ -168,8 +169,7 @@ class _CarefulPickler(_ByValuePickler):
     ) -> None:
         # Before the C pickler looks for it.
         table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE_OURS)
-        if found is not None:
-            table.by_name = found
+        table.by_name = found
         Pickler.__init__(self, file, 5, buffer_callback=buffer_callback)
         self.globals_ref: dict[int, dict[str, Any]] = {}  # as cloudpickle's __init__ does
         self._by_name = by_name

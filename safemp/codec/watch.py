@@ -14,6 +14,7 @@ from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
+from safemp.codec.definitions import ATOMS
 from safemp.codec.libraries import weak
 from safemp.codec.repairs import RefusedError, Repair
 
@@ -25,9 +26,6 @@ Refusals: TypeAlias = "dict[int, tuple[Any, RefusedError]]"
 
 _LEADING = frozenset({list, tuple, set, frozenset, dict, FunctionType, partial})
 """Types of what is searched."""
-
-_SILENT = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
-"""Types that are found at once to have no rule."""
 
 
 class WatchError(TypeError):
@@ -52,7 +50,7 @@ def exposed(roots: Iterable[Any], rule_for: Callable[[type], Repair | None]) -> 
     """
     found: Refusals = {}
     seen: dict[int, Any] = {}  # of what leads on
-    silent = set(_SILENT)  # types that neither talk nor lead on
+    silent = set(ATOMS)  # types that neither talk nor lead on
     stack = list(roots)
     while stack:
         obj = stack.pop()

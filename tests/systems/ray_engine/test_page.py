@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.child import ROOT, run_python
+from tests.support.child import ROOT, Ended, run_python
 from tests.support.how_to import PROGRAM, is_all_run
 
 pytestmark = [
@@ -20,15 +20,20 @@ pytestmark = [
 PAGE = ROOT / "docs" / "how-to" / "systems" / "ray-cluster.md"
 
 
-def test_the_program_prints_what_the_page_says() -> None:
-    """As a script; no process of Ray is left."""
-    assert is_all_run(PAGE)
-    ((source, out),) = PROGRAM.findall(PAGE.read_text(encoding="utf-8"))
+def with_a_ray_of_its_own(source: str) -> Ended:
+    """Run a script that starts Ray, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short path: there are sockets in it
         script = Path(folder, "script.py")
         script.write_text(source, encoding="utf-8")
         variables = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-        ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+        return run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+
+
+def test_the_program_prints_what_the_page_says() -> None:
+    """As a script; no process of Ray is left."""
+    assert is_all_run(PAGE)
+    ((source, out),) = PROGRAM.findall(PAGE.read_text(encoding="utf-8"))
+    ended = with_a_ray_of_its_own(source)
 
     said = [line for line in ended.out.splitlines(keepends=True) if "(raylet)" not in line]  # it speaks of the death
     assert (ended.returncode, "".join(said), ended.left) == (0, out, ()), str(ended)
@@ -54,11 +59,7 @@ if __name__ == "__main__":
 
 def test_a_ray_that_is_shut_down_leaves_nobody_waiting() -> None:
     """Calls under way, and those behind them, fail; no other Ray is started for them."""
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        script = Path(folder, "script.py")
-        script.write_text(SHUT_DOWN, encoding="utf-8")
-        variables = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-        ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+    ended = with_a_ray_of_its_own(SHUT_DOWN)
 
     assert ended.out == "4\n['EngineError', 'EngineError', 'EngineError']\nFalse\n", str(ended)
 
@@ -88,11 +89,7 @@ if __name__ == "__main__":
 
 def test_what_a_call_says_is_handed_to_the_driver_once() -> None:
     """By Ray, and not by safemp, too."""
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        script = Path(folder, "script.py")
-        script.write_text(SAYS, encoding="utf-8")
-        variables = {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-        ended = run_python(str(script), cwd=script.parent, env={**variables, "PYTHONPATH": str(ROOT)}, timeout=100)
+    ended = with_a_ray_of_its_own(SAYS)
 
     assert ended.returncode == 0, str(ended)
     said = ended.out + ended.err
