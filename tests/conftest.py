@@ -118,6 +118,9 @@ def _files(ours: set[int]) -> set[str]:
     return found
 
 
+_WHOLE_NUMBERS = re.compile(r"(?<![0-9A-Za-z])\d+(?![0-9A-Za-z])")
+
+
 def _shm() -> set[str]:
     """Return what is in ``/dev/shm``.
 
@@ -132,7 +135,8 @@ def _shm() -> set[str]:
     if os.environ.get("CI") and "PYTEST_XDIST_WORKER" not in os.environ:
         return entries
     mine = {str(os.getpid()), *map(str, _children())}
-    return {entry for entry in entries if (pids := re.findall(r"\d{3,}", entry)) and mine.issuperset(pids)}
+    # Between separators: of a random ``mp-v5y327kr`` the 327 is nobody's pid.
+    return {entry for entry in entries if (pids := _WHOLE_NUMBERS.findall(entry)) and mine.issuperset(pids)}
 
 
 def _alive() -> Alive:

@@ -833,10 +833,10 @@ def test_a_pool_whose_new_workers_are_killed_from_outside_goes_on() -> None:
     """More of them than it would start in vain: they had only nothing to do."""
     with safemp.Pool(2) as pool:
         for _ in range(4):
-            pids = [process.pid for process in pool._pool]
+            pids = {process.pid for process in pool._pool}
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-            assert until(lambda pids=pids: not any(map(alive, pids)))  # type: ignore[misc]
+            assert until(lambda pids=pids: pids.isdisjoint(p.pid for p in pool._pool))  # type: ignore[misc]
 
         assert pool.map(jobs.square, range(10)) == [i * i for i in range(10)]
 
