@@ -3,7 +3,7 @@
     diary  = records
     record = a letter, length, so many bytes
       B      an errand is begun: its key
-      L      it is loaded: from now on its items run
+      L      it is loaded, if it has several items: from now on they run
       O      the outcome of its next item: marshal of the frames; nothing, if it was too large
 
 Each thread of a worker has one file, in a folder that all workers of one engine have on one machine. What is

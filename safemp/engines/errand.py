@@ -164,7 +164,7 @@ def _run(todo: Errand, frames: Frames, common: Any, diary: Diary | None) -> list
     chunk = worker.load_chunk(frames) if todo.is_chunk else None
     if isinstance(chunk, list):
         return [chunk]
-    if diary is not None:
+    if diary is not None and todo.stop - todo.first > 1:
         diary.loaded()
     outcomes = []
     for i in range(todo.first, todo.stop):

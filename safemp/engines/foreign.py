@@ -10,7 +10,7 @@ load, what dies. An adapter derives from ``ForeignEngine`` and says how to ``sen
 error of theirs means (``death``), and, where it can, how to ``stop`` what runs.
 
 Rule 1: only the serving thread sends and takes answers; ``done`` may be called in any thread, and
-only puts what it was given into the inbox.
+only puts what it was given into the inbox. Where it costs much that they call it, ``ask`` looks.
 Rule 2: nothing of theirs is called with the lock held.
 Rule 3: a task is in exactly one place: queued, waiting to be tried again, with them, being mended,
 or done.
@@ -61,7 +61,6 @@ _SMALL = 4096
 _SHORT = 0.01
 """Seconds: when each task takes a worker less, more are sent than there are workers. Picked: that hides the
 way there and back, and what waits there is not long where nobody can take it back."""
-
 
 _BEAT = 1.0
 """Seconds between two questions whether answers may still come. Picked."""
@@ -164,6 +163,16 @@ class ForeignEngine:
             Exception: Nothing more can be sent, now or ever.
         """
         raise NotImplementedError
+
+    def ask(self) -> float | None:
+        """Look whether answers are there that nobody calls ``done`` for, and call it for these.
+
+        Called whenever what was ready has been sent, and whatever has come was taken.
+
+        Returns:
+            The seconds after which to look again; ``None``: ``done`` will be called for all that was sent.
+        """
+        return None
 
     def store(self, frames: Frames) -> Any:
         """Put what many tasks share where all workers find it, until nobody refers to what this returns."""
@@ -337,10 +346,11 @@ class ForeignEngine:
 
     def _step(self) -> None:
         """Take what has come; send what there is room for; deliver."""
+        soon = self.ask()
         try:
-            event = self._inbox.get(timeout=self._patience())
+            event = self._inbox.get(timeout=self._patience() if soon is None else soon)
         except Empty:
-            event = self._give_up_if_lost
+            event = self._give_up_if_lost if soon is None else None
         deliveries = Deliveries()
         with self._lock:
             while True:
@@ -377,8 +387,13 @@ class ForeignEngine:
             for task in self._drop_queued():
                 if task.begin():  # it tells those that wait for a cancelled one, too
                     deliveries.settle(task, again(self._broken) if self._broken else task.last or not_run(task.name))
-        room = self.max_workers * (self.ahead if self._quick and self._may_send_ahead else 1)
+        room = least = self.max_workers
+        if self._quick and self._may_send_ahead:
+            # A few at a time: that is cheaper than one whenever one has come.
+            room, least = room * self.ahead, room * self.ahead * 3 // 4
         ready, self._lacking = self._lacking, []
+        if len(self._sent) > least:
+            return ready
         while self._queue and len(self._sent) < room:
             task = self._queue.popleft()
             if task.begin():

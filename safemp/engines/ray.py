@@ -6,7 +6,11 @@ pickle or load a user's exception.
 
 from __future__ import annotations
 
+import pickle
+import time
+from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import ray
@@ -15,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from safemp.codec.frames import Frames
 from safemp.engines import Capabilities, diary, nesting
-from safemp.engines.errand import DONE, perform
+from safemp.engines.errand import DONE, Answer, perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 from safemp.engines.lent import lend
 
@@ -31,6 +35,19 @@ _DEATHS = (
 
 _PATIENCE = 20.0
 """Seconds for a look at what a worker has written down that has died, on a node that may be busy."""
+
+_TOGETHER = 16
+"""The most tasks of which one tells of all. Ray calls back in its own thread, which is to send as well. Picked:
+a sixteenth of that is little."""
+
+_SOON = 0.025
+"""Seconds after which those are asked that nobody has told of. Picked: in a storm one tells of them earlier."""
+
+_PLAIN = (bytes, type(None))
+"""Types of frames that are sent in one text."""
+
+_Waiting = list[tuple[Any, Done]]
+"""Tasks, and what to call with their answers."""
 
 
 class RayEngine(ForeignEngine):
@@ -79,15 +96,58 @@ class RayEngine(ForeignEngine):
         self._perform = ray.remote(**options)(_perform)
         self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
         self._job = ray.get_runtime_context().get_job_id()
+        self._fresh: _Waiting = []
+        self._untold: deque[tuple[float, _Waiting]] = deque()  # and when to ask
+        self._told: deque[_Waiting] = deque()
         super().__init__("Ray", max_workers or room or nesting.cores(), room or None)
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Start the task: see ``ForeignEngine``."""
         if not ray.is_initialized():
             raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
-        ref = self._perform.remote(errand, *parts)
-        ref.future().add_done_callback(lambda future: done(_answer(future)))
+        args = (pickle.dumps((errand, parts)),) if _is_small(errand, parts) else (errand, *parts)
+        ref = self._perform.remote(*args)
+        self._fresh.append((ref, done))
         return ref
+
+    def ask(self) -> float | None:
+        """Have the last tell of those that were sent with it: see ``ForeignEngine``."""
+        fresh, self._fresh = self._fresh, []
+        together = _TOGETHER if len(self._sent) > 2 * self.max_workers else 1  # those wait for each other anyway
+        for at in range(0, len(fresh), together):
+            *others, (ref, done) = fresh[at : at + together]
+            if others:
+                self._untold.append((time.monotonic() + _SOON, others))
+            _call(ref, partial(self._tell, others, done))
+        while self._told:
+            self._look(self._told.popleft())
+        while self._untold:
+            seconds = self._untold[0][0] - time.monotonic()
+            if seconds > 0 and self._untold[0][1]:
+                return seconds
+            self._look(self._untold.popleft()[1])
+        return None
+
+    def _tell(self, others: _Waiting, done: Done, answer: Answer | BaseException) -> None:
+        self._told.append(others)
+        done(answer)
+
+    def _look(self, waiting: _Waiting) -> None:
+        """Take the answers that are there; the others tell of themselves from now on."""
+        if not waiting or not ray.is_initialized():
+            return  # Ray would start another by itself; ``lost`` says so
+        tasks = dict(waiting)
+        waiting.clear()
+        ready, others = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
+        try:
+            answers = ray.get(ready)
+        except BaseException:  # of one of them
+            others = tasks
+        else:
+            for ref, answer in zip(ready, answers, strict=True):
+                tasks[ref](_opened(answer))
+        for ref in others:
+            _call(ref, tasks[ref])
 
     def store(self, frames: Frames) -> Any:
         """Put them into the object store: see ``ForeignEngine``."""
@@ -146,17 +206,38 @@ class RayEngine(ForeignEngine):
                 clear.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self._token)
 
 
-def _perform(errand: tuple[Any, ...], *parts: Any) -> Any:
+def _is_small(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
+    """Tell whether nothing is in it that Ray is to see: then one text of bytes costs less to send."""
+    frames = [errand[-1], *(part for part in parts if part is not None)]
+    return all(type(each) is list and all(type(one) in _PLAIN for one in each) for each in frames)
+
+
+def _perform(errand: Any, *parts: Any) -> Any:
     """Be the task."""
+    if isinstance(errand, bytes):
+        errand, parts = pickle.loads(errand)
     kind, content = perform(errand, *parts)
-    return kind, [lend(frames) for frames in content] if kind == DONE else content
+    if kind == DONE:
+        content = [lend(frames) for frames in content]
+        if any(type(one) is not bytes for frames in content for one in frames):
+            return kind, content
+    return pickle.dumps((kind, content))
 
 
-def _answer(future: Any) -> Any:
+def _call(ref: Any, done: Done) -> None:
+    """Have Ray call *done*, in a thread of its own."""
+    ref.future().add_done_callback(lambda future: done(_answer(future)))
+
+
+def _answer(future: Any) -> Answer | BaseException:
     try:
-        kind, content = future.result()
+        return _opened(future.result())
     except BaseException as error:  # its worker has died, or it was cancelled
         return error
+
+
+def _opened(answer: Any) -> Answer:
+    kind, content = pickle.loads(answer) if isinstance(answer, bytes) else answer
     # What is in the object store cannot be written to, and goes with Ray.
     if kind != DONE:
         return kind, content

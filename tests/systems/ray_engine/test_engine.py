@@ -16,7 +16,7 @@ import pytest
 import safemp
 from safemp.testing import EngineContract
 from tests.support import cluster_storm, jobs
-from tests.support.child import lines
+from tests.support.child import lines, run_python
 
 try:
     import ray
@@ -141,6 +141,51 @@ def test_workers_that_are_killed_at_random_cost_one_call_each(cluster: Any, tmp_
 
     assert counts["answered"] > cluster_storm.CALLS / 2
     assert counts["crashed"] > 0
+
+
+def test_answers_come_though_those_that_would_tell_of_them_are_held_up(cluster: Any, tmp_path: Path) -> None:
+    """Of short calls that are sent together the last tells of all; here one waits for all others."""
+    release = tmp_path / "release"
+    with safemp.SafeExecutor(engine=RayEngine(max_workers=2)) as executor:
+        assert [*executor.map(jobs.square, range(100))] == [i * i for i in range(100)]
+        for before in range(60, 76):
+            release.unlink(missing_ok=True)
+            futures = [executor.submit(jobs.square, n) for n in range(before)]
+            held = executor.submit(jobs.wait_for, str(release))
+            futures += [executor.submit(jobs.square, n) for n in range(before, 120)]
+            assert [future.result(20) for future in futures] == [n * n for n in range(120)]
+            assert not held.done()
+            release.touch()
+            assert held.result(20) == str(release)
+
+
+def test_a_ray_that_is_shut_down_in_a_storm_leaves_nobody_waiting() -> None:
+    """And no other Ray is started. By itself, since a program's Ray can be shut down but once."""
+    ended = run_python("-c", SHUT_DOWN, timeout=100)
+    assert ended.returncode == 0, str(ended)
+    answered, failed = map(int, ended.out.split())
+    assert answered + failed == 400
+    assert failed
+
+
+SHUT_DOWN = """
+import threading, time
+import ray, safemp
+from safemp.engines.ray import RayEngine
+from tests.support import jobs
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+executor = safemp.SafeExecutor(engine=RayEngine())
+assert [*executor.map(jobs.square, range(100))] == [i * i for i in range(100)]
+futures = [executor.submit(jobs.work, n, 0.002) for n in range(400)]
+futures[50].result(60)
+ray.shutdown()
+errors = [future.exception(30) for future in futures]
+assert all(isinstance(error, safemp.SafempError) for error in errors if error), errors
+assert not ray.is_initialized()
+executor.shutdown()
+print(errors.count(None), len(errors) - errors.count(None))
+"""
 
 
 def note_or_be_killed(path: str, n: int, fatal: bool) -> int:
