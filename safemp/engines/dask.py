@@ -7,11 +7,13 @@ our tasks, and only ours, fail at once; what is tried again then is for ``retrie
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from distributed import Client, LocalCluster, default_client
+from distributed import Client, LocalCluster, default_client, wait
 from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
@@ -70,6 +72,7 @@ class DaskEngine(ForeignEngine):
                 client = Client(self._cluster, set_as_default=False)
         self._client: Any = client
         self._options = options
+        self._ended: list[tuple[Any, Done]] = []
         client.register_plugin(_once(), name="safemp-once")
         threads = sum(client.nthreads().values()) or None
         super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
@@ -81,8 +84,31 @@ class DaskEngine(ForeignEngine):
         if sum(memoryview(one).nbytes for one in errand[-1] if one is not None) >= _LARGE:
             todo = self.store(errand)
         future = client.submit(perform, todo, *parts, key=key, pure=False, **self._options)
-        client.loop.add_callback(_fetch, client, future, done)
+        client.loop.add_callback(self._fetch, future, done)
         return future
+
+    async def _fetch(self, future: Any, done: Done) -> None:
+        """Hand over what has become of *future*, and of those that end with it. In the client's loop."""
+        with suppress(BaseException):  # how it has ended says what is gathered
+            await wait(future)
+        self._ended.append((future, done))
+        with suppress(BaseException):
+            await asyncio.sleep(0)  # for others of whom the same message has told
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        try:
+            answers = await self._client.gather([each for each, _ in ended], asynchronous=True)
+        except BaseException:  # of one of them
+            answers = [await self._gather(each) for each, _ in ended]
+        for (_, tell), answer in zip(ended, answers, strict=True):
+            tell(answer)
+
+    async def _gather(self, future: Any) -> Any:
+        try:
+            return await self._client.gather(future, asynchronous=True)
+        except BaseException as error:  # KilledWorker; CancelledError
+            return error
 
     def store(self, frames: Any) -> Any:
         """Give them to a worker, from which the others take them: see ``ForeignEngine``."""
@@ -138,15 +164,6 @@ class DaskEngine(ForeignEngine):
             self._cluster.close()
         elif self._client.status == "running":
             self._client.run(diary.clear, self._token, on_error="ignore")
-
-
-async def _fetch(client: Any, future: Any, done: Done) -> None:
-    """Hand over what has become of *future*. In the client's loop."""
-    try:
-        answer = await client.gather(future, asynchronous=True)
-    except BaseException as error:  # KilledWorker; CancelledError
-        answer = error
-    done(answer)
 
 
 def _once() -> SchedulerPlugin:
