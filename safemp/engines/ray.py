@@ -226,13 +226,15 @@ def _perform(errand: Any, *parts: Any) -> Any:
 
 def _call(ref: Any, done: Done) -> None:
     """Have Ray call *done*, in a thread of its own."""
-    ref.future().add_done_callback(lambda future: done(_answer(future)))
+    ref._on_completed(lambda answer: done(_found(answer)))  # as ``ref.future()`` does, at half its cost
 
 
-def _answer(future: Any) -> Answer | BaseException:
+def _found(answer: Any) -> Answer | BaseException:
     try:
-        return _opened(future.result())
-    except BaseException as error:  # its worker has died, or it was cancelled
+        if isinstance(answer, exceptions.RayTaskError):
+            return answer.as_instanceof_cause()  # type: ignore[no-any-return]
+        return answer if isinstance(answer, exceptions.RayError) else _opened(answer)
+    except BaseException as error:
         return error
 
 
