@@ -59,6 +59,7 @@ class DaskEngine(ForeignEngine):
     keeps_diaries = True
     ahead = 16
     stores = True
+    may_be_lost = True
 
     def __init__(self, client: Client | None = None, *, max_workers: int | None = None, **options: Any) -> None:
         self._cluster: Any = None
@@ -73,19 +74,29 @@ class DaskEngine(ForeignEngine):
         self._client: Any = client
         self._options = options
         self._ended: list[tuple[Any, Done]] = []
-        client.register_plugin(_once(), name="safemp-once")
+        self._known = False  # to the scheduler
+        self._make_known()
         threads = sum(client.nthreads().values()) or None
         super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Submit the errand: see ``ForeignEngine``."""
         client, key = self._client, f"{_PREFIX}{self._token}-{next(_numbers)}"
+        if (gone := self.lost()) is not None:
+            raise gone  # Dask would take the task, and say nothing more of it
+        if not self._known:
+            self._make_known()
         todo: Any = errand
         if sum(memoryview(one).nbytes for one in errand[-1] if one is not None) >= _LARGE:
             todo = self.store(errand)
         future = client.submit(perform, todo, *parts, key=key, pure=False, **self._options)
         client.loop.add_callback(self._fetch, future, done)
         return future
+
+    def _make_known(self) -> None:
+        """Have the scheduler run each task of ours once. One that has come in another's place has to be told."""
+        self._client.register_plugin(_once(), name="safemp-once")
+        self._known = True
 
     async def _fetch(self, future: Any, done: Done) -> None:
         """Hand over what has become of *future*, and of those that end with it. In the client's loop."""
@@ -129,11 +140,14 @@ class DaskEngine(ForeignEngine):
         if isinstance(error, KilledWorker):
             return f"{error.last_worker.address} was lost"
         if "Cancelled" in type(error).__name__:
+            self._known = self._known and "connection-lost" not in str(error)
             return f"it took the task or its result with it ({type(error).__name__}: {first_line(error)})"
         return None
 
     def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
         """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
+        if "scheduler-restart" in str(error):
+            return diary.look_up(token, key)  # as far as is known: the workers are being ended, and may still begin it
         host = error.last_worker.host if isinstance(error, KilledWorker) else None
         if "lost dependencies" in str(error):
             host = self._client.run_on_scheduler(_left(), key=str(error).partition(" ")[0])
@@ -152,6 +166,12 @@ class DaskEngine(ForeignEngine):
                 return b""
             time.sleep(_LOOK)
         return found
+
+    def lost(self) -> BaseException | None:
+        """See whether the client is closed, as it is when its scheduler is gone: see ``ForeignEngine``."""
+        if self._client.status in ("closing", "closed"):
+            return RuntimeError("the client is closed: by the program, or since its scheduler was gone")
+        return None
 
     def forget(self, ticket: Any) -> None:
         """Have Dask forget a task: see ``ForeignEngine``."""

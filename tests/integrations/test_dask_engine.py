@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 import sys
 import threading
@@ -18,9 +20,10 @@ import safemp
 from safemp.testing import EngineContract
 from tests.conftest import _alive, _leaks
 from tests.support import cluster_storm, jobs
-from tests.support.child import lines, until
+from tests.support.child import alive, lines, until
 
 try:
+    import dask
     import distributed
     from distributed.utils import _offload_executor
 
@@ -174,6 +177,36 @@ def test_workers_that_are_killed_at_random_cost_one_call_each(client: Any, tmp_p
     assert counts["crashed"] > 0
 
 
+def test_machines_that_die_at_random_cost_one_call_of_each_worker(tmp_path: Path, capsys: Any) -> None:
+    """Two of four workers are killed at once, three times; others take their places."""
+    chance = random.Random(1)
+    effects, kills = tmp_path / "effects", 0
+
+    def at_work() -> set[int]:
+        return {pid for line in lines(effects)[-20:] if alive(pid := int(line.partition(" ")[2]))}
+
+    with cluster(4) as client, safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+        futures = [executor.submit(cluster_storm.note_and_square, str(effects), n) for n in range(1000)]
+        for _ in range(3):
+            seen = len(lines(effects)) + chance.randrange(20, 60)
+            assert until(lambda seen=seen: len(lines(effects)) >= seen and len(at_work()) > 1, timeout=100)  # type: ignore[misc]
+            for pid in chance.sample(sorted(at_work()), 2):
+                os.kill(pid, signal.SIGKILL)
+                kills += 1
+        errors = {n: future.exception(100) for n, future in enumerate(futures)}
+        assert executor.submit(jobs.square, 3).result(60) == 9
+
+    crashed = {n for n, error in errors.items() if error is not None}
+    with capsys.disabled():
+        print(f"\nDask: {1000 - len(crashed)} answered, {len(crashed)} crashed, {kills} workers killed, two at a time")
+    assert all(isinstance(errors[n], safemp.WorkerCrashed) for n in crashed), errors
+    assert len(crashed) <= kills
+    assert all(futures[n].result() == n * n for n in range(1000) if n not in crashed)
+    began = Counter(line.partition(" ")[0] for line in lines(effects))
+    assert set(began.values()) == {1}
+    assert len(began) >= 1000 - len(crashed)
+
+
 def note_or_be_killed(path: str, n: int, fatal: bool) -> int:
     """Leave a line with the number; then take a moment, or be killed."""
     jobs.note(path, n)
@@ -253,6 +286,68 @@ def test_a_client_that_is_closed_leaves_nobody_waiting(tmp_path: Path) -> None:
         assert isinstance(held.exception(60), safemp.SafempError)
         assert all(isinstance(future.exception(60), safemp.SafempError) for future in queued)
         release.touch()
+
+
+@contextmanager
+def in_processes(folder: Path, *worker: str) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
+    """Start a scheduler and two workers, each a process of its own; give a client, and the scheduler's process."""
+    file = folder / "scheduler.json"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+    environment |= {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s"}
+
+    def start(what: str, *args: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--scheduler-file", str(file)]
+        command += ["--no-dashboard", "--protocol", "tcp", *args]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    processes = [start("scheduler", "--port", "0")]
+    try:
+        assert until(lambda: file.exists() and file.read_text(), timeout=60)
+        processes += [start("worker", "--nthreads", "1", *worker) for _ in range(2)]
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+            distributed.Client(scheduler_file=str(file), set_as_default=False) as client,
+        ):
+            client.wait_for_workers(2, 60)
+            yield client, processes[0]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+
+
+def test_a_scheduler_that_is_killed_leaves_nobody_waiting(tmp_path: Path) -> None:
+    """When Dask has given up to find it again, what was with it fails, and so does what waits."""
+    with (
+        in_processes(tmp_path, "--no-nanny") as (client, scheduler),
+        safemp.SafeExecutor(engine=DaskEngine(client)) as executor,
+    ):
+        futures = [executor.submit(jobs.work, n, 0.01) for n in range(300)]
+        assert futures[20].result(60) == 200
+        scheduler.kill()
+        errors = [future.exception(60) for future in futures]
+        assert any(errors)
+        assert all(isinstance(error, safemp.SafempError) for error in errors if error)
+        with pytest.raises(safemp.EngineError):
+            executor.submit(jobs.square, 3).result(60)
+
+
+def test_a_cluster_that_is_restarted_costs_what_it_was_at(tmp_path: Path) -> None:
+    """Dask ends all workers then, and forgets all tasks. Those that it has not got yet run on the new ones."""
+    effects = tmp_path / "effects"
+    with in_processes(tmp_path, "--nanny") as (client, _), safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+        futures = [executor.submit(note_or_be_killed, str(effects), n, False) for n in range(300)]
+        assert futures[20].result(60) == 400
+        client.restart(timeout=60)
+        errors = [future.exception(100) for future in futures]
+
+    died = {n for n, error in enumerate(errors) if error}
+    assert len(died) <= 2 * DaskEngine.ahead
+    assert all(isinstance(errors[n], safemp.WorkerCrashed) for n in died)
+    assert all(futures[n].result() == n * n for n in range(300) if n not in died)
+    began = Counter(map(int, lines(effects)))
+    assert set(began.values()) == {1}
+    assert set(began) >= set(range(300)) - died
 
 
 def test_dasks_own_executor_is_one_too(client: Any) -> None:

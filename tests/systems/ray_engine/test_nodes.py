@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,13 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
+CALLS = 200
+
+KILLS = 3
+
+MEMORY = 80_000_000
+"""Bytes of each node's object store: little."""
+
 
 def test_a_node_that_is_removed_costs_what_it_was_at(nodes: Any, tmp_path: Path) -> None:
     """Each call that ran there fails and is named; all others have their own answer, and each has run once."""
@@ -43,6 +52,36 @@ def test_a_node_that_is_removed_costs_what_it_was_at(nodes: Any, tmp_path: Path)
     assert all(isinstance(errors[n], safemp.WorkerCrashed) for n in died), errors
     assert len(died) <= 2
     assert answers == {n: n * n for n in range(60) if n not in died}
+    assert max(Counter(line.partition(" ")[2] for line in lines(effects)).values()) == 1
+
+
+def test_nodes_that_are_killed_at_random_cost_one_call_each(nodes: Any, tmp_path: Path, capsys: Any) -> None:
+    """Others take their places: every future ends, what lived has its own answer, and nothing has run twice."""
+    chance = random.Random(1)
+    effects = tmp_path / "effects"
+    while len(nodes.worker_nodes) < 2:
+        nodes.add_node(num_cpus=1, object_store_memory=MEMORY)
+
+    def at_work() -> list[Any]:
+        recent = {line.partition(" ")[0] for line in lines(effects)[-6:]}
+        return [each for each in nodes.worker_nodes if each.node_id in recent]
+
+    with safemp.SafeExecutor(engine=RayEngine()) as executor:
+        futures = [executor.submit(note_node, str(effects), n) for n in range(CALLS)]
+        for _ in range(KILLS):
+            assert until(at_work, timeout=100)
+            time.sleep(chance.random() / 2)
+            nodes.remove_node(chance.choice(at_work()), allow_graceful=False)
+            nodes.add_node(num_cpus=1, object_store_memory=MEMORY)
+        errors = {n: future.exception(200) for n, future in enumerate(futures)}
+        assert executor.submit(jobs.square, 3).result(100) == 9
+
+    crashed = {n for n, error in errors.items() if error is not None}
+    with capsys.disabled():
+        print(f"\nRay: {CALLS - len(crashed)} answered, {len(crashed)} crashed, {KILLS} nodes killed")
+    assert all(isinstance(errors[n], safemp.WorkerCrashed) for n in crashed), errors
+    assert len(crashed) <= KILLS  # what has finished before its worker noticed is answered
+    assert all(futures[n].result() == n * n for n in range(CALLS) if n not in crashed)
     assert max(Counter(line.partition(" ")[2] for line in lines(effects)).values()) == 1
 
 
