@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from safemp.codec.frames import Frames
 from safemp.engines import Capabilities, diary, nesting
-from safemp.engines.errand import DONE, Answer, perform
+from safemp.engines.errand import DONE, Answer, Errand, perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 from safemp.engines.lent import lend
 
@@ -105,7 +105,7 @@ class RayEngine(ForeignEngine):
         """Start the task: see ``ForeignEngine``."""
         if not ray.is_initialized():
             raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
-        args = (pickle.dumps((errand, parts)),) if _is_small(errand, parts) else (errand, *parts)
+        args = (pickle.dumps((errand, parts)),) if _is_plain(errand, parts) else (errand, *parts)
         ref = self._perform.remote(*args)
         self._fresh.append((ref, done))
         return ref
@@ -138,16 +138,15 @@ class RayEngine(ForeignEngine):
             return  # Ray would start another by itself; ``lost`` says so
         tasks = dict(waiting)
         waiting.clear()
-        ready, others = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
         try:
+            ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
             answers = ray.get(ready)
-        except BaseException:  # of one of them
-            others = tasks
-        else:
-            for ref, answer in zip(ready, answers, strict=True):
-                tasks[ref](_opened(answer))
-        for ref in others:
-            _call(ref, tasks[ref])
+        except BaseException:  # of one of them: each tells of its own
+            ready = answers = []
+        for ref, answer in zip(ready, answers, strict=True):
+            tasks.pop(ref)(_found(answer))
+        for ref, done in tasks.items():
+            _call(ref, done)
 
     def store(self, frames: Frames) -> Any:
         """Put them into the object store: see ``ForeignEngine``."""
@@ -206,10 +205,13 @@ class RayEngine(ForeignEngine):
                 clear.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self._token)
 
 
-def _is_small(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
+def _is_plain(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
     """Tell whether nothing is in it that Ray is to see: then one text of bytes costs less to send."""
-    frames = [errand[-1], *(part for part in parts if part is not None)]
-    return all(type(each) is list and all(type(one) in _PLAIN for one in each) for each in frames)
+    todo = Errand(*errand)
+    for frames in (todo.frames, todo.start and todo.start[1], *parts):
+        if frames is not None and (type(frames) is not list or any(type(one) not in _PLAIN for one in frames)):
+            return False
+    return True
 
 
 def _perform(errand: Any, *parts: Any) -> Any:

@@ -143,6 +143,25 @@ def test_workers_that_are_killed_at_random_cost_one_call_each(cluster: Any, tmp_
     assert counts["crashed"] > 0
 
 
+@pytest.mark.parametrize("size", [10, 10_000, 1_000_000])
+def test_an_initializer_brings_data_of_any_size(cluster: Any, size: int) -> None:
+    """They go once to each worker that says it lacks them; large ones as they are."""
+    data = bytearray(b"x") * size
+    with safemp.SafeExecutor(engine=RayEngine(), initializer=keep, initargs=(data, memoryview(data))) as executor:
+        assert [executor.submit(kept).result(60) for _ in range(4)] == [(size, size)] * 4
+
+
+_kept: list[int] = []
+
+
+def keep(*data: Any) -> None:
+    _kept[:] = map(len, data)
+
+
+def kept() -> tuple[int, ...]:
+    return tuple(_kept)
+
+
 def test_answers_come_though_those_that_would_tell_of_them_are_held_up(cluster: Any, tmp_path: Path) -> None:
     """Of short calls that are sent together the last tells of all; here one waits for all others."""
     release = tmp_path / "release"
