@@ -6,7 +6,7 @@ pickle or load a user's exception.
 
 from __future__ import annotations
 
-import pickle
+import marshal
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -105,7 +105,7 @@ class RayEngine(ForeignEngine):
         """Start the task: see ``ForeignEngine``."""
         if not ray.is_initialized():
             raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
-        args = (pickle.dumps((errand, parts)),) if _is_plain(errand, parts) else (errand, *parts)
+        args = (marshal.dumps((errand, parts)),) if _is_plain(errand, parts) else (errand, *parts)
         ref = self._perform.remote(*args)
         self._fresh.append((ref, done))
         return ref
@@ -217,13 +217,13 @@ def _is_plain(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
 def _perform(errand: Any, *parts: Any) -> Any:
     """Be the task."""
     if isinstance(errand, bytes):
-        errand, parts = pickle.loads(errand)
+        errand, parts = marshal.loads(errand)
     kind, content = perform(errand, *parts)
     if kind == DONE:
         content = [lend(frames) for frames in content]
         if any(type(one) is not bytes for frames in content for one in frames):
             return kind, content
-    return pickle.dumps((kind, content))
+    return marshal.dumps((kind, content))
 
 
 def _call(ref: Any, done: Done) -> None:
@@ -241,7 +241,7 @@ def _found(answer: Any) -> Answer | BaseException:
 
 
 def _opened(answer: Any) -> Answer:
-    kind, content = pickle.loads(answer) if isinstance(answer, bytes) else answer
+    kind, content = marshal.loads(answer) if isinstance(answer, bytes) else answer
     # What is in the object store cannot be written to, and goes with Ray.
     if kind != DONE:
         return kind, content
