@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from distributed import Client, LocalCluster, default_client, wait
+from distributed import Client, LocalCluster, default_client
 from distributed.comm import get_address_host
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
@@ -74,8 +74,8 @@ class DaskEngine(ForeignEngine):
         self._client: Any = client
         self._options = options
         self._ended: list[tuple[Any, Done]] = []
-        self._known = False  # to the scheduler
-        self._make_known()
+        self._told: Any = None  # of the plugin: the connection to the scheduler
+        self._tell()
         threads = sum(client.nthreads().values()) or None
         super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
 
@@ -84,8 +84,8 @@ class DaskEngine(ForeignEngine):
         client, key = self._client, f"{_PREFIX}{self._token}-{next(_numbers)}"
         if (gone := self.lost()) is not None:
             raise gone  # Dask would take the task, and say nothing more of it
-        if not self._known:
-            self._make_known()
+        if self._told is not client.scheduler_comm:
+            self._tell()
         todo: Any = errand
         if sum(memoryview(one).nbytes for one in errand[-1] if one is not None) >= _LARGE:
             todo = self.store(errand)
@@ -93,15 +93,15 @@ class DaskEngine(ForeignEngine):
         client.loop.add_callback(self._fetch, future, done)
         return future
 
-    def _make_known(self) -> None:
-        """Have the scheduler run each task of ours once. One that has come in another's place has to be told."""
+    def _tell(self) -> None:
+        """Have the scheduler run each task of ours once. One that has come in another's place has to be told, too."""
         self._client.register_plugin(_once(), name="safemp-once")
-        self._known = True
+        self._told = self._client.scheduler_comm
 
     async def _fetch(self, future: Any, done: Done) -> None:
         """Hand over what has become of *future*, and of those that end with it. In the client's loop."""
         with suppress(BaseException):  # how it has ended says what is gathered
-            await wait(future)
+            await future._state.wait()  # ``wait`` waits with the program's default client, whose loop may be another
         self._ended.append((future, done))
         with suppress(BaseException):
             await asyncio.sleep(0)  # for others of whom the same message has told
@@ -140,14 +140,13 @@ class DaskEngine(ForeignEngine):
         if isinstance(error, KilledWorker):
             return f"{error.last_worker.address} was lost"
         if "Cancelled" in type(error).__name__:
-            self._known = self._known and "connection-lost" not in str(error)
             return f"it took the task or its result with it ({type(error).__name__}: {first_line(error)})"
         return None
 
     def look_up(self, token: str, key: str, error: BaseException) -> bytes | None:
         """Ask another worker on the dead one's machine, or the one that its nanny starts: see ``ForeignEngine``."""
-        if "scheduler-restart" in str(error):
-            return diary.look_up(token, key)  # as far as is known: the workers are being ended, and may still begin it
+        if "cancelled for reason: scheduler-" in str(error):
+            return None  # it was restarted, or is gone: workers may still be at it, or begin it
         host = error.last_worker.host if isinstance(error, KilledWorker) else None
         if "lost dependencies" in str(error):
             host = self._client.run_on_scheduler(_left(), key=str(error).partition(" ")[0])

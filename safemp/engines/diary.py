@@ -43,7 +43,7 @@ class Entry:
     """What a diary tells of an errand.
 
     Attributes:
-        loaded: Whether its frames had been loaded; if not, that is what its worker died of.
+        loaded: Of several items: whether the frames had been loaded; if not, that is what its worker died of.
         outcomes: Of the items that had finished; ``None``: it was too large to be kept.
     """
 
@@ -86,7 +86,7 @@ class Diary:
         self._write(b"B", key.encode())
 
     def loaded(self) -> None:
-        """Say that it is loaded: from now on it is the items that run."""
+        """Say that it is loaded, if it has several items: from now on it is they that run."""
         self._write(b"L")
 
     def finished(self, outcome: Frames) -> None:

@@ -5,8 +5,8 @@ it, and none has to load an object of the user's. What many tasks share a worker
 when it lacks it; large data that they share may be kept by who brings the workers.
 
 Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, say.
-Rule 2: it first looks whether it was written for this Python and this safemp; nothing is loaded
-before.
+Rule 2: it first looks whether it was written for this Python and this safemp; nothing of the user's is
+loaded before.
 """
 
 from __future__ import annotations

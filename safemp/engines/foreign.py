@@ -11,7 +11,7 @@ error of theirs means (``death``), and, where it can, how to ``stop`` what runs.
 
 Rule 1: only the serving thread sends and takes answers; ``done`` may be called in any thread, and
 only puts what it was given into the inbox. Where it costs much that they call it, ``ask`` looks.
-Rule 2: nothing of theirs is called with the lock held.
+Rule 2: nothing of theirs that may wait is called with the lock held.
 Rule 3: a task is in exactly one place: queued, waiting to be tried again, with them, being mended,
 or done.
 """
@@ -145,7 +145,7 @@ class ForeignEngine:
         self._broken: BaseException | None = None
         self._thread: threading.Thread | None = None  # from the first task on
 
-    # -- what an adapter says. Called in the serving thread, without the lock -----------------
+    # -- what an adapter says. In the serving thread; ``death`` and ``lost``, which ask nobody, with the lock -----
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Have ``errand.perform(errand, *parts)`` called in a worker.
@@ -413,21 +413,21 @@ class ForeignEngine:
         start: tuple[str, Frames | None] | None = self._start
         if start is not None and self._start_size > _SMALL and not sent.brings:
             start = start[0], None
-        frames, apart = self._apart(task.frames)
-        todo = errand.Errand(
-            errand.FORMAT,
-            errand.HERE,
-            sent.key,
-            self._token if self.keeps_diaries else "",
-            namespaces.origin("__main__"),
-            start,
-            f"{self._token}-{shared.number}" if shared is not None else "",
-            task.is_chunk,
-            task.done,
-            task.count,
-            frames,
-        )
         try:
+            frames, apart = self._apart(task.frames)
+            todo = errand.Errand(
+                errand.FORMAT,
+                errand.HERE,
+                sent.key,
+                self._token if self.keeps_diaries else "",
+                namespaces.origin("__main__"),
+                start,
+                f"{self._token}-{shared.number}" if shared is not None else "",
+                task.is_chunk,
+                task.done,
+                task.count,
+                frames,
+            )
             parts = self._brought(sent), *apart
             ticket = self.send(tuple(todo), parts, lambda answer: self._inbox.put(partial(self._take, sent, answer)))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Ray as an engine: frames are a task's arguments and result, and Ray chooses the worker.
+"""Ray as an engine: frames are a task's arguments and result, small ones in one text, and Ray chooses the worker.
 
 What a task answers is a value to Ray, also when the call has failed. So ``RayTaskError`` never has to
 pickle or load a user's exception.
@@ -10,6 +10,7 @@ import marshal
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -103,15 +104,20 @@ class RayEngine(ForeignEngine):
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Start the task: see ``ForeignEngine``."""
-        if not ray.is_initialized():
-            raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
+        self._check()
         args = (marshal.dumps((errand, parts)),) if _is_plain(errand, parts) else (errand, *parts)
         ref = self._perform.remote(*args)
         self._fresh.append((ref, done))
         return ref
 
+    def _check(self) -> None:
+        if not ray.is_initialized():
+            raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
+
     def ask(self) -> float | None:
         """Have the last tell of those that were sent with it: see ``ForeignEngine``."""
+        if not ray.is_initialized():
+            return None  # ``lost`` says so
         fresh, self._fresh = self._fresh, []
         together = _TOGETHER if len(self._sent) > 2 * self.max_workers else 1  # those wait for each other anyway
         for at in range(0, len(fresh), together):
@@ -122,10 +128,12 @@ class RayEngine(ForeignEngine):
         while self._told:
             self._look(self._told.popleft())
         while self._untold:
-            seconds = self._untold[0][0] - time.monotonic()
-            if seconds > 0 and self._untold[0][1]:
-                return seconds
-            self._look(self._untold.popleft()[1])
+            when, waiting = self._untold[0]
+            if waiting:
+                if (seconds := when - time.monotonic()) > 0:
+                    return seconds
+                self._look(waiting)
+            self._untold.popleft()
         return None
 
     def _tell(self, others: _Waiting, done: Done, answer: Answer | BaseException) -> None:
@@ -134,22 +142,21 @@ class RayEngine(ForeignEngine):
 
     def _look(self, waiting: _Waiting) -> None:
         """Take the answers that are there; the others tell of themselves from now on."""
-        if not waiting or not ray.is_initialized():
-            return  # Ray would start another by itself; ``lost`` says so
-        tasks = dict(waiting)
+        tasks = [*waiting]
         waiting.clear()
-        try:
-            ready, _ = ray.wait(list(tasks), num_returns=len(tasks), timeout=0)
-            answers = ray.get(ready)
-        except BaseException:  # of one of them: each tells of its own
-            ready = answers = []
-        for ref, answer in zip(ready, answers, strict=True):
-            tasks.pop(ref)(_found(answer))
-        for ref, done in tasks.items():
-            _call(ref, done)
+        answers: dict[Any, Any] = {}
+        with suppress(BaseException):  # of one of them: each tells of its own
+            ready, _ = ray.wait([ref for ref, _ in tasks], num_returns=len(tasks), timeout=0)
+            answers = dict(zip(ready, ray.get(ready), strict=True))
+        for ref, done in tasks:
+            if answers and ref in answers:
+                done(_found(answers[ref]))
+            else:
+                _call(ref, done)
 
     def store(self, frames: Frames) -> Any:
         """Put them into the object store: see ``ForeignEngine``."""
+        self._check()
         return ray.put(frames)
 
     def carry(self, frames: Frames) -> Frames:
@@ -167,6 +174,7 @@ class RayEngine(ForeignEngine):
         found: bytes | None = diary.look_up(token, key)  # this may be the machine
         if found is not None:
             return found
+        self._check()
         asked = [
             self._ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(token, key)
             for node in self._nodes()
@@ -186,6 +194,8 @@ class RayEngine(ForeignEngine):
 
     def stop(self, ticket: Any) -> bool:
         """Kill the worker that is at it: see ``ForeignEngine``."""
+        if not ray.is_initialized():
+            return False  # Ray would start another by itself
         ray.cancel(ticket, force=True)
         return True
 
@@ -227,22 +237,27 @@ def _perform(errand: Any, *parts: Any) -> Any:
 
 
 def _call(ref: Any, done: Done) -> None:
-    """Have Ray call *done*, in a thread of its own."""
-    ref._on_completed(lambda answer: done(_found(answer)))  # as ``ref.future()`` does, at half its cost
+    """Have Ray call *done*, in a thread of its own. Who waits for that has to keep *ref*."""
+    try:
+        ref._on_completed(lambda answer: done(_found(answer)))  # as ``ref.future()`` does, at half its cost
+    except Exception as error:  # Ray is being shut down
+        done(error)
 
 
 def _found(answer: Any) -> Answer | BaseException:
+    """Return what *answer* stands for: a copy, since what Ray has cannot be written to, and goes with Ray."""
     try:
         if isinstance(answer, exceptions.RayTaskError):
-            return answer.as_instanceof_cause()  # type: ignore[no-any-return]
-        return answer if isinstance(answer, exceptions.RayError) else _opened(answer)
+            answer = answer.as_instanceof_cause()
+        if isinstance(answer, BaseException):
+            return answer
+        kind, content = marshal.loads(answer) if isinstance(answer, bytes) else answer
+        if kind == DONE:
+            return kind, [*map(_own, content)]
+        return kind, _own(content) if isinstance(content, list) else content
     except BaseException as error:
         return error
 
 
-def _opened(answer: Any) -> Answer:
-    kind, content = marshal.loads(answer) if isinstance(answer, bytes) else answer
-    # What is in the object store cannot be written to, and goes with Ray.
-    if kind != DONE:
-        return kind, content
-    return kind, [[*map(bytes, frames[:2]), *map(bytearray, frames[2:])] for frames in content]
+def _own(frames: Frames) -> Frames:
+    return [*map(bytes, frames[:2]), *map(bytearray, frames[2:])]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -332,22 +335,73 @@ def test_a_scheduler_that_is_killed_leaves_nobody_waiting(tmp_path: Path) -> Non
             executor.submit(jobs.square, 3).result(60)
 
 
-def test_a_cluster_that_is_restarted_costs_what_it_was_at(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunksize", [1, 20])
+def test_a_cluster_that_is_restarted_costs_what_it_had(tmp_path: Path, chunksize: int) -> None:
     """Dask ends all workers then, and forgets all tasks. Those that it has not got yet run on the new ones."""
     effects = tmp_path / "effects"
-    with in_processes(tmp_path, "--nanny") as (client, _), safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
-        futures = [executor.submit(note_or_be_killed, str(effects), n, False) for n in range(300)]
-        assert futures[20].result(60) == 400
+    with in_processes(tmp_path, "--nanny") as (client, _), safemp.Pool(engine=DaskEngine(client)) as pool:
+        results = pool.imap(partial(note_or_be_killed, str(effects), fatal=False), range(600), chunksize)
+        for n in range(20):
+            assert results.next(60) == n * n
         client.restart(timeout=60)
-        errors = [future.exception(100) for future in futures]
+        died = set()
+        for n in range(20, 600):
+            try:
+                assert results.next(100) == n * n
+            except safemp.WorkerCrashed:
+                died.add(n)
 
-    died = {n for n, error in enumerate(errors) if error}
-    assert len(died) <= 2 * DaskEngine.ahead
-    assert all(isinstance(errors[n], safemp.WorkerCrashed) for n in died)
-    assert all(futures[n].result() == n * n for n in range(300) if n not in died)
+    assert len(died) <= 2 * DaskEngine.ahead * chunksize
     began = Counter(map(int, lines(effects)))
     assert set(began.values()) == {1}
-    assert set(began) >= set(range(300)) - died
+    assert set(began) >= set(range(600)) - died
+
+
+@pytest.mark.parametrize("default", [False, True], ids=["no default client", "another default client"])
+def test_an_answer_does_not_wait_for_another_call(client: Any, tmp_path: Path, default: bool) -> None:
+    """Which was sent together with it; nor for a client that is not the engine's."""
+    address = client.scheduler.address
+    with contextlib.ExitStack() as stack:
+        if default:
+            stack.enter_context(distributed.Client(address, set_as_default=True))
+        executor = stack.enter_context(safemp.SafeExecutor(engine=DaskEngine(client, max_workers=2)))
+        for n in range(10):
+            release = tmp_path / f"release{n}"
+            held, quick = executor.submit(jobs.wait_for, str(release)), executor.submit(jobs.square, n)
+            assert quick.result(20) == n * n
+            assert not held.done()
+            release.touch()
+            assert held.result(20) == str(release)
+
+
+def test_a_scheduler_in_the_place_of_another_is_told_that_calls_run_once(tmp_path: Path) -> None:
+    """Dask's client finds it by its address; the first had been told when the engine was made."""
+    effects = tmp_path / "effects"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, "--no-dashboard"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    scheduler = start()
+    try:
+        with (
+            _kept_up(f"tcp://127.0.0.1:{port}", 1, 1),
+            distributed.Client(f"tcp://127.0.0.1:{port}", set_as_default=False, timeout=60) as client,
+        ):
+            client.wait_for_workers(1, 60)
+            with safemp.SafeExecutor(engine=DaskEngine(client)) as executor:
+                assert executor.submit(jobs.square, 3).result(60) == 9
+                scheduler.kill()
+                scheduler.wait()
+                scheduler = start()
+                client.wait_for_workers(1, 60)
+                assert isinstance(executor.submit(note_and_die, str(effects)).exception(60), safemp.WorkerCrashed)
+                assert lines(effects) == ["begun"]
+    finally:
+        scheduler.terminate()
+        scheduler.wait(30)
 
 
 def test_dasks_own_executor_is_one_too(client: Any) -> None:

@@ -194,15 +194,23 @@ from safemp.engines.ray import RayEngine
 from tests.support import jobs
 
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
-executor = safemp.SafeExecutor(engine=RayEngine())
+executor, other = (safemp.SafeExecutor(engine=RayEngine()) for _ in range(2))
 assert [*executor.map(jobs.square, range(100))] == [i * i for i in range(100)]
 futures = [executor.submit(jobs.work, n, 0.002) for n in range(400)]
 futures[50].result(60)
 ray.shutdown()
 errors = [future.exception(30) for future in futures]
 assert all(isinstance(error, safemp.SafempError) for error in errors if error), errors
+assert not any("defect" in str(error) for error in errors), errors
+for way in (lambda: executor.submit(len, safemp.share(bytearray(2_000_000))), lambda: other.submit(len, "ab"),
+            lambda: other.submit(len, safemp.share(bytearray(2_000_000)))):
+    try:
+        raise way().exception(30)
+    except safemp.SafempError as error:
+        assert "defect" not in str(error), error
 assert not ray.is_initialized()
 executor.shutdown()
+other.shutdown()
 print(errors.count(None), len(errors) - errors.count(None))
 """
 
