@@ -74,8 +74,8 @@ class DaskEngine(ForeignEngine):
         self._client: Any = client
         self._options = options
         self._ended: list[tuple[Any, Done]] = []
-        self._told: Any = None  # of the plugin: the connection to the scheduler
-        self._tell()
+        self._registered: Any = None  # the connection to the scheduler that has the plugin
+        self._register()
         threads = sum(client.nthreads().values()) or None
         super().__init__("Dask", max_workers or threads or nesting.cores(), threads)
 
@@ -84,8 +84,8 @@ class DaskEngine(ForeignEngine):
         client, key = self._client, f"{_PREFIX}{self._token}-{next(_numbers)}"
         if (gone := self.lost()) is not None:
             raise gone  # Dask would take the task, and say nothing more of it
-        if self._told is not client.scheduler_comm:
-            self._tell()
+        if self._registered is not client.scheduler_comm:
+            self._register()
         todo: Any = errand
         if sum(memoryview(one).nbytes for one in errand[-1] if one is not None) >= _LARGE:
             todo = self.store(errand)
@@ -93,10 +93,10 @@ class DaskEngine(ForeignEngine):
         client.loop.add_callback(self._fetch, future, done)
         return future
 
-    def _tell(self) -> None:
+    def _register(self) -> None:
         """Have the scheduler run each task of ours once. One that has come in another's place has to be told, too."""
         self._client.register_plugin(_once(), name="safemp-once")
-        self._told = self._client.scheduler_comm
+        self._registered = self._client.scheduler_comm
 
     async def _fetch(self, future: Any, done: Done) -> None:
         """Hand over what has become of *future*, and of those that end with it. In the client's loop."""
@@ -112,8 +112,8 @@ class DaskEngine(ForeignEngine):
             answers = await self._client.gather([each for each, _ in ended], asynchronous=True)
         except BaseException:  # of one of them
             answers = [await self._gather(each) for each, _ in ended]
-        for (_, tell), answer in zip(ended, answers, strict=True):
-            tell(answer)
+        for (_, its_done), answer in zip(ended, answers, strict=True):
+            its_done(answer)
 
     async def _gather(self, future: Any) -> Any:
         try:

@@ -25,7 +25,19 @@ from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
 from safemp.engines.diary import Diary, of_this_thread
 from safemp.engines.lent import writable
 
-__all__ = ["BROKEN", "DONE", "FORMAT", "HERE", "LACKS", "NOT_LOADED", "REFUSED", "Answer", "Errand", "perform"]
+__all__ = [
+    "BROKEN",
+    "DONE",
+    "FORMAT",
+    "HERE",
+    "LACKS",
+    "NOT_LOADED",
+    "REFUSED",
+    "Answer",
+    "Errand",
+    "parted",
+    "perform",
+]
 
 FORMAT = (1, VERSION)
 """Of errands, and of the frames in them. Raised with what they mean."""
@@ -173,7 +185,7 @@ def _run(todo: Errand, frames: Frames, common: Any, diary: Diary | None) -> list
         else:
             _, outcome = worker.run_items(common, chunk, i, i + 1, _no_row)
         assert outcome is not None, "there are no rows"
-        outcomes.append(_parted(outcome))
+        outcomes.append(parted(outcome))
         if diary is not None:
             diary.finished(outcomes[-1])
     return outcomes
@@ -192,6 +204,6 @@ def _plain(frame: Buffer) -> Buffer:
     return frame if isinstance(frame, bytes) else bytes(frame)
 
 
-def _parted(frames: Frames) -> Frames:
-    """Part a result from the object that it was made of, and from anything that no pickler can carry."""
+def parted(frames: Frames) -> Frames:
+    """Part an outcome from the object that it was made of, and from memory that is not its own."""
     return [bytes(frames[0]), bytes(frames[1]), *map(bytearray, frames[2:])]

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from safemp.codec.frames import Frames
 from safemp.engines import Capabilities, diary, nesting
-from safemp.engines.errand import DONE, Answer, Errand, perform
+from safemp.engines.errand import DONE, Answer, Errand, parted, perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 from safemp.engines.lent import lend
 
@@ -253,11 +253,7 @@ def _found(answer: Any) -> Answer | BaseException:
             return answer
         kind, content = marshal.loads(answer) if isinstance(answer, bytes) else answer
         if kind == DONE:
-            return kind, [*map(_own, content)]
-        return kind, _own(content) if isinstance(content, list) else content
+            return kind, [*map(parted, content)]
+        return kind, parted(content) if isinstance(content, list) else content
     except BaseException as error:
         return error
-
-
-def _own(frames: Frames) -> Frames:
-    return [*map(bytes, frames[:2]), *map(bytearray, frames[2:])]

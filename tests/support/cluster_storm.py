@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +45,37 @@ def blow(engine: Any, folder: Path, seed: int) -> Counter[str]:
         killer.start()
         try:
             futures = [executor.submit(note_and_square, str(effects), n) for n in range(CALLS)]
-            errors = {n: future.exception(200) for n, future in enumerate(futures)}
+            for future in futures:
+                future.exception(200)
         finally:
             killer.stop()
         assert executor.submit(jobs.square, 3).result(60) == 9
-        for n, future in enumerate(futures):
-            # Ray has SIGTERM raise SystemExit in what runs; so that is what the call raised.
-            ended = isinstance(errors[n], (safemp.WorkerCrashed, SystemExit))
-            assert ended if errors[n] else future.result() == n * n, repr(errors[n])
-
-    began = Counter(line.partition(" ")[0] for line in lines(effects))
-    assert set(began.values()) == {1}, [n for n, times in began.items() if times > 1]
-    crashed = sum(error is not None for error in errors.values())
+    # Ray has SIGTERM raise SystemExit in what runs; so that is what the call raised.
+    began = Counter(int(line.partition(" ")[0]) for line in lines(effects))
+    crashed = len(crashes(futures, began, (safemp.WorkerCrashed, SystemExit)))
     assert crashed <= sum(killer.hits.values())  # each was at one call
-    assert len(began) >= CALLS - crashed
     return Counter(answered=CALLS - crashed, crashed=crashed) + killer.hits
+
+
+def crashes(
+    futures: Sequence[Future[int]],
+    began: Counter[int],
+    ended: tuple[type[BaseException], ...] = (safemp.WorkerCrashed,),
+) -> set[int]:
+    """Check the books of calls that square their number, which have all finished.
+
+    Args:
+        futures: The calls'.
+        began: How often each has begun.
+        ended: What a call may end with.
+
+    Returns:
+        Those that have crashed. All others have their own answer, and none has run twice.
+    """
+    errors = {n: future.exception(0) for n, future in enumerate(futures)}
+    crashed = {n for n, error in errors.items() if error is not None}
+    assert all(isinstance(errors[n], ended) for n in crashed), errors
+    assert all(future.result() == n * n for n, future in enumerate(futures) if n not in crashed)
+    assert set(began.values()) == {1}, [n for n, times in began.items() if times > 1]
+    assert len(began) >= len(futures) - len(crashed)
+    return crashed
