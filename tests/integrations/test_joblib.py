@@ -40,7 +40,14 @@ def backend() -> Iterator[Any]:
     ours.register()
     yield ours
     ours.shutdown()
-    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+    end_loky()
+
+
+def end_loky() -> None:
+    """End joblib's own workers, and remove their folder in /dev/shm. Its name has joblib's pid: ours."""
+    executor = joblib.externals.loky.reusable_executor._executor
+    if executor is not None:
+        executor.terminate(kill_workers=True)  # without that it leaves what they may still have open
 
 
 @pytest.fixture
@@ -285,6 +292,7 @@ def test_arrays_may_be_written_to(parallel: None, tmp_path: Path) -> None:
     """Joblib's own hands out read-only maps of large ones."""
     numpy = pytest.importorskip("numpy", reason="wants numpy")
     arrays = [numpy.zeros(300_000) for _ in range(4)]
+    end_loky()  # those of the tests before would not know of *temp_folder*
     with pytest.raises(ValueError, match="read-only"):
         Parallel(backend="loky", temp_folder=str(tmp_path))(delayed(add_one)(array) for array in arrays)
 
