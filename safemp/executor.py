@@ -656,7 +656,10 @@ class SafeExecutor(Executor):
         self._end(signal.SIGTERM)
 
     def kill_workers(self) -> None:
-        """End the workers now, by SIGKILL; running calls fail with ``WorkerCrashed``."""
+        """End the workers now, by SIGKILL, with all that their calls have started.
+
+        Running calls fail with ``WorkerCrashed``.
+        """
         self._end(system.KILL)
 
     def _at_exit(self, now: bool) -> None:

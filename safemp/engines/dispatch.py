@@ -188,11 +188,13 @@ class Dispatcher:
         """End now: see ``Engine``."""
         with self.lock:
             self._killed = number
-            for worker in self.workers.values():
-                if worker.state != IDLE or number == system.KILL:
-                    self._end(worker, number)
-            if number != system.KILL:  # there is nothing to interrupt, so they may put away what they have
-                self._dismiss_idle(_TERM_GRACE)
+            if number == system.KILL:
+                self._kill_all()
+            else:
+                for worker in self.workers.values():
+                    if worker.state != IDLE:
+                        self._end(worker, number)
+                self._dismiss_idle(_TERM_GRACE)  # nothing to interrupt, so they may put away what they have
         self.close(cancel=True)
 
     def end_task(self, task: Task) -> bool:
@@ -384,6 +386,14 @@ class Dispatcher:
         if self._idle_timeout is not None:
             self._at(worker, worker.heard + self._idle_timeout)
 
+    def _kill_all(self) -> None:
+        """Kill all workers, and what they have started."""
+        for worker in self.workers.values():
+            worker.signal(system.STOP)  # or it could start another process meanwhile
+        children = system.children()
+        for worker in self.workers.values():
+            worker.kill_tree(children)
+
     def _end(self, worker: Worker, number: int) -> None:
         worker.signal(number)
         if number != system.KILL:
@@ -439,7 +449,7 @@ class Dispatcher:
                 self._at(worker, now + _STOP_GRACE)
             elif verdict.step == KILLED or verdict.fits(worker.ledger.progress()):
                 verdict.step = KILLED
-                worker.kill_tree()
+                worker.kill_tree(system.children())
                 self._at(worker, now + _GRACE)
             else:
                 worker.verdict = None

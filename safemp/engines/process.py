@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import current_process
 from typing import Any
 
@@ -151,11 +151,13 @@ class Worker:
             self._is_telling = False
         return self._is_telling
 
-    def kill_tree(self) -> None:
-        """Kill the process, which is stopped, and all that it has started."""
-        for pid in system.descendants(self.pid):
-            with contextlib.suppress(OSError):
-                os.kill(pid, system.KILL)
+    def kill_tree(self, children: Mapping[int, list[int]]) -> None:
+        """Kill the process, which is stopped, and all that it has started.
+
+        Args:
+            children: What ``system.children`` has found since.
+        """
+        system.kill_descendants(self.pid, children)
         self.signal(system.KILL)
 
     def memory(self) -> int:

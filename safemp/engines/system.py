@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from safemp.engines.ledger import PAGE
@@ -25,12 +25,13 @@ from safemp.engines.ledger import PAGE
 __all__ = [
     "MAPS",
     "Poller",
-    "descendants",
+    "children",
     "die_with",
     "has_templates",
     "interrupts_held",
     "is_mapped",
     "is_open",
+    "kill_descendants",
     "ledger_file",
     "let_interrupts_in",
     "map_memory",
@@ -319,12 +320,9 @@ def resident(pid: int) -> int:
         return 0
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the process ids of all that *pid* has started, directly or not (Linux; elsewhere none).
-
-    Those that have cut themselves off, as daemons do, cannot be told.
-    """
-    children: dict[int, list[int]] = {}
+def children() -> dict[int, list[int]]:
+    """Return the processes that there are, by the id of who has started them (Linux; elsewhere none)."""
+    found: dict[int, list[int]] = {}
     for entry in os.listdir("/proc") if sys.platform == "linux" else []:
         if entry.isdigit():
             try:
@@ -332,14 +330,36 @@ def descendants(pid: int) -> list[int]:
                     parent = int(stat.read().rpartition(b")")[2].split()[1])
             except (OSError, IndexError, ValueError):  # it has ended
                 continue
-            children.setdefault(parent, []).append(int(entry))
-    found: list[int] = []
-    todo = [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
+            found.setdefault(parent, []).append(int(entry))
     return found
+
+
+def kill_descendants(pid: int, children: Mapping[int, list[int]]) -> None:
+    """Kill all that *pid* has started, directly or not.
+
+    Those that have cut themselves off, as daemons do, cannot be told. Resource trackers are left: they
+    remove what their processes leave behind (in ``/dev/shm``, say), and end when these have ended.
+
+    Args:
+        pid: The process.
+        children: What there is, as ``children`` gave it.
+    """
+    todo = [*children.get(pid, ())]
+    while todo:
+        each = todo.pop()
+        if not _is_tracker(each):
+            with suppress(OSError):
+                os.kill(each, KILL)
+        todo += children.get(each, ())
+
+
+def _is_tracker(pid: int) -> bool:
+    """Tell whether that is a resource tracker, of multiprocessing's or loky's."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+            return b"resource_tracker import main" in cmdline.read()
+    except OSError:  # it has ended
+        return False
 
 
 def signal_name(number: int) -> str:

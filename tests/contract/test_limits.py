@@ -18,7 +18,7 @@ import pytest
 
 import safemp
 from tests.support import errors, jobs, limit_jobs
-from tests.support.child import alive, lines, until
+from tests.support.child import alive, lines, run_script, until
 from tests.unit import exceptions_zoo
 
 SHORT = 0.4
@@ -67,6 +67,63 @@ def test_what_the_call_had_started_is_ended_with_it(executor: safemp.SafeExecuto
 
     assert isinstance(future.exception(30), safemp.TaskTimeout)
     assert until(lambda: not any(alive(int(pid)) for pid in lines(path)))
+
+
+def test_kill_workers_ends_what_calls_have_started(tmp_path: Path) -> None:
+    """As ``kill()`` of each of them would; nobody is left to wait for it."""
+    path = tmp_path / "pids"
+    executor = safemp.SafeExecutor(2)
+    futures = [executor.submit(limit_jobs.start_a_child_and_wait, str(path)) for _ in range(2)]
+    assert until(lambda: len(lines(path)) == 6)
+    executor.kill_workers()
+
+    assert [type(future.exception(30)) for future in futures] == [safemp.WorkerCrashed] * 2
+    assert until(lambda: not any(alive(int(pid)) for pid in lines(path)))
+    executor.shutdown()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="wants /dev/shm")
+@pytest.mark.parametrize("ended_by", ["task_timeout", "kill", "kill_workers"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_shared_memory_of_a_call_that_is_ended_is_removed(tmp_path: Path, method: str, ended_by: str) -> None:
+    """A forked worker may have a resource tracker of its own, which removes it then; others have the program's."""
+    ended = run_script(tmp_path, SHARED_MEMORY.format(method=method, ended_by=ended_by))
+
+    assert (ended.returncode, ended.left) == (0, ()), str(ended)
+    (name,) = ended.out.split()
+    assert until(lambda: not os.path.exists(f"/dev/shm/{name}"))
+
+
+SHARED_MEMORY = """
+import os, time
+from concurrent.futures import wait
+from multiprocessing import shared_memory
+
+import safemp
+
+
+def create(path):
+    memory = shared_memory.SharedMemory(create=True, size=1000)
+    os.write(os.open(path, os.O_WRONLY), (memory.name + "\\n").encode())
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    os.mkfifo("name")
+    executor = safemp.SafeExecutor(1, mp_context="{method}")
+    seconds = 1 if "{ended_by}" == "task_timeout" else None
+    future = executor.options(task_timeout=seconds).submit(create, "name")
+    name = open("name").readline().strip()
+    assert os.path.exists("/dev/shm/" + name)
+    if "{ended_by}" == "kill":
+        future.kill()
+    elif "{ended_by}" == "kill_workers":
+        executor.kill_workers()
+    wait([future], 30)
+    assert future.done()
+    executor.shutdown()
+    print(name)
+"""
 
 
 def test_a_stopped_process_is_ended_too(executor: safemp.SafeExecutor, tmp_path: Path) -> None:

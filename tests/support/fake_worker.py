@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, Protocol
 
 from safemp.codec.frames import Frames
@@ -18,7 +18,7 @@ from safemp.engines import Task, child, wire
 from safemp.engines.ledger import _DATA, LOADING, PAGE, RUNNING, SIZE, Ledger, Result, pack_result
 from safemp.engines.process import LEAVING, STARTING
 from safemp.engines.report import Report
-from safemp.engines.verdict import Verdict
+from safemp.engines.verdict import KILLED, Verdict
 from safemp.engines.wire import Message
 
 __all__ = ["FakeWorker", "Runs"]
@@ -282,8 +282,10 @@ class FakeWorker:
         self._pause()
         return self.slow_stack
 
-    def kill_tree(self) -> None:
-        assert self.stopped or self.exitcode is not None, "a process that runs can start another one meanwhile"
+    def kill_tree(self, children: Mapping[int, list[int]]) -> None:
+        by_verdict = self.verdict is not None and self.verdict.step == KILLED
+        stopped = self.stopped if by_verdict else self.halted  # who kills all does not wait for it
+        assert stopped or self.exitcode is not None, "a process that runs can start another one meanwhile"
         self.die(-signal.SIGKILL, "verdict")
 
     def report(self, exitcode: int | None) -> Report:
