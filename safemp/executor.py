@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from safemp import lifetime
 from safemp.batch import Batch, chunked
 from safemp.by_submit import map_by_submit
-from safemp.codec import calls, homes
+from safemp.codec import calls, homes, pickling
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.record import Count
@@ -165,6 +165,7 @@ def make_engine(
                 max_workers=max_workers,
                 context=_context_of(context),
                 main_by_name=by_name,
+                offer=b"" if by_name else pickling.dumps_offer(),
                 start=frames,
                 inherited=inherited,
                 **settings,

@@ -237,10 +237,10 @@ def _checking(popen: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return start
 
 
-def unpack(stream: bytes, main_by_name: bool) -> Any:
+def unpack(stream: bytes, main_by_name: bool, offer: bytes) -> Any:
     """Load a process object in a new process, which is patched first, as its parent is."""
     patch()
-    return launch.unpack(stream, main_by_name)
+    return launch.unpack(stream, main_by_name, offer)
 
 
 def _after_fork() -> None:

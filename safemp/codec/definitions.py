@@ -33,7 +33,7 @@ from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
 from safemp.errors import FrameError
 
-__all__ = ["ATOMS", "Name", "Write", "known_prefix", "prefix", "split"]
+__all__ = ["ATOMS", "Name", "Write", "define", "is_fixed", "known_prefix", "offer", "prefix", "split"]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -124,7 +124,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
             done += 1
             space = needs.homes[name[0]].space
             if name[1] in space:
-                groups[(name,)] = _define(name, space[name[1]], needs, write, keep)
+                groups[(name,)] = define(name, space[name[1]], needs, write, keep)
             parts.append((space, name[1], _kept.get(name)))
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
@@ -183,7 +183,22 @@ def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tuple[bytes, set[Name]]:
+def define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tuple[bytes, set[Name]]:
+    """Pickle one global.
+
+    Args:
+        name: Its own.
+        value: What it is.
+        needs: Takes what it needs.
+        write: Pickles.
+        keep: What is written now may serve again.
+
+    Returns:
+        The pickle, and the other by-value globals it names.
+
+    Raises:
+        Exception: Whatever pickling raises.
+    """
     kept = _kept.get(name)
     if kept is not None and kept.holds_for(value):
         for home, needed in kept.needs:
@@ -239,7 +254,7 @@ def _sameness(value: Any) -> Callable[[], bool] | None:
 
     ``None``: there is none; it can change without a trace.
     """
-    if _fixed(value):
+    if is_fixed(value):
         return _always
     if type(value) is FunctionType:
         return _function_sameness(value)
@@ -248,13 +263,13 @@ def _sameness(value: Any) -> Callable[[], bool] | None:
     return None
 
 
-def _fixed(value: Any) -> bool:
+def is_fixed(value: Any) -> bool:
     """Tell whether *value* is immutable, or is found by its name."""
     cls = type(value)
     if cls in ATOMS or cls is BuiltinFunctionType:
         return True
     if cls in (tuple, frozenset):
-        return all(map(_fixed, value))
+        return all(map(is_fixed, value))
     if cls is ModuleType:
         return importable(value.__name__)
     if cls is FunctionType:
@@ -271,7 +286,7 @@ def _function_sameness(function: FunctionType) -> Callable[[], bool] | None:
     if type(wrapped) is FunctionType and code.co_filename == recursive_repr.__code__.co_filename:
         # The __repr__ of a dataclass: what its closure holds is of no account.
         return _function_sameness(wrapped)
-    if function.__dict__ or function.__kwdefaults__ or not all(map(_fixed, defaults or ())):
+    if function.__dict__ or function.__kwdefaults__ or not all(map(is_fixed, defaults or ())):
         return None
     contents = []
     for cell in closure or ():
@@ -280,7 +295,7 @@ def _function_sameness(function: FunctionType) -> Callable[[], bool] | None:
         except ValueError:  # empty, and may be filled
             return None
     # A method's ``__class__`` is a class; what a class holds is its own business.
-    if not all(_fixed(content) or isinstance(content, type) for content in contents):
+    if not all(is_fixed(content) or isinstance(content, type) for content in contents):
         return None
     cells = list(zip(closure or (), contents, strict=True))
 
@@ -326,7 +341,7 @@ def _class_sameness(cls: type) -> Callable[[], bool] | None:
         if isinstance(value, _DESCRIPTORS):
             continue
         for part in _parts(value):
-            if isinstance(part, type) and not _fixed(part):
+            if isinstance(part, type) and not is_fixed(part):
                 return None
             test = _sameness(part)
             if test is None:
@@ -403,8 +418,31 @@ def split(stream: Buffer, apart: Buffer | None, load: Callable[[bytes], Any]) ->
     return memoryview(stream)[size:]
 
 
+def offer(table: bytes, load: Callable[[bytes], Any]) -> None:
+    """Have what *table* defines made when somebody asks a module for it.
+
+    Args:
+        table: What ``prefix`` gave; it may be empty.
+        load: Loads one pickle.
+    """
+    if table:
+        attrs, groups, _ = _read(table)
+        namespaces.offer(attrs, groups, load)
+
+
 def _make(table: bytes, load: Callable[[bytes], Any]) -> int:
     """Define what *table* says; return its checksum."""
+    attrs, groups, checksum = _read(table)
+    for key, names, blob in groups:
+        namespaces.define(key, attrs[key], names, blob, load)
+    if len(_made) >= _MOST_MADE:
+        _made.clear()
+    _made[table] = checksum, namespaces.changes()
+    return checksum
+
+
+def _read(table: bytes) -> tuple[dict[str, dict[str, Any]], list[tuple[str, tuple[str, ...], bytes]], int]:
+    """Return the attributes and the groups of a table, and its checksum."""
     if len(table) < _HEAD.size:
         raise FrameError("cannot read frames: they are cut short, or not written by safemp")
     _, length, checksum = _HEAD.unpack_from(table)
@@ -412,9 +450,4 @@ def _make(table: bytes, load: Callable[[bytes], Any]) -> int:
     if len(body) != length or crc32(body) != checksum:
         raise FrameError("cannot read frames: they are damaged")
     attrs, groups = marshal.loads(body)
-    for key, names, blob in groups:
-        namespaces.define(key, attrs[key], names, blob, load)
-    if len(_made) >= _MOST_MADE:
-        _made.clear()
-    _made[table] = int(checksum), namespaces.changes()
-    return int(checksum)
+    return attrs, groups, int(checksum)

@@ -10,16 +10,19 @@ caller's value has changed since (its pickle differs from the last one that was 
 Rule 3: in the process a module came from, its namespace is the module's own
 ``__dict__``, and nothing that comes back is ever set in it.
 Rule 4: a function whose module can be imported uses that module's real globals.
+Rule 5: what was offered (``offers``) is made when the module is asked for some of it that it
+lacks, as pickle does; never in the place of what is there.
 """
 
 from __future__ import annotations
 
 import builtins
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "known_names",
     "main_is_shared",
     "module_globals",
+    "offer",
     "open_module",
     "open_namespace",
     "origin",
@@ -193,3 +197,69 @@ def define(
         namespace.update(zip(names, load(blob), strict=True))
         stamps.update(dict.fromkeys(names, stamp))
         _changes[0] += 1
+
+
+def offer(attrs: Mapping[str, Mapping[str, Any]], groups: list[_Group], load: Callable[[bytes], Any]) -> None:
+    """Have globals of the caller's ``__main__`` set when that is asked for one which this process does not have.
+
+    Args:
+        attrs: As for ``define``, by key.
+        groups: Key, names and blob of each definition, as for ``define``, in an order in which they can be loaded.
+        load: Loads one pickle.
+    """
+    mains = [key for key in attrs if is_main(key.rpartition("@")[0]) and not key.endswith(_TOKEN)]
+    for key in mains:
+        space = open_namespace(key, attrs[key])
+        names = {name for each, some, _ in groups if each == key for name in some}
+        space["__getattr__"] = _Offered(space, names, attrs, groups, load)
+
+
+_Group: TypeAlias = tuple[str, tuple[str, ...], bytes]
+
+
+class _Offered:
+    """The ``__getattr__`` of a module (PEP 562) until what was offered has been asked for."""
+
+    def __init__(
+        self,
+        space: dict[str, Any],
+        names: set[str],
+        attrs: Mapping[str, Mapping[str, Any]],
+        groups: list[_Group],
+        load: Callable[[bytes], Any],
+    ) -> None:
+        self._space = space
+        self._names = names
+        self._attrs = attrs
+        self._groups = groups
+        self._load = load
+        self._lock = threading.RLock()
+
+    def __call__(self, name: str) -> Any:
+        if name in self._names:
+            with self._lock:  # another thread may be at it
+                groups, self._groups = self._groups, []  # what they load asks for others: these are there
+                for key, names, blob in groups:
+                    _define_missing(key, self._attrs[key], names, blob, self._load)
+                if self._space.get("__getattr__") is self:
+                    del self._space["__getattr__"]
+                if name in self._space:
+                    return self._space[name]
+        raise AttributeError(f"module {self._space.get('__name__')!r} has no attribute {name!r}")
+
+
+def _define_missing(
+    key: str, attrs: Mapping[str, Any], names: tuple[str, ...], blob: bytes, load: Callable[[bytes], Any]
+) -> None:
+    """Set those of *names* that are not there; none, if they do not load."""
+    namespace = open_namespace(key, attrs)
+    if all(name in namespace for name in names):
+        return
+    try:
+        values = load(blob)
+    except Exception:  # user code: a metaclass, say. Whoever asked for it hears that it is not there
+        return
+    for name, value in zip(names, values, strict=True):
+        namespace.setdefault(name, value)
+    _received[key].stamps.update(dict.fromkeys(names, (len(blob), hash(blob))))
+    _changes[0] += 1

@@ -23,7 +23,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, singledispatch
+from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
 from pickle import PickleBuffer, Pickler, PicklingError
 from pickle import dumps as _dumps
@@ -58,7 +58,18 @@ from safemp.steady import by_a_handler
 
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
-__all__ = ["PickleBuffer", "PicklingError", "Semantics", "dumps", "dumps_careful", "dumps_fast", "loads", "plain_loads"]
+__all__ = [
+    "PickleBuffer",
+    "PicklingError",
+    "Semantics",
+    "dumps",
+    "dumps_careful",
+    "dumps_fast",
+    "dumps_offer",
+    "loads",
+    "plain_loads",
+    "take_offer",
+]
 
 USER_ERRORS = (Exception, SystemExit, GeneratorExit)
 """What a user's ``__reduce__`` may raise and we answer. Not Ctrl-C: that is for us."""
@@ -409,15 +420,44 @@ def _set_class_state(cls: type, state: Any) -> Any:
 
 def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy, apart: list[Buffer] | None = None) -> bytes:
     """Pickle the by-value globals in *needs*."""
-
-    def write(values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> tuple[bytes, set[Any]]:
-        file = BytesIO()
-        pickler = _CarefulPickler(file, needs, inside, heritage=heritage, policy=policy)
-        pickler.dump(values)
-        return file.getvalue(), pickler.direct
-
     # What is inherited by one pool's workers means nothing to another's.
-    return definitions.prefix(needs, write, keep=heritage is None and policy is ALL, apart=apart)
+    keep = heritage is None and policy is ALL
+    return definitions.prefix(needs, partial(_write, heritage, policy), keep=keep, apart=apart)
+
+
+def _write(
+    heritage: Heritage | None,
+    policy: Policy,
+    values: tuple[Any, ...],
+    needs: Needs,
+    inside: frozenset[definitions.Name],
+) -> tuple[bytes, set[Any]]:
+    file = BytesIO()
+    pickler = _CarefulPickler(file, needs, inside, heritage=heritage, policy=policy)
+    pickler.dump(values)
+    return file.getvalue(), pickler.direct
+
+
+def dumps_offer() -> bytes:
+    """Pickle what workers may be asked for of ``__main__``: see ``offers``. For ``take_offer``; may be empty."""
+    from safemp.codec import offers  # workers do without
+
+    main = sys.modules.get("__main__")
+    home = home_of(main.__dict__, "__main__") if main is not None else None
+    if not isinstance(home, Home):
+        return b""
+    write = partial(_write, None, ALL)
+    try:
+        return definitions.prefix(offers.harmless(home, write), write)
+    except Exception as error:  # two of them are in a cycle, and cannot be pickled together
+        if by_a_handler(error):
+            raise
+        return b""
+
+
+def take_offer(table: bytes) -> None:
+    """Have what *table* defines made when it is asked for."""
+    definitions.offer(table, _loads)
 
 
 def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from safemp import worker
-from safemp.codec import namespaces
+from safemp.codec import namespaces, pickling
 from safemp.codec.calls import Chunk
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, split
 from safemp.engines import blackbox, blocks, inherit, rows, system, wire
@@ -118,6 +118,7 @@ def main(
     surroundings.enter()
     if adopt:
         namespaces.adopt()
+        pickling.take_offer(surroundings.offer)
     else:
         namespaces.share_main()
     _, fds, _, _ = socket.recv_fds(stream, 1, 3)

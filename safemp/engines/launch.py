@@ -35,7 +35,7 @@ from safemp.errors import PreflightError
 
 __all__ = ["Parcel", "fork_servers", "launch", "spawning_classes", "unpack", "wants_fork"]
 
-Unpack: TypeAlias = "Callable[[bytes, bool], Any]"
+Unpack: TypeAlias = "Callable[[bytes, bool, bytes], Any]"
 
 _NOT_THE_USERS = frozenset(
     {"_identity", "_config", "_parent_pid", "_parent_name", "_popen", "_closed", "_target", "_args", "_kwargs", "_name"}
@@ -63,16 +63,18 @@ def launch(process: Any, popen: Callable[[Any], Any], unpack: Unpack | None = No
     return popen(Parcel(process, unpack))
 
 
-def unpack(stream: bytes, main_by_name: bool) -> Any:
+def unpack(stream: bytes, main_by_name: bool, offer: bytes = b"") -> Any:
     """Load a process object, in the new process.
 
     Args:
         stream: Of ``calls.encode_process``.
         main_by_name: This process has its caller's main module; if not, it gets what it
             needs of it by value.
+        offer: What it may be asked for of that: see ``codec.offers``.
     """
     if not main_by_name:
         namespaces.adopt()
+        pickling.take_offer(offer)
     return pickling.loads(stream)[0]
 
 
@@ -105,7 +107,7 @@ class Parcel:
         popen._safemp_semaphores = estate.semaphores
         if self._safemp_unpack is None and not definitions.are_in(stream):
             return getitem, (_Pickle(stream), 0)  # a process that needs nothing of ours loads nothing of ours
-        return self._safemp_unpack or unpack, (stream, by_name)
+        return self._safemp_unpack or unpack, (stream, by_name, b"" if by_name else pickling.dumps_offer())
 
 
 class _Pickle:

@@ -110,6 +110,7 @@ class Settings:
         max_workers: The most processes at a time.
         context: A ``multiprocessing`` context; its ``Process`` is used.
         main_by_name: See ``Engine``.
+        offer: What workers may be asked for of the caller's ``__main__``: see ``codec.offers``.
         start: The initializer's call, encoded; or no frames.
         inherited: What that call wants the workers to be given.
         max_tasks: Tasks after which a worker is replaced; ``None``: never.
@@ -132,6 +133,7 @@ class Settings:
     max_workers: int
     context: Any
     main_by_name: bool = False
+    offer: bytes = b""
     start: Frames | None = None
     inherited: Inheritance | None = None
     max_tasks: int | None = None

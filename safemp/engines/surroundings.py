@@ -36,10 +36,12 @@ class Surroundings:
         variables: Of its environment, beside the caller's.
         start_method: Of the processes that its tasks start, unless they say. loky's
             processes would have loky's, which those of ``spawn`` do not know.
+        offer: What it may be asked for of the caller's ``__main__``, which it does not have: see ``codec.offers``.
     """
 
     variables: Mapping[str, str]
     start_method: str | None
+    offer: bytes = b""
 
     def name_with(self, name: str, start_method: str) -> str:
         """Return *name* for a process; where that is pickled, the variables go with it."""
@@ -73,6 +75,7 @@ def surroundings_of(settings: Settings) -> Surroundings:
             **threads.variables(limit, insist=settings.inner_max_num_threads is not None),
         },
         method,
+        settings.offer,
     )
 
 

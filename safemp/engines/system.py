@@ -118,8 +118,8 @@ def die_with(parent: int, direct: bool) -> None:
 
 @functools.cache
 def has_templates() -> bool:
-    """Tell whether workers can be forked of a template: it takes Linux 5.3, and a ``prctl`` that is allowed."""
-    if sys.platform != "linux" or (fd := open_pidfd(os.getpid())) is None:
+    """Tell whether workers can be forked of a template: it takes Linux 5.3, ``/proc``, a ``prctl`` that is allowed."""
+    if sys.platform != "linux" or not os.path.isdir("/proc/self/task") or (fd := open_pidfd(os.getpid())) is None:
         return False
     os.close(fd)
     try:

@@ -330,11 +330,12 @@ def _path() -> list[str]:
 
 
 def _directory() -> str | None:
-    """Return that of this process; ``None``: somebody has removed it."""
+    """Return that of this process; ``None``: it has been removed, or one may not enter it (but be in it)."""
     try:
-        return os.getcwd()
+        found = os.getcwd()
     except OSError:
         return None
+    return found if os.access(found, os.X_OK) else None
 
 
 def _umask() -> int:

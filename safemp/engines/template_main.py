@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -115,6 +116,7 @@ def serve(fd: int, caller: int) -> None:
     if os.getppid() != caller:  # it has ended before
         return
     sock = socket.socket(fileno=fd)
+    ignored = signal.signal(signal.SIGCHLD, signal.SIG_DFL) == signal.SIG_IGN  # or nobody's end can be waited for
     # What is forked has one thread, whatever others did; something has been loaded that made more.
     fit = child is not None and len(os.listdir("/proc/self/task")) == 1
     gc.collect()
@@ -128,6 +130,8 @@ def serve(fd: int, caller: int) -> None:
             parts = _receive(sock)
             if _fork(sock):
                 sock.close()
+                if ignored:
+                    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as it would be in a child of the caller
                 _wait_for(caller)
                 _work(watched, *parts)
             for each in Descriptor.given.values():
