@@ -6,8 +6,8 @@ so that a script's own functions and classes cost little more than imported ones
     table  = 0x00, length, checksum, marshal of (attributes by key, groups)
     stream = table, then one pickle
 
-A group is the names and the pickle of the tuple of their values. It refers only to
-itself and to groups before it.
+A group is the names, the pickle of the tuple of their values, and a checksum of what that
+refers to: only to itself and to groups before it. When one of these is another, so is the group.
 
 A table that many calls have in common may travel *apart* from them, once:
 
@@ -128,13 +128,32 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
             parts.append((space, name[1], _kept.get(name)))
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
-    table = marshal.dumps((attrs, [(g[0][0], tuple(n for _, n in g), groups[g][0]) for g in ordered]))
+    table = marshal.dumps((attrs, _with_checksums(ordered, groups)))
     made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
     if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
         if len(asked) == 1:
             _of_one[asked[0][1]] = _prefixes[asked]
     return made
+
+
+def _with_checksums(
+    ordered: list[tuple[Name, ...]], groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]]
+) -> list[namespaces.Group]:
+    """Return groups as they travel."""
+    found: list[namespaces.Group] = []
+    places: dict[Name, namespaces.Group] = {}
+    for group in ordered:
+        blob, direct = groups[group]
+        checksum = 0
+        for name in sorted(direct - set(group)):
+            if name in places:
+                _, _, of_it, below = places[name]
+                checksum = crc32(of_it, checksum ^ below)
+        made = group[0][0], tuple(name for _, name in group), blob, checksum
+        found.append(made)
+        places.update(dict.fromkeys(group, made))
+    return found
 
 
 def known_prefix(name: str, space: dict[str, Any], apart: list[Buffer] | None) -> bytes | None:
@@ -205,6 +224,7 @@ def define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tu
             needs.add(home, needed)
         return kept.blob, kept.direct
     mine = Needs()
+    mine.homes[name[0]] = needs.homes[name[0]]
     blob, direct = write((value,), mine, frozenset((name,)))
     found = [(mine.homes[key], needed) for key, needed in mine.names]
     for home, needed in found:
@@ -433,15 +453,15 @@ def offer(table: bytes, load: Callable[[bytes], Any]) -> None:
 def _make(table: bytes, load: Callable[[bytes], Any]) -> int:
     """Define what *table* says; return its checksum."""
     attrs, groups, checksum = _read(table)
-    for key, names, blob in groups:
-        namespaces.define(key, attrs[key], names, blob, load)
+    for group in groups:
+        namespaces.define(attrs[group[0]], group, load)
     if len(_made) >= _MOST_MADE:
         _made.clear()
     _made[table] = checksum, namespaces.changes()
     return checksum
 
 
-def _read(table: bytes) -> tuple[dict[str, dict[str, Any]], list[tuple[str, tuple[str, ...], bytes]], int]:
+def _read(table: bytes) -> tuple[dict[str, dict[str, Any]], list[namespaces.Group], int]:
     """Return the attributes and the groups of a table, and its checksum."""
     if len(table) < _HEAD.size:
         raise FrameError("cannot read frames: they are cut short, or not written by safemp")

@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 __all__ = [
+    "Group",
     "adopt",
     "adopt_that_of",
     "changes",
@@ -56,7 +57,7 @@ class _Namespace:
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
-        self.stamps: dict[str, tuple[int, int]] = {}
+        self.stamps: dict[str, tuple[int, int, int]] = {}
 
 
 _received: dict[str, _Namespace] = {}
@@ -176,45 +177,44 @@ def changes() -> int:
     return _changes[0]
 
 
-def define(
-    key: str, attrs: Mapping[str, Any], names: tuple[str, ...], blob: bytes, load: Callable[[bytes], Any]
-) -> None:
+Group: TypeAlias = tuple[str, tuple[str, ...], bytes, int]
+"""The key of a namespace, names of globals in it, the pickle of the tuple of their values, and a checksum of
+what that refers to."""
+
+
+def define(attrs: Mapping[str, Any], group: Group, load: Callable[[bytes], Any]) -> None:
     """Set globals that this process does not have yet, or has older.
 
     Args:
-        key: The namespace.
         attrs: ``__name__``, ``__file__`` and the like of the module.
-        names: Of the globals.
-        blob: The pickle of the tuple of their values.
+        group: The globals.
         load: Loads one pickle.
     """
+    key, names, blob, checksum = group
     if key.endswith(_TOKEN):
         return
     namespace = open_namespace(key, attrs)
     stamps = _received[key].stamps
-    stamp = (len(blob), hash(blob))
+    stamp = (len(blob), hash(blob), checksum)
     if any(stamps.get(name) != stamp for name in names):
         namespace.update(zip(names, load(blob), strict=True))
         stamps.update(dict.fromkeys(names, stamp))
         _changes[0] += 1
 
 
-def offer(attrs: Mapping[str, Mapping[str, Any]], groups: list[_Group], load: Callable[[bytes], Any]) -> None:
+def offer(attrs: Mapping[str, Mapping[str, Any]], groups: list[Group], load: Callable[[bytes], Any]) -> None:
     """Have globals of the caller's ``__main__`` set when that is asked for one which this process does not have.
 
     Args:
         attrs: As for ``define``, by key.
-        groups: Key, names and blob of each definition, as for ``define``, in an order in which they can be loaded.
+        groups: The globals, in an order in which they can be loaded.
         load: Loads one pickle.
     """
     mains = [key for key in attrs if is_main(key.rpartition("@")[0]) and not key.endswith(_TOKEN)]
     for key in mains:
         space = open_namespace(key, attrs[key])
-        names = {name for each, some, _ in groups if each == key for name in some}
+        names = {name for each, some, *_ in groups if each == key for name in some}
         space["__getattr__"] = _Offered(space, names, attrs, groups, load)
-
-
-_Group: TypeAlias = tuple[str, tuple[str, ...], bytes]
 
 
 class _Offered:
@@ -225,7 +225,7 @@ class _Offered:
         space: dict[str, Any],
         names: set[str],
         attrs: Mapping[str, Mapping[str, Any]],
-        groups: list[_Group],
+        groups: list[Group],
         load: Callable[[bytes], Any],
     ) -> None:
         self._space = space
@@ -239,8 +239,8 @@ class _Offered:
         if name in self._names:
             with self._lock:  # another thread may be at it
                 groups, self._groups = self._groups, []  # what they load asks for others: these are there
-                for key, names, blob in groups:
-                    _define_missing(key, self._attrs[key], names, blob, self._load)
+                for group in groups:
+                    _define_missing(self._attrs[group[0]], group, self._load)
                 if self._space.get("__getattr__") is self:
                     del self._space["__getattr__"]
                 if name in self._space:
@@ -248,10 +248,9 @@ class _Offered:
         raise AttributeError(f"module {self._space.get('__name__')!r} has no attribute {name!r}")
 
 
-def _define_missing(
-    key: str, attrs: Mapping[str, Any], names: tuple[str, ...], blob: bytes, load: Callable[[bytes], Any]
-) -> None:
-    """Set those of *names* that are not there; none, if they do not load."""
+def _define_missing(attrs: Mapping[str, Any], group: Group, load: Callable[[bytes], Any]) -> None:
+    """Set those globals of a group that are not there; none, if they do not load."""
+    key, names, blob, checksum = group
     namespace = open_namespace(key, attrs)
     if all(name in namespace for name in names):
         return
@@ -261,5 +260,5 @@ def _define_missing(
         return
     for name, value in zip(names, values, strict=True):
         namespace.setdefault(name, value)
-    _received[key].stamps.update(dict.fromkeys(names, (len(blob), hash(blob))))
+    _received[key].stamps.update(dict.fromkeys(names, (len(blob), hash(blob), checksum)))
     _changes[0] += 1

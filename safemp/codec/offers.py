@@ -111,6 +111,7 @@ def _with_all_it_needs(home: Home, name: str, write: Write, seen: _Seen) -> dict
             raise _NotHarmlessError
         if key not in seen.needs:
             mine = Needs()
+            mine.homes[at.key] = at
             blob, _ = define(key, value, mine, write, keep=True)
             seen.needs[key] = mine, len(blob)
         mine, size = seen.needs[key]

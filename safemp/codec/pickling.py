@@ -23,9 +23,10 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from enum import EnumMeta
 from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
-from pickle import PickleBuffer, Pickler, PicklingError
+from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
 from pickle import dumps as _dumps
 from pickle import load as _load
 from pickle import loads as _loads
@@ -435,7 +436,84 @@ def _write(
     file = BytesIO()
     pickler = _CarefulPickler(file, needs, inside, heritage=heritage, policy=policy)
     pickler.dump(values)
+    if file.tell() <= _LARGE and (shared := _globals_among(pickler.memo.copy(), needs, inside)):
+        file = BytesIO(_REFERS)
+        file.seek(len(_REFERS))
+        pickler = _ReferringPickler(file, needs, inside, heritage=heritage, policy=policy)
+        pickler.shared = shared
+        pickler.dump(values)
     return file.getvalue(), pickler.direct
+
+
+_LARGE = 1 << 18
+"""Bytes of a definition from which nobody looks for other globals in it: there are too many objects. Picked."""
+
+_REFERS = b"\0"
+"""Ahead of a definition that refers to other globals by persistent ids. A pickle begins with 0x80."""
+
+
+def _globals_among(
+    memo: Mapping[int, Any], needs: Needs, inside: frozenset[definitions.Name]
+) -> dict[int, tuple[Home, str]]:
+    """Find the globals that were written as a part of another one: they are to be one object there, too.
+
+    Args:
+        memo: A pickler's, by ``id``.
+        needs: Has the homes.
+        inside: The names of those that were written.
+    """
+    found: dict[int, tuple[Home, str]] = {}
+    for home in [needs.homes[key] for key in {key for key, _ in inside}]:
+        written = [(name, value) for name, value in home.space.items() if id(value) in memo and _has_identity(value)]
+        if len(written) > 1:
+            written.sort(key=lambda each: each[0][:1] == "_")  # a notebook has its results under several names
+        seen: set[int] = set()
+        for name, value in written:
+            if name[:2] == "__" or id(value) in seen or not (home.names is None or name in home.names):
+                continue
+            seen.add(id(value))
+            if (home.key, name) not in inside:
+                found[id(value)] = home, name
+    return found
+
+
+def _has_identity(value: Any) -> bool:
+    """Tell whether it can matter that *value* is this object, and it is not found by its name in any case."""
+    cls = type(value)
+    return not (cls in _VALUES or issubclass(cls, type) or isinstance(cls, EnumMeta))
+
+
+_VALUES = ATOMS | {FunctionType, BuiltinFunctionType, ModuleType, tuple, *_NAMED}
+
+
+class _ReferringPickler(_CarefulPickler):
+    """Writes some objects as the names of globals, whatever they are.
+
+    Attributes:
+        shared: These, by ``id``.
+    """
+
+    shared: Mapping[int, tuple[Home, str]] = {}
+
+    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+        place = self.shared.get(id(obj))
+        if place is None:
+            return None
+        home, name = place
+        self._needs.add(home, name)
+        self.direct.add((home.key, name))
+        return home.key, name
+
+
+class _ReferringUnpickler(Unpickler):
+    def persistent_load(self, pid: Any) -> Any:
+        return namespaces.get_global(*pid)
+
+
+def _load_definition(blob: bytes) -> Any:
+    if blob[:1] != _REFERS:
+        return _loads(blob)
+    return _ReferringUnpickler(BytesIO(blob[1:])).load()
 
 
 def dumps_offer() -> bytes:
@@ -457,7 +535,7 @@ def dumps_offer() -> bytes:
 
 def take_offer(table: bytes) -> None:
     """Have what *table* defines made when it is asked for."""
-    definitions.offer(table, _loads)
+    definitions.offer(table, _load_definition)
 
 
 def _split(buffers: Frames | None) -> Callable[[PickleBuffer], bool] | None:
@@ -923,7 +1001,7 @@ def loads(stream: Buffer, buffers: Frames | None = None, apart: Buffer | None = 
         FrameError: The definitions are damaged.
         BaseException: Whatever user code raises while it is loaded.
     """
-    return _loads(definitions.split(stream, apart, _loads), buffers=buffers)
+    return _loads(definitions.split(stream, apart, _load_definition), buffers=buffers)
 
 
 def load(file: Any, buffers: Any = None) -> Any:

@@ -91,13 +91,14 @@ def odd(n): return n != 0 and even(n - 1)
 def tripled(n): return n * 3
 
 def things():
-    return [Item(1), Slotted(2), Colour.RED, Colour.BLUE, Flags.A | Flags.B, Point(1, 2), Named(), Child(3), Boom(code=4),
-            Box(5), Outer.Inner(), helper, even, tripled, Item, Colour]
+    return [Item(1), Slotted(2), Colour.RED, Colour.BLUE, Flags.A | Flags.B, Point(1, 2), Named(), Child(3),
+            Boom(code=4), Box(5), Outer.Inner(), helper, even, tripled, Item, Colour]
 
 def read(path):
     with open(path, "rb") as file:
         found = pickle.load(file)
-    return (found, os.getpid(), found[7].run(), found[3].paint(), found[8].code, found[11](1), found[12](4), found[13](2))
+    used = found[7].run(), found[3].paint(), found[8].code, found[11](1), found[12](4), found[13](2)
+    return found, os.getpid(), *used
 
 if __name__ == "__main__":
     import safemp

@@ -885,3 +885,84 @@ def test_postponed_annotations_are_no_obstacle(tmp_path: Path) -> None:
     ended = run_script(tmp_path, FUTURE_FLAGS)
 
     assert quiet(ended), str(ended)
+
+
+# -- globals that hold one another -----------------------------------------------------
+
+ONE_OBJECT = """
+import sys, threading, weakref
+
+class Config:
+    scale = 1
+
+class Model:
+    def __init__(self, config, tables):
+        self.config, self.tables = config, tables
+    def predict(self, x): return x * self.config.scale + self.tables["one"]
+
+class Cycle:
+    pass
+
+class Keeps:
+    marker = None
+
+cfg = Config()
+tables = {"one": 1}
+model = Model(cfg, tables)
+models = {"a": [model]}
+again = cfg
+here, there = Cycle(), Cycle()
+here.other, there.other = there, here
+UNSET = object()
+Keeps.marker = UNSET
+lock = threading.Lock()
+ready = threading.Condition(lock)
+SEEN = {}
+
+def get(default=UNSET): return "nothing" if default is UNSET else default
+def see(key, seen=SEEN): seen[key] = True
+
+def identities(_):
+    see("x")
+    with lock:
+        ready.notify_all()
+    return [
+        model.config is cfg, model.tables is tables, models["a"][0] is model, again is cfg,
+        here.other is there and there.other is here, get(), Keeps.marker is UNSET, Keeps().marker is UNSET, len(SEEN),
+    ]
+
+def init(scale): cfg.scale = scale
+def predict(x): return model.predict(x)
+def rescale(scale): cfg.scale = scale
+def scale_of_config(_): return cfg.scale
+
+if __name__ == "__main__":
+    kind = sys.argv[1]
+    if kind == "stock":
+        from multiprocessing import Pool
+    else:
+        from safemp import Pool
+    with Pool(1) as pool:
+        print(pool.apply(identities, (0,)))
+    with Pool(1, init, (7,)) as pool:
+        print(pool.apply(predict, (3,)), pool.apply(scale_of_config, (0,)), pool.apply(predict, (3,)))
+        pool.apply(rescale, (5,))
+        print(pool.apply(predict, (3,)), pool.apply(predict, (3,)))
+        if kind != "stock":  # whose workers never hear of a change here
+            cfg.scale = 100
+            assert pool.apply(predict, (3,)) == 301, pool.apply(predict, (3,))
+            tables["one"] = 2
+            assert pool.apply(predict, (3,)) == 302
+            assert pool.apply(scale_of_config, (0,)) == 100
+            assert pool.apply(identities, (0,))[:5] == [True] * 5
+"""
+
+
+def test_globals_that_share_an_object_share_it_in_the_worker(tmp_path: Path) -> None:
+    """A default that is a marker, an instance that holds another, a table of both, a cycle: as in the script."""
+    stock, ours = run_script(tmp_path, ONE_OBJECT, "stock"), run_script(tmp_path, ONE_OBJECT, "safemp")
+
+    assert stock.out.startswith("[True, True, True, True, True, 'nothing', True, True, 1]\n22 7 22\n16 16\n"), str(
+        stock
+    )
+    assert quiet(ours, out=stock.out), str(ours)
