@@ -306,6 +306,8 @@ class ForeignEngine:
         deliveries = Deliveries()
         with self._lock:
             sent = self._sent.get(task)
+            if sent is not None and sent.ticket is None and not self.capabilities.ends_tasks:
+                return False  # it may have begun
             if task in self._mending or (sent is not None and sent.ticket is None):
                 self._doomed.add(task)
                 return True

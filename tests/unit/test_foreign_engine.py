@@ -65,6 +65,23 @@ def test_an_executor_of_the_callers_own_thread_is_one_too() -> None:
         assert isinstance(executor.submit(jobs.raise_locked).exception(20), jobs.Locked)
 
 
+def test_a_call_that_is_just_being_sent_may_have_begun() -> None:
+    """So where a running one cannot be ended, ``kill`` does not say that this one will be."""
+    begun, release = threading.Event(), threading.Event()
+
+    def run(fn: Callable[..., Any], *args: Any) -> Any:
+        begun.set()
+        assert release.wait(20)
+        return fn(*args)
+
+    with safemp.SafeExecutor(1, engine=Theirs(run)) as executor:
+        future = executor.submit(jobs.square, 3)
+        assert begun.wait(20)
+        assert not future.kill()
+        release.set()
+        assert future.result(20) == 9
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_workers_without_safemp_are_said_to_lack_it(nested: bool) -> None:
     """In one error with what to type, not in somebody's unpickling traceback."""
