@@ -22,7 +22,9 @@ import os
 import re
 import sys
 import threading
+import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
@@ -354,7 +356,11 @@ def _completed(cls: type, reduced: Any) -> Any:
 _ENUM_OWN = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 
 
-_NAMED = (type(lru_cache(abs)), NewType, TypeVar)
+_PARAMETERS = tuple(
+    getattr(typing, name) for name in ("ParamSpec", "TypeVarTuple", "TypeAliasType") if hasattr(typing, name)
+)
+
+_NAMED = (type(lru_cache(abs)), NewType, TypeVar, *_PARAMETERS)
 """Types of the standard library whose instances pickle as a name."""
 
 _DISPATCHER = singledispatch(abs).__code__  # type: ignore[attr-defined]
@@ -383,9 +389,35 @@ def _by_parts(obj: Any) -> tuple[Any, ...]:
         return recached(obj)
     if isinstance(obj, TypeVar):
         return _cp._make_typevar, _cp._decompose_typevar(obj)
+    if isinstance(obj, _PARAMETERS):
+        return partial(_make_parameter, type(obj), obj.__name__, obj.__module__, **_settings_of(obj)), ()
     if isinstance(obj, NewType):
         return rebuild.renew, (obj.__name__, obj.__supertype__, obj.__module__)
     return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None) or None  # type: ignore[attr-defined]
+
+
+_SETTINGS = {
+    "bound": "__bound__",
+    "covariant": "__covariant__",
+    "contravariant": "__contravariant__",
+    "infer_variance": "__infer_variance__",
+    "default": "__default__",
+    "value": "__value__",
+    "type_params": "__type_params__",
+}
+"""What the classes in ``_PARAMETERS`` are given, and where that is found again, on the Pythons that have it."""
+
+
+def _settings_of(obj: Any) -> dict[str, Any]:
+    found = {name: getattr(obj, attribute) for name, attribute in _SETTINGS.items() if hasattr(obj, attribute)}
+    return {name: value for name, value in found.items() if value is not getattr(typing, "NoDefault", _NOTHING)}
+
+
+def _make_parameter(kind: Any, name: str, module: str | None, **settings: Any) -> Any:
+    made = kind(name, **settings)
+    with suppress(AttributeError):  # an alias does not let itself be told
+        made.__module__ = module
+    return made
 
 
 _foreign: Any = _cp.weakref.WeakSet()

@@ -501,6 +501,7 @@ def test_tqdms_process_map_runs_on_us(monkeypatch: pytest.MonkeyPatch) -> None:
     """``process_map`` hands tqdm's own lock to the workers' initializer."""
     from tqdm import tqdm
     from tqdm.contrib.concurrent import process_map
+    from tqdm.std import TqdmDefaultWriteLock
 
     monkeypatch.setattr(tqdm, "monitor_interval", 0)  # no thread that stays
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", safemp.ProcessPoolExecutor)
@@ -508,6 +509,10 @@ def test_tqdms_process_map_runs_on_us(monkeypatch: pytest.MonkeyPatch) -> None:
     found = process_map(plain.square, range(20), max_workers=2, chunksize=3, disable=True)
 
     assert found == [i * i for i in range(20)]
+    # Its semaphore has a name in /dev/shm from Python 3.14 on, as long as it is there.
+    for holder, name in ((tqdm, "_lock"), (TqdmDefaultWriteLock, "mp_lock")):
+        if name in vars(holder):
+            delattr(holder, name)
 
 
 # -- nothing is left -------------------------------------------------------------------

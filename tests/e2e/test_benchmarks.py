@@ -76,7 +76,9 @@ def test_a_peer_that_cannot_do_a_row_is_passed_over(tmp_path: Path) -> None:
         out, err = run.communicate(timeout=55)
 
     assert (run.returncode, err) == (0, "")
-    assert "multiprocessing.Pool (spawn)       skipped: AttributeError: Can't " in out
+    assert re.search(
+        r"multiprocessing\.Pool \(spawn\)       skipped: \w+Error: Can't ", out
+    )  # a PicklingError from 3.14 on
     assert all(f"  {name} " in out for name in OURS)
 
 

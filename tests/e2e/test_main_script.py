@@ -5,6 +5,7 @@ Each test writes a script as a user would, runs it, and expects ``ok`` and nothi
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -966,3 +967,89 @@ def test_globals_that_share_an_object_share_it_in_the_worker(tmp_path: Path) -> 
         stock
     )
     assert quiet(ours, out=stock.out), str(ours)
+
+
+# -- parameters of types ---------------------------------------------------------------
+
+PARAMETERS = """
+import functools
+import safemp
+from typing import Callable, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+def logged(f: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(f)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R: return f(*args, **kwargs)
+    return inner
+
+def deco(f: Callable[P, R]) -> Callable[P, R]: return f
+
+def retry(n: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def outer(f: Callable[P, R]) -> Callable[P, R]:
+        def inner(*args: P.args, **kwargs: P.kwargs) -> R: return f(*args, **kwargs)
+        return inner
+    return outer
+
+@logged
+def work(x): return x + 1
+
+@retry(3)
+def again(x): return x + 1
+
+def uses(x): return deco(work)(x)
+def call(x): return again(x)
+def itself(x): return P
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        print(*(executor.submit(f, 1).result() for f in (work, uses, call)), executor.submit(itself, 1).result() is P)
+"""
+
+ALIASES = """
+import dataclasses, typing
+import safemp
+
+type Pair[T] = tuple[T, T]
+type Number = int
+
+def annotated(x: Pair[Number]) -> Number: return x
+def looked_at(): return Number.__value__, Pair.__name__, len(Pair.__type_params__)
+def generic[T, *Ts, **P](f: typing.Callable[P, T], *a: *Ts) -> T: return f(*a)
+def calls(): return generic(abs, -1)
+
+class Box[T]:
+    def get(self) -> T: return 3
+
+def boxed(): return Box[int]().get()
+
+@dataclasses.dataclass
+class Data[T]:
+    x: T
+    y: Number = 3
+
+def made(): return Data[int](1)
+def through(): return annotated(1)
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        print(*(executor.submit(f).result() for f in (looked_at, calls, boxed, made, through)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "prints"),
+    [
+        (PARAMETERS, "2 2 2 True\n"),
+        pytest.param(
+            ALIASES,
+            "(<class 'int'>, 'Pair', 1) 1 3 Data(x=1, y=3) 1\n",
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12"),
+        ),
+    ],
+    ids=["ParamSpec", "aliases"],
+)
+def test_functions_may_be_annotated_with_parameters_of_types(tmp_path: Path, script: str, prints: str) -> None:
+    """``ParamSpec`` in a decorator, ``type`` statements, brackets behind a function's name."""
+    assert quiet(run_script(tmp_path, script), out=prints)
