@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safemp.codec import named, namespaces, pickling, rebuild
+from safemp.codec import homes, named, namespaces, pickling, rebuild
 from safemp.codec.exceptions import Where, decode_error, encode_error, plain_of
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage, bound_kind
@@ -125,6 +125,12 @@ def _climb(
         dump = pickling.dumps_careful if careful else pickling.dumps
         payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
     except pickling.USER_ERRORS as error:
+        if homes.by_name_again():  # that may be all that is wrong
+            if buffers is not None:
+                buffers.clear()
+            if heritage is not None:
+                heritage.begin()
+            return _climb(obj, buffers, roots, careful, by_name, heritage, policy, apart)
         failure = preflight(error, roots(), heritage, policy)
         try:
             found = attributes_of_modules(failure.culprits, policy)
@@ -568,8 +574,12 @@ def _result_not_loaded(error: BaseException) -> ResultError:
 _LOAD_FIX = "give its class a __reduce__ whose call can be made again, and keep the class importable on both sides"
 
 
+_IMPORT_FIX = "install it, or put its folder on the path, where the workers run"
+
+
 def _not_loadable(what: str, text: str) -> PreflightError:
-    return PreflightError((Culprit(what, "part of it", text, _LOAD_FIX, problem="does not load in the worker"),))
+    fix = _IMPORT_FIX if text.startswith("ModuleNotFoundError") else _LOAD_FIX
+    return PreflightError((Culprit(what, "part of it", text, fix, problem="does not load in the worker"),))
 
 
 def blame_load(text: str, roots: list[tuple[str, Any]], policy: Policy = ALL) -> PreflightError:

@@ -18,6 +18,7 @@ from safemp.codec.repairs import importable
 __all__ = [
     "Home",
     "Needs",
+    "by_name_again",
     "generation",
     "goes_by_value",
     "home_of",
@@ -39,6 +40,13 @@ _refused: set[str] = set()
 def send_by_value(module: str) -> None:
     """Remember that workers cannot import *module*."""
     _refused.add(module)
+
+
+def by_name_again() -> bool:
+    """Let go by name again what workers could not import: others may. Tell whether there is anything."""
+    there = bool(_refused)
+    _refused.clear()
+    return there
 
 
 @contextmanager

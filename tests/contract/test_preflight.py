@@ -20,7 +20,7 @@ import pytest
 
 import safemp
 from tests.support import jobs
-from tests.support.child import lines, run_script
+from tests.support.child import lines, quiet, run_script
 
 
 @pytest.fixture
@@ -475,6 +475,39 @@ def test_a_module_registered_by_value_travels_by_value(tmp_path: Path, monkeypat
 class Raising:
     def __reduce__(self) -> Any:
         raise ValueError("the user's own")
+
+
+SPOILT = """
+import sys
+import safemp
+
+open("beside.py", "w").write("import socket\\nsock = socket.socket()\\ndef use(n): return n + (sock.fileno() > 0)\\n")
+import beside
+
+def spoil():
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        executor.submit(spoil).result()
+        for _ in range(2):
+            print(str(executor.submit(beside.use, 1).exception()).splitlines())
+    with safemp.SafeExecutor(1) as executor:
+        print(executor.submit(beside.use, 1).result(), executor.submit(beside.use, 1).result())
+"""
+
+
+def test_what_one_worker_cannot_import_another_may(tmp_path: Path) -> None:
+    """Its module goes by value then, where it can; where not, the error is that of the worker, and of no other pool."""
+    ended = run_script(tmp_path, SPOILT)
+
+    said = (
+        "['cannot send the call: part of it does not load in the worker', "
+        "\"  reason: ModuleNotFoundError: No module named 'beside'\", "
+        "'  fix:    install it, or put its folder on the path, where the workers run']\n"
+    )
+    assert quiet(ended, out=said * 2 + "2 2\n"), str(ended)
 
 
 @pytest.mark.parametrize(("bad", "frames"), [((i for i in ()), []), (Raising(), ["__reduce__"])], ids=["theirs", "own"])
