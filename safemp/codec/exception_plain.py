@@ -4,7 +4,8 @@ The record needs nothing but builtins to load. When the exception itself does no
 (its class is not here, or is another version), ``revive`` makes the next best thing:
 the class itself if it can be imported, otherwise a *stand-in*: a class made on the
 spot with the same name, which derives from the nearest importable bases, so that
-``except OSError`` still catches it. No constructor runs. The text is the original's.
+``except OSError`` still catches it. No constructor runs, and no ``__init_subclass__``
+where it can be kept from it. The text is the original's.
 
 Rule 1: neither side raises, whatever user code does.
 Rule 2: a stand-in pickles, with plain pickle too, and comes out as a stand-in.
@@ -32,7 +33,8 @@ from safemp.codec.exception_state import (
     write_state,
 )
 from safemp.codec.lost import Lost
-from safemp.codec.statics import class_dict, mro, type_name
+from safemp.codec.rebuild import make_quietly
+from safemp.codec.statics import class_dict, lookup, mro, type_name
 from safemp.errors import SafempError
 
 __all__ = ["ClassName", "PlainError", "describe", "names_of", "revive", "stand_in", "stand_in_class"]
@@ -289,13 +291,13 @@ def stand_in(
         bases: What is behind it in its MRO; the first that can be had is its base.
         text: What ``str`` of it gives.
         group: Message and members, for a group.
-        state: For ``write_state``.
+        state: For ``write_state``; slots may be in its dict.
     """
     cls = stand_in_class(module, qualname, bases, group is not None)
     made = make(cls, *(group or ()))
-    made._safemp_text = text  # type: ignore[attr-defined]
+    lookup(cls, "_safemp_text").__set__(made, text)  # a frozen class has a __setattr__ that refuses
     if state is not None:
-        write_state(made, state)
+        write_state(made, _with_slots(made, state))
     return made
 
 
@@ -328,20 +330,28 @@ def _new_class(module: str, qualname: str, bases: tuple[type, ...], key: tuple[A
         "__module__": module,
         "__qualname__": qualname,
         "__doc__": "Stands for an exception whose class could not be had in this process.",
-        "__str__": lambda self: self._safemp_text,
+        "__str__": _text,
         "__reduce__": _reduce,
         "__reduce_ex__": lambda self, protocol: _reduce(self),
         "__setstate__": write_state,
         "_safemp_names": key[:3],
     }
-    try:
-        cls = type(bases[0])(name, bases, space)
-        make(cls, *(("", [Exception()]) if key[3] else ()))
-    except BaseException:  # a metaclass, an __init_subclass__, or two layouts in one
-        return None
-    return cls if isinstance(cls, type) and issubclass(cls, BaseException) else None
+    for way in (make_quietly, type.__call__):  # quietly first: a hook may refuse, or keep a list of the subclasses
+        try:
+            cls = way(type(bases[0]), name, bases, space)
+            if isinstance(cls, type) and issubclass(cls, BaseException):
+                make(cls, *(("", [Exception()]) if key[3] else ()))
+                return cls
+        except BaseException:  # a metaclass, an __init_subclass__, or two layouts in one
+            continue
+    return None
 
 
-def _reduce(self: Any) -> tuple[Any, ...]:
-    args = (*self._safemp_names, self._safemp_text, group_of(self))
+def _text(self: BaseException) -> str:
+    text: str = lookup(type(self), "_safemp_text").__get__(self)  # past a __getattribute__
+    return text
+
+
+def _reduce(self: BaseException) -> tuple[Any, ...]:
+    args = (*lookup(type(self), "_safemp_names"), _text(self), group_of(self))
     return stand_in, args, read_state(self)

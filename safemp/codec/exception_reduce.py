@@ -40,6 +40,7 @@ from safemp.codec.sentinels import by_name
 from safemp.codec.statics import class_dict, mro, type_name
 
 __all__ = [
+    "Ahead",
     "has_own_way",
     "in_order",
     "marked",
@@ -240,7 +241,7 @@ _LONG = 16
 about five levels for each, of the thousand that it has."""
 
 
-class _Ahead:
+class Ahead:
     """The exceptions behind one, the furthest first; written before its own links.
 
     Each then finds its cause and context in pickle's memo already, so the recursion
@@ -259,24 +260,24 @@ class _Ahead:
 
 
 def _nothing(*_: BaseException) -> None:
-    """Stand in the stream for an ``_Ahead``."""
+    """Stand in the stream for an ``Ahead``."""
 
 
 class _Alive(threading.local):
     def __init__(self) -> None:
-        self.aheads: WeakSet[_Ahead] = WeakSet()
+        self.aheads: WeakSet[Ahead] = WeakSet()
 
 
 _alive = _Alive()
 
 
-def _ahead_of(exc: BaseException) -> _Ahead | None:
+def _ahead_of(exc: BaseException) -> Ahead | None:
     if any(id(exc) in ahead.ids for ahead in _alive.aheads):
         return None
     order = in_order(exc)
     if len(order) < _LONG:
         return None
-    ahead = _Ahead(order[:-1])
+    ahead = Ahead(order[:-1])
     _alive.aheads.add(ahead)
     return ahead
 

@@ -180,22 +180,19 @@ class _Rescue:
         module, qualname, bases = names_of(cls)
         first: Any = cls if self._class_travels(cls) else (module, qualname)
         if first is cls and not issubclass(stand_in_class(module, qualname, (cls, *bases), group is not None), cls):
-            # Only its own way makes one that is caught as what it is: pydantic's ValidationError.
-            mended = self._mended_way(cls, own if isinstance(own, tuple) else _way_of_c(exc))
-            if mended is not None:
-                return *mended, ties
+            # Nothing derives from it. One that is caught as what it is comes first, and its text second.
+            if isinstance(own, tuple):  # only its own way makes one: pydantic's ValidationError
+                args = self._mend(own[1], "exc.__reduce__()[1]", _LEVELS + 1)
+                if _makes(own[0], args, cls):
+                    kept = {part: value for part, value in own[2].items() if self._travels(value)}
+                    return "mended", own[0], args, {"own": None, **kept}, ties
+            if group is not None:
+                return "class", cls, group, state, ties
+            given = state["args"].items if type(state["args"]) is _Container else state["args"]
+            args = _Container("tuple", [cls, *(given if new_args(exc) else ())])
+            if _makes(make, args, cls):
+                return "made", make, args, state, ties
         return "stand-in", (module, qualname, (first, *bases), text_of(exc)), group, state, ties
-
-    def _mended_way(self, cls: type, way: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Return the class's own way with the arguments that travel; ``None`` if that makes nothing."""
-        function, args, state, *_ = way
-        args = self._mend(args, "exc.__reduce__()[1]", _LEVELS + 1)
-        try:
-            if not same_class(type(function(*_resolved(args, [], []))), cls):
-                return None
-        except BaseException:  # user code; or an exception in the arguments, for which there is no place yet
-            return None
-        return "mended", function, args, {"own": None, **{k: v for k, v in state.items() if self._travels(v)}}
 
     def _class_travels(self, cls: type) -> bool:
         key = id(cls)  # not the class: a metaclass may refuse to hash it
@@ -246,8 +243,12 @@ class _Rescue:
         return Lost(type_name(kind), reason, path)
 
 
-def _way_of_c(exc: BaseException) -> tuple[Any, ...]:
-    return make, (type(exc), *new_args(exc)), {}
+def _makes(function: Callable[..., Any], args: Any, cls: type) -> bool:
+    """Tell whether *function* makes a *cls* of these arguments, which may have been taken apart."""
+    try:
+        return same_class(type(function(*_resolved(args, [], []))), cls)
+    except BaseException:  # user code; or an exception in the arguments, for which there is no place yet
+        return False
 
 
 # -- loading --------------------------------------------------------------------------
@@ -274,9 +275,9 @@ def _make_node(specs: list[Any], made: list[BaseException | None], at: int) -> B
     if done is not None:
         return done
     kind, what, group, _, _ = specs[at]
-    if kind in ("own", "made"):
+    if kind == "own":
         exc: BaseException = what(*group)
-    elif kind == "mended":
+    elif kind in ("made", "mended"):
         exc = what(*_resolved(group, specs, made))
     else:
         if group is not None:

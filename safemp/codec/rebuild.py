@@ -8,7 +8,7 @@ from abc import ABCMeta
 from collections.abc import Callable
 from functools import singledispatch
 from importlib import import_module
-from typing import Any, NewType
+from typing import Any, Generic, NewType, Protocol, get_origin, is_typeddict
 
 from safemp.codec.frames import Buffer
 from safemp.codec.statics import type_name
@@ -94,20 +94,22 @@ def redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:
     return made
 
 
-class _Quiet:
-    """Keeps ``__init_subclass__`` of the other bases from running: it has run, at home."""
+class _Catch:
+    """The first name in a class: holds the class when it is whole, and its hooks are about to run.
 
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
+    Python calls ``__set_name__`` before ``__init_subclass__``:
+    https://docs.python.org/3/reference/datamodel.html#creating-the-class-object.
+    (A base in front of the others would keep the hooks away, too; but it cannot always be taken out again.)
+    """
 
+    NAME = "_safemp_catch"
 
-class _QuietSlots:
-    """The same, for classes whose instances have no ``__dict__``."""
+    def __init__(self) -> None:
+        self.caught: type | None = None
 
-    __slots__ = ()
-
-    def __init_subclass__(cls, **_: Any) -> None:
-        pass
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.caught = owner
+        raise RuntimeError("the class is whole")
 
 
 def make_quietly(meta: type, name: str, bases: tuple[Any, ...], space: dict[str, Any]) -> type | None:
@@ -119,23 +121,40 @@ def make_quietly(meta: type, name: str, bases: tuple[Any, ...], space: dict[str,
     Returns:
         ``None``: there are no such hooks, or Python does not let us.
     """
-    makers = [vars(base).get(maker) for base in meta.__mro__[:-2] for maker in ("__new__", "__init__")]
+    parts = meta.__mro__[: meta.__mro__.index(type)]  # what is behind it makes no classes
+    makers = [vars(part).get(maker) for part in parts for maker in ("__new__", "__init__")]
     if not all(maker is None or isinstance(maker, (types.FunctionType, staticmethod)) for maker in makers):
         return None  # it makes its classes in C, as those of ctypes do, and must be let
     resolved = types.resolve_bases(bases)
-    hooked = any("__init_subclass__" in vars(base) for b in resolved for base in b.__mro__[:-1])
+    if any(is_typeddict(base) or not issubclass(meta, type(base)) for base in resolved):
+        return None  # a TypedDict or NamedTuple: their makers put other bases in the place of these
+    above = [part for base in resolved for part in base.__mro__[:-1]]  # some do not let themselves be compared
+    # What the hook of Generic does it may do again; but below, it would call the others.
+    hooked = any("__init_subclass__" in vars(part) for part in above if part is not Generic)
     if not hooked and (meta is type or meta is ABCMeta):
         return None
+    if any(part is Generic for part in above):
+        space = {**space, "__parameters__": _parameters(bases)}  # Sub(Base[int]) may be made before Base has its state
     if resolved is not bases:
         space = {**space, "__orig_bases__": bases}
-    for quiet in ((_Quiet,), (_QuietSlots,)) if hooked else ((),):
-        try:
-            cls: type = type.__new__(meta, name, (*quiet, *resolved), dict(space))
-            if hooked:
-                cls.__bases__ = resolved
-        except TypeError:  # another layout
-            continue
-        if issubclass(meta, ABCMeta):
-            _abc_init(cls)
-        return cls
-    return None
+    catch = _Catch()
+    try:
+        type.__new__(meta, name, resolved, {_Catch.NAME: catch, **space})
+    except (RuntimeError, TypeError):  # a TypeError: not with these bases, says Python
+        pass
+    cls = catch.caught
+    if cls is None:
+        return None
+    type.__delattr__(cls, _Catch.NAME)
+    if issubclass(meta, ABCMeta):
+        _abc_init(cls)
+    return cls
+
+
+def _parameters(bases: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the type variables of a class: those of ``Generic[...]``, where it is among *bases*, are all."""
+    aliases = [base for base in bases if get_origin(base) is not None]
+    whole = [alias for alias in aliases if alias.__origin__ is Generic or alias.__origin__ is Protocol]
+    return tuple(
+        dict.fromkeys(variable for alias in whole or aliases for variable in getattr(alias, "__parameters__", ()))
+    )

@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeAlias
 
 from safemp.codec import statics
 from safemp.codec.by_value import class_parts, dot, function_parts
+from safemp.codec.exception_reduce import Ahead
 from safemp.codec.fixes import fix_for, library_object
 from safemp.codec.inheritance import NotInheritedError
 from safemp.codec.paths import Edge, Node, expression, holders_of, owner_of
@@ -354,6 +355,9 @@ def _below_any_reduced(
         found.append((reduced[5], node, _REDUCE, "[5]"))
     state = reduced[2]
     if type(state) is dict:
+        if size == 6 and type(state.get("ahead")) is Ahead:  # the links first, for they can be spelled
+            state = {**state}
+            state["ahead"] = state.pop("ahead")
         _attributes(state, node, _STATE, "[2]", memo, found, atoms)
     elif type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
         for edge, where, part in ((_STATE_DICT, "[2][0]", state[0]), (_STATE_SLOT, "[2][1]", state[1])):
