@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from enum import IntEnum
+from functools import partial
 from keyword import iskeyword
 from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType, ModuleType
 from typing import Any, TypeAlias
 
 from safemp.codec import statics
+from safemp.codec.rebuild import Made
 
 __all__ = ["Edge", "Node", "expression", "holders_of", "key_text", "owner_of", "steps_to"]
 
@@ -53,6 +55,7 @@ _Step: TypeAlias = tuple[str, str]
 
 _STATES = {Edge.STATE: "[2]", Edge.STATE_DICT: "[2][0]", Edge.STATE_SLOT: "[2][1]"}
 _PLAIN = frozenset({list, tuple, dict, set, frozenset})
+_CARRIERS = _PLAIN | {partial, Made}
 _VIEWS = frozenset({type({}.keys()), type({}.values()), type(OrderedDict().keys()), type(OrderedDict().values())})
 _KEYS = (str, int, bytes, bool, type(None))
 _LONGEST_KEY = 80
@@ -224,7 +227,7 @@ def _is_name(name: Any) -> bool:
 def _searched(chain: list[Node], at: int) -> tuple[_Step, int]:
     """Find the next object of the chain that is to be found in ``chain[at]`` itself.
 
-    Between the two lie containers that exist in the reduce value only.
+    Between the two lie containers, and calls of a repair's, that exist in the reduce value only.
 
     Returns:
         The step, and the position in *chain* to which it leads.
@@ -238,7 +241,7 @@ def _searched(chain: list[Node], at: int) -> tuple[_Step, int]:
                 return attribute, to + 1
         if found is not None:
             return found, to
-        if type(chain[to][0]) not in _PLAIN:
+        if type(chain[to][0]) not in _CARRIERS:
             break
     _, _, edge, key = chain[at + 1]
     if edge in _STATES:
