@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import sys
@@ -438,6 +439,7 @@ class SafeExecutor(Executor):
         repairs: Spec = "all",
         trace: str | os.PathLike[str] | bool = False,
     ) -> None:
+        max_workers = None if max_workers is None else operator.index(max_workers)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if max_workers is not None and sys.platform == "win32" and max_workers > _MAX_WINDOWS_WORKERS:
@@ -662,6 +664,8 @@ class SafeExecutor(Executor):
         Running calls fail with ``WorkerCrashed``.
         """
         self._end(system.KILL)
+
+    _outlives_threads = False
 
     def _at_exit(self, now: bool) -> None:
         """Finish what was submitted, as the standard library does, then end the workers; or *now*."""

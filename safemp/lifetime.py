@@ -2,6 +2,8 @@
 
 The interpreter first has us end them, then waits for threads, then multiprocessing
 waits for child processes: in this order nothing waits for something that waits for it.
+A ``Pool`` is ended after the threads, which may use it still, and at multiprocessing's
+place among the exit functions; as the standard library's.
 In a process that multiprocessing started, its own exit functions come first, so we are
 among those, too.
 
@@ -27,6 +29,9 @@ __all__ = ["abandon", "disown", "forget", "track", "waiting"]
 
 
 class _Front(Protocol):
+    _engine: Engine
+    _outlives_threads: bool
+
     def _at_exit(self, now: bool) -> None: ...
 
     def _forked(self) -> None: ...
@@ -41,7 +46,7 @@ def track(front: _Front) -> None:
     global _registered_in
     if _registered_in != os.getpid():
         # multiprocessing clears these in its children, so once for each process.
-        util.Finalize(None, _end_all, exitpriority=100)
+        util.Finalize(None, _end_all, (False,), exitpriority=100)
         _registered_in = os.getpid()
     _open.add(front)
 
@@ -97,13 +102,16 @@ waiting: _Waiting = _Waiting()
 _main = threading.main_thread().ident
 
 
-def _end_all() -> None:
+def _end_all(before_threads: bool) -> None:
     now = waiting.broken_off or isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
     while True:
         try:
-            for front in list(_open):
+            later = {front for front in _open if before_threads and front._outlives_threads and not now}
+            for front in [front for front in _open if front not in later]:
                 front._at_exit(now)
-            for engine in list(running):  # whose front is gone, or never was: Ctrl-C in a constructor
+            kept = {front._engine for front in later}
+            for engine in [engine for engine in running if engine not in kept]:
+                # Its front is gone, or never was: Ctrl-C in a constructor.
                 if now:
                     engine.kill(signal.SIGTERM)
                 engine.close()
@@ -132,6 +140,6 @@ def _after_fork() -> None:
             tracker._lock = type(tracker)()._lock  # each Python and loky has its own kind
 
 
-threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+threading._register_atexit(_end_all, True)  # type: ignore[attr-defined]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import queue
 import signal
@@ -220,6 +221,7 @@ class Pool:
         trace: str | os.PathLike[str] | bool = False,
     ) -> None:
         self._state = CLOSE  # until there is something to close
+        processes = None if processes is None else operator.index(processes)
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
@@ -520,6 +522,8 @@ class Pool:
         return stats_of(self._engine)
 
     # -- the end ----------------------------------------------------------------------
+
+    _outlives_threads = True
 
     def _at_exit(self, now: bool) -> None:
         """End with the interpreter: the workers are daemons, as in the standard library."""

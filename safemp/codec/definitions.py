@@ -17,6 +17,7 @@ A table that many calls have in common may travel *apart* from them, once:
 from __future__ import annotations
 
 import abc
+import atexit
 import marshal
 import struct
 import sys
@@ -106,9 +107,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
         Exception: Whatever pickling raises.
     """
     if _Generation.of_kept != generation():
-        _kept.clear()  # what they name may go by value now
-        _prefixes.clear()
-        _of_one.clear()
+        _forget()  # what they name may go by value now
         _Generation.of_kept = generation()
     asked = tuple(needs.names)
     if not any(name in needs.homes[key].space for key, name in asked):
@@ -194,6 +193,16 @@ _of_one: dict[str, _Prefix] = {}
 """Those for one global, by its name: the latest of that name."""
 
 
+def _forget() -> None:
+    """Hold no globals any more: the script's end with it, and their ``__del__`` finds all that it uses."""
+    _kept.clear()
+    _prefixes.clear()
+    _of_one.clear()
+
+
+atexit.register(_forget)
+
+
 def _plain(attrs: dict[str, Any]) -> dict[str, Any]:
     """Leave the attributes that marshal takes: a package's ``__path__`` may be lazy."""
     found: dict[str, Any] = {name: value for name, value in attrs.items() if value is None or type(value) is str}
@@ -232,9 +241,7 @@ def define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tu
     same = _sameness(value) if keep else None
     if same is not None:
         if len(_kept) >= _KEPT:
-            _kept.clear()
-            _prefixes.clear()
-            _of_one.clear()
+            _forget()
         _kept[name] = _Definition(value, same, blob, direct, found)
     else:
         _kept.pop(name, None)

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
-from safemp.codec.homes import goes_by_value
+from safemp.codec.homes import generation, goes_by_value
 
-__all__ = ["find", "find_indexed"]
+__all__ = ["Stamp", "find", "find_indexed", "stamp"]
+
+
+Stamp: TypeAlias = tuple[int, int, int, int]
 
 
 class _Index:
@@ -23,23 +26,23 @@ class _Index:
 
     seen: tuple[int, str] = (0, "")
     spaces: tuple[dict[str, Any], ...] = ()
-    stamp: tuple[int, int] = (0, 0)
+    stamp: Stamp = (0, 0, 0, 0)
     types: frozenset[type] = frozenset()
     places: dict[int, tuple[ModuleType, str]] = {}  # noqa: RUF012 - replaced whole
 
 
-def stamp() -> tuple[int, int]:
-    """Return a value that changes when modules come or grow."""
+def stamp() -> Stamp:
+    """Return a value that changes when modules come or grow, or go by value."""
     seen = len(sys.modules), next(reversed(sys.modules), "")
     if seen != _Index.seen:
         modules = list(sys.modules.values())
         _Index.spaces = tuple(module.__dict__ for module in modules if isinstance(module, ModuleType))
         _Index.seen = seen
     spaces = _Index.spaces
-    return len(spaces), sum(map(len, spaces))
+    return len(spaces), sum(map(len, spaces)), *generation()
 
 
-def find_indexed(obj: Any, now: tuple[int, int]) -> tuple[ModuleType, str] | None:
+def find_indexed(obj: Any, now: Stamp) -> tuple[ModuleType, str] | None:
     """Return ``(module, name)`` of *obj*, quickly when asked often.
 
     Args:

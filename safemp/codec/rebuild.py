@@ -94,6 +94,10 @@ def redispatch(registry: list[tuple[type, Callable[..., Any]]]) -> Any:
     return made
 
 
+class _WholeError(RuntimeError):
+    """The class is whole. Up to Python 3.11 this is the cause of a ``RuntimeError``."""
+
+
 class _Catch:
     """The first name in a class: holds the class when it is whole, and its hooks are about to run.
 
@@ -109,7 +113,7 @@ class _Catch:
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.caught = owner
-        raise RuntimeError("the class is whole")
+        raise _WholeError
 
 
 def make_quietly(meta: type, name: str, bases: tuple[Any, ...], space: dict[str, Any]) -> type | None:

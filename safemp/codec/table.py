@@ -48,7 +48,7 @@ class Table(dict[type, Callable[[Any], Any]]):
     """Write weak references without what they refer to."""
     by_name: ByName | None = None
     """Objects that were found to be attributes of modules, and their reduce values."""
-    _stamp: tuple[int, int] | None = None
+    _stamp: named.Stamp | None = None
 
     def __init__(
         self,

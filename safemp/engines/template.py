@@ -28,7 +28,7 @@ from io import BytesIO
 from multiprocessing import popen_fork, process, reduction, resource_tracker, spawn, util
 from typing import Any, ClassVar, NamedTuple
 
-from safemp.engines import system
+from safemp.engines import system, wire
 from safemp.engines.template_main import HEAD, NUMBER, STANDARD, Descriptor, Plan, TemplateProcess
 
 __all__ = ["NAME", "TemplateContext", "keeper", "popen", "template_context"]
@@ -86,7 +86,7 @@ class _Template:
         self.inherited = inherited
         self.forks = 0
         self._ready = False
-        self._sock, theirs = socket.socketpair()
+        self._sock, theirs = wire.streams()
         fd = -1
         try:
             with theirs:

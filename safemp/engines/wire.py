@@ -132,8 +132,11 @@ def pack(messages: Sequence[Message]) -> bytes:
 
 
 def streams() -> tuple[socket.socket, socket.socket]:
-    """Make a pair of connected stream sockets."""
-    return socket.socketpair()
+    """Make a pair of connected stream sockets, which block whatever ``socket.setdefaulttimeout`` was told."""
+    pair = socket.socketpair()
+    for each in pair:
+        each.setblocking(True)
+    return pair
 
 
 class Tokens:

@@ -20,6 +20,9 @@ def test_no_workers_are_refused(engine: str, number: int) -> None:
     """``max_workers=0`` and ``processes=0`` are a ``ValueError`` with the standard library's text."""
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         safemp.SafeExecutor(number, engine=engine)
+    for make in (safemp.SafeExecutor, safemp.Pool):
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            make(1.0)
     with pytest.raises(ValueError, match="Number of processes must be at least 1"):
         safemp.Pool(number, engine=engine)
 

@@ -1053,3 +1053,32 @@ if __name__ == "__main__":
 def test_functions_may_be_annotated_with_parameters_of_types(tmp_path: Path, script: str, prints: str) -> None:
     """``ParamSpec`` in a decorator, ``type`` statements, brackets behind a function's name."""
     assert quiet(run_script(tmp_path, script), out=prints)
+
+
+# -- what a program may have done to its process ---------------------------------------
+
+DONE_BEFORE = {
+    "a timeout for all sockets": "import socket; socket.setdefaulttimeout(30)",
+    "SIGCHLD ignored": "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+}
+
+USED = """
+def square(x): return x * x
+
+if __name__ == "__main__":
+    import safemp
+    {before}
+    with safemp.SafeExecutor(2) as executor:
+        print(list(executor.map(square, range(3))), executor.submit(square, 3).result())
+    with safemp.Pool(2) as pool:
+        print(pool.map(square, range(3)), pool.apply(square, (3,)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX's")
+@pytest.mark.parametrize("before", DONE_BEFORE)
+def test_a_program_may_have_done_that_before(tmp_path: Path, before: str) -> None:
+    """The standard library's pools work there, too."""
+    ended = run_script(tmp_path, USED.format(before=DONE_BEFORE[before]))
+
+    assert quiet(ended, out="[0, 1, 4] 9\n" * 2), str(ended)

@@ -26,7 +26,7 @@ import pytest
 
 import safemp
 from safemp import worker
-from safemp.codec import calls, pickling
+from safemp.codec import calls, homes, named, pickling
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Kind
 from safemp.codec.repairs import ALL
@@ -633,3 +633,21 @@ def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child() -> None:
             pickling.mend_cloudpickle(ALL)()
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_sentinel_of_a_module_that_goes_by_value_since_is_not_looked_up_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It had been found by its name before a worker said that it lacks the module."""
+    plug = types.ModuleType("plug_that_is_lacked")
+    exec("M = object()\ndef get(x=M): return x is M\n", plug.__dict__)
+    monkeypatch.setitem(sys.modules, plug.__name__, plug)
+    monkeypatch.setattr(homes, "importable", lambda name: True)  # as it seems until then
+    named.find_indexed(plug.M, named.stamp())
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, plug.__name__, plug)
+    homes.send_by_value(plug.__name__)
+    try:
+        assert named.find_indexed(plug.M, named.stamp()) is None
+    finally:
+        homes.by_name_again()

@@ -163,6 +163,17 @@ def test_a_directory_that_is_gone_keeps_nobody_from_working(monkeypatch: pytest.
         assert executor.submit(jobs.square, 3).result() == 9
 
 
+def test_a_directory_that_may_not_be_entered_is_not_entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program can be in one: ``cd /root; sudo -u nobody python ...``. ``chdir`` to it would fail."""
+    monkeypatch.chdir(tmp_path)
+    assert template._preparation("n")["dir"] == str(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (str(tmp_path), os.X_OK))
+
+    assert "dir" not in template._preparation("n")
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
 def test_the_standard_streams_are_those_of_now(executor: safemp.SafeExecutor, tmp_path: Path) -> None:
     """Who has redirected descriptor 2, or closed 0, finds that in workers that start then."""
     executor.submit(jobs.pid).result()
