@@ -23,7 +23,7 @@ from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 from safemp.steady import by_a_handler
 
-__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items"]
+__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items", "spread"]
 
 
 def run(frames: Frames, apart: Buffer | None = None) -> Frames:
@@ -91,7 +91,7 @@ def run_items(
         How many values are in the row; and the outcome of the item behind them, if that was
         called, too: what it raised, or a value that is not of the row. Never raises.
     """
-    call = partial(_spread, fn) if chunk.star else fn
+    call = partial(spread, fn) if chunk.star else fn
     try:
         value = call(chunk.items[first])
     except BaseException as error:  # Rule 1
@@ -118,7 +118,8 @@ def run_items(
     return n, calls.encode_outcome(value)
 
 
-def _spread(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def spread(fn: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call *fn* with *arguments*."""
     return fn(*arguments)
 
 

@@ -11,6 +11,7 @@ starts must get the default back.)
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -20,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from safemp import worker
@@ -113,7 +115,8 @@ def main(
         share: What the initializer is given of the caller's.
     """
     system.die_with(caller, direct)
-    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGINT, _interrupted)
+    _thread.interrupt_main = _interrupt_main
     system.let_interrupts_in()
     surroundings.enter()
     if adopt:
@@ -135,8 +138,32 @@ def main(
         _Child(stream, tokens, ledger, fds[2:]).loop()
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing on SIGINT."""
+_asked: list[int] = []
+"""Not empty: a task has asked for a ``KeyboardInterrupt``."""
+
+_interrupts = _thread.interrupt_main
+
+
+def _interrupt_main(signum: signal.Signals = signal.SIGINT) -> None:
+    """Do as ``_thread.interrupt_main``, of a thread that a task has made to limit its own time, say."""
+    if signum == signal.SIGINT:
+        _asked.append(signum)
+    _interrupts(signum)
+
+
+_CALLS = {function.__code__ for function in (worker.run, worker.run_items, worker.spread)}
+
+
+def _interrupted(_: int, frame: FrameType | None) -> None:
+    """Do nothing on SIGINT, which is the caller's, unless a task has asked for it, and is still at it."""
+    if not _asked:
+        return
+    _asked.clear()
+    below = None
+    while frame is not None and frame.f_code not in _CALLS:
+        below, frame = frame, frame.f_back
+    if frame is not None and below is not None and not str(below.f_globals.get("__name__")).startswith("safemp."):
+        raise KeyboardInterrupt
 
 
 class _Child:

@@ -161,7 +161,7 @@ def test_a_traceback_begins_in_the_task(pool: safemp.Pool) -> None:
             names = [entry.name for entry in caught.traceback]
             assert names[-1] == "odd"
             assert "run_items" not in names
-            assert "_spread" not in names
+            assert "spread" not in names
 
 
 class _Writer:

@@ -1082,3 +1082,46 @@ def test_a_program_may_have_done_that_before(tmp_path: Path, before: str) -> Non
     ended = run_script(tmp_path, USED.format(before=DONE_BEFORE[before]))
 
     assert quiet(ended, out="[0, 1, 4] 9\n" * 2), str(ended)
+
+
+# -- a task that interrupts itself -----------------------------------------------------
+
+INTERRUPTS_ITSELF = """
+import _thread, sys, threading, time
+
+def limited(x):
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    try:
+        for _ in range(200):
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        return "in time"
+    finally:
+        timer.cancel()
+    return "ran on"
+
+def late(x):
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    return x
+
+def raises(x):
+    threading.Timer(0.3, _thread.interrupt_main).start()
+    for _ in range(200):
+        time.sleep(0.1)
+
+if __name__ == "__main__":
+    import safemp
+    with safemp.SafeExecutor(1) as executor:
+        print(executor.submit(limited, 1).result(), list(executor.map(limited, [1, 2])))
+        print([executor.submit(late, i).result() for i in range(3)])
+        time.sleep(0.5)
+        print(type(executor.submit(raises, 1).exception()).__name__, executor.submit(abs, -1).result())
+"""
+
+
+def test_a_task_may_interrupt_itself(tmp_path: Path) -> None:
+    """As decorators do that limit the time of a function. One that comes too late hits nobody."""
+    ended = run_script(tmp_path, INTERRUPTS_ITSELF)
+
+    assert quiet(ended, out="in time ['in time', 'in time']\n[0, 1, 2]\nKeyboardInterrupt 1\n"), str(ended)
