@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safemp.codec import homes, named, namespaces, pickling, rebuild
@@ -546,7 +547,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
             return False, _result_error(pickling.loads(payload))
         if kind is Kind.NOT_LOADED:
             text, _ = pickling.loads(payload)
-            return False, _not_loadable("the call", text)
+            return False, _not_loadable("the call", text, [])
         return False, FrameError(f"cannot read frames: an outcome expected, {kind.name} found")
     except FrameError as error:
         return False, error
@@ -577,8 +578,28 @@ _LOAD_FIX = "give its class a __reduce__ whose call can be made again, and keep 
 _IMPORT_FIX = "install it, or put its folder on the path, where the workers run"
 
 
-def _not_loadable(what: str, text: str) -> PreflightError:
-    fix = _IMPORT_FIX if text.startswith("ModuleNotFoundError") else _LOAD_FIX
+_SCRIPT_FIX = (
+    "define in a module what this script defines, and import it; or have workers that import the script, "
+    'which must be guarded by if __name__ == "__main__": mp_context="spawn"'
+)
+
+
+def _is_of_main(obj: Any) -> bool:
+    """Tell whether a part of a call is defined in the script, or is an instance of what is."""
+    defined = obj if type(obj) is FunctionType or issubclass(type(obj), type) else type(obj)
+    try:
+        return namespaces.is_main(defined.__module__)
+    except Exception:  # a metaclass may have something else there
+        return False
+
+
+def _not_loadable(what: str, text: str, roots: Sequence[tuple[str, Any]]) -> PreflightError:
+    if text.startswith("ModuleNotFoundError"):
+        fix = _IMPORT_FIX
+    elif any(_is_of_main(obj) for _, obj in roots):
+        fix = _SCRIPT_FIX
+    else:
+        fix = _LOAD_FIX
     return PreflightError((Culprit(what, "part of it", text, fix, problem="does not load in the worker"),))
 
 
@@ -598,4 +619,4 @@ def blame_load(text: str, roots: list[tuple[str, Any]], policy: Policy = ALL) ->
         made = PreflightError(tuple(culprits))
         made.__cause__ = culprits[0]._error
         return made
-    return _not_loadable("the call", text)
+    return _not_loadable("the call", text, roots)

@@ -1125,3 +1125,38 @@ def test_a_task_may_interrupt_itself(tmp_path: Path) -> None:
     ended = run_script(tmp_path, INTERRUPTS_ITSELF)
 
     assert quiet(ended, out="in time ['in time', 'in time']\n[0, 1, 2]\nKeyboardInterrupt 1\n"), str(ended)
+
+
+# -- classes that cannot be made from their parts --------------------------------------
+
+MODELS = """
+import sys
+import safemp
+
+class Attribute:
+    def __init__(self, owner): self.owner = owner
+    def __reduce__(self): return getattr, (self.owner, "id")  # as SQLAlchemy's
+
+class User:
+    pass
+
+User.id = Attribute(User)
+
+def table(x): return type(User.id).__name__, x
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1, mp_context=sys.argv[1] if len(sys.argv) > 1 else None) as executor:
+        future = executor.submit(table, 1)
+        print(future.exception() or future.result())
+"""
+
+
+def test_a_class_that_cannot_be_made_from_its_parts_is_refused_with_what_to_type(tmp_path: Path) -> None:
+    """And that helps."""
+    ended = run_script(tmp_path, MODELS)
+
+    said = ended.out.splitlines()
+    assert said[1] == "  reason: AttributeError: type object 'User' has no attribute 'id'", str(ended)
+    assert said[2].startswith("  fix:    define in a module what this script defines"), str(ended)
+    assert said[2].endswith('mp_context="spawn"'), str(ended)
+    assert quiet(run_script(tmp_path, MODELS, "spawn"), out="('Attribute', 1)\n")
