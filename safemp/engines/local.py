@@ -47,6 +47,7 @@ from safemp.engines.process import Worker
 from safemp.engines.settings import SETTINGS, Settings
 from safemp.engines.stats import Stats
 from safemp.engines.wire import Message
+from safemp.errors import FrameError
 
 __all__ = ["LocalEngine"]
 
@@ -283,7 +284,7 @@ class LocalEngine:
                 n, messages = wire.read(worker.stream, worker.reader)
             except BlockingIOError:
                 return
-            except OSError:
+            except (OSError, FrameError):
                 n, messages = 0, []
             if not n:  # its end of the stream is closed; the process ends, or has ended
                 self._deaf(worker)

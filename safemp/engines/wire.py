@@ -28,6 +28,7 @@ from typing import NamedTuple
 from safemp.codec.frames import Frames
 from safemp.engines import system
 from safemp.engines.blocks import Block, borrow, place_of
+from safemp.errors import FrameError
 
 __all__ = [
     "SMALL",
@@ -69,6 +70,10 @@ _PLACE = (1 << 56) - 1
 
 _MOST_BLOCKS = 8
 """Blocks of one message. What a call has of its own is in one; what it shares, in others."""
+
+
+_MOST_FRAMES = 1 << 24
+"""Sizes of one message. More than there is memory for as views; and what is no message seems to have more."""
 
 
 class Message(NamedTuple):
@@ -220,10 +225,15 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
     Returns:
         The message without its frames, their sizes, and the length of the fixed part;
         ``None`` when *view* holds less than that.
+
+    Raises:
+        FrameError: That is no message of ours: a task has written to a descriptor that is not its own.
     """
     if len(view) < _HEAD.size:
         return None
     kind, ahead, n, items, stop, ref, task = _HEAD.unpack_from(view)
+    if n > _MOST_FRAMES:
+        raise FrameError("cannot read frames: they are not written by safemp")
     size = _HEAD.size + 8 * n
     if len(view) < size:
         return None

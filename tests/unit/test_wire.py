@@ -13,6 +13,7 @@ import pytest
 from safemp.codec.frames import Frames
 from safemp.engines import wire
 from safemp.engines.wire import Message, Outbox, Reader
+from safemp.errors import FrameError
 
 
 def message(task: int = 1, frames: Frames | None = None) -> Message:
@@ -289,3 +290,12 @@ def test_every_token_goes_to_one_side(tokens: wire.Tokens) -> None:
     assert sorted(claimed + back) == list(range(1, last + 1))
     assert claimed
     assert back
+
+
+def test_what_is_no_message_is_said_to_be_none() -> None:
+    """A task has written to a descriptor that is not its own: nobody waits for the rest of that."""
+    ours, theirs = wire.streams()
+    with ours, theirs:
+        theirs.sendall(b"garbage" * 10)
+        with pytest.raises(FrameError, match="not written by safemp"):
+            wire.read(ours, wire.Reader())
