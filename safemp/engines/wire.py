@@ -233,7 +233,7 @@ def _parse(view: memoryview) -> tuple[Message, list[int], int] | None:
         return None
     kind, ahead, n, items, stop, ref, task = _HEAD.unpack_from(view)
     if n > _MOST_FRAMES:
-        raise FrameError("cannot read frames: they are not written by safemp")
+        raise FrameError("cannot read frames: not written by safemp")
     size = _HEAD.size + 8 * n
     if len(view) < size:
         return None
