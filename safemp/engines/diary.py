@@ -5,6 +5,7 @@
       B      an errand is begun: its key
       L      it is loaded, if it has several items: from now on they run
       O      the outcome of its next item: marshal of the frames; nothing, if it was too large
+      A      the process that writes is alive, and may go on (``look_up`` puts it in front)
 
 Each thread of a worker has one file, in a folder that all workers of one engine have on one machine. What is
 written there by one ``write`` is there, however the process ends. So when a worker has died its caller asks
@@ -45,10 +46,12 @@ class Entry:
     Attributes:
         loaded: Of several items: whether the frames had been loaded; if not, that is what its worker died of.
         outcomes: Of the items that had finished; ``None``: it was too large to be kept.
+        alive: Its worker was at it when somebody looked, and may be still.
     """
 
     loaded: bool
     outcomes: Sequence[Frames | None]
+    alive: bool = False
 
 
 class Diary:
@@ -116,16 +119,37 @@ def of_this_thread(token: str) -> Diary:
 
 
 def look_up(token: str, key: str) -> bytes | None:
-    """Return what is written on this machine of an errand; ``None``: nothing is."""
+    """Return what is written on this machine of an errand; ``None``: nothing is.
+
+    Whether its worker is alive is looked at first: what it writes later is read, or it is said to be alive.
+    """
     folder, line = _folder(token), _HEAD.pack(b"B", len(key)) + key.encode()
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
+            alive = _is_alive(name.partition("-")[0])
             with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
                 written = file.read()
                 for kind, at, end in _records(written):
                     if kind == b"B" and written[at - _HEAD.size : end] == line:
-                        return written[at - _HEAD.size :]
+                        return _HEAD.pack(b"A", 0) * alive + written[at - _HEAD.size :]
     return None
+
+
+def _is_alive(pid: str) -> bool:
+    """Tell whether a process of this machine runs; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        if os.path.isdir("/proc/self"):
+            return False
+    except OSError:
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def is_here(token: str) -> bool:
@@ -136,15 +160,19 @@ def is_here(token: str) -> bool:
 def parse(found: bytes) -> Entry:
     """Read what ``look_up`` has returned: of its first errand."""
     outcomes: list[Frames | None] = []
-    loaded = False
-    for i, (kind, at, end) in enumerate(_records(found)):
+    begun = loaded = alive = False
+    for kind, at, end in _records(found):
         if kind == b"O":
             outcomes.append(marshal.loads(found[at:end]) if end > at else None)
         elif kind == b"L":
             loaded = True
-        elif i:
+        elif kind == b"A":
+            alive = True
+        elif begun:
             break
-    return Entry(loaded, outcomes)
+        else:
+            begun = True
+    return Entry(loaded, outcomes, alive)
 
 
 def _records(written: bytes) -> Iterator[tuple[bytes, int, int]]:

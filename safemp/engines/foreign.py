@@ -65,6 +65,12 @@ way there and back, and what waits there is not long where nobody can take it ba
 _BEAT = 1.0
 """Seconds between two questions whether answers may still come. Picked."""
 
+_AFTERLIFE = 10.0
+"""Seconds that a worker gets to end which is given up by its cluster: until then it goes on. Picked."""
+
+_GLANCE = 0.1
+"""Seconds between two looks whether it has. Picked."""
+
 _MOST_MOVES = 20
 """Times that a task goes to another worker since its own died before it began. Picked."""
 
@@ -540,7 +546,7 @@ class ForeignEngine:
         self._moved.pop(task, None)
         entry = Entry(True, ()) if not found else parse(found)
         several = task.count - task.done > 1
-        if found and several and not entry.loaded and not self._killed:
+        if found and several and not entry.loaded and not entry.alive and not self._killed:
             self._defer(task, partial(self._mend, task, None), deliveries)  # each item by itself
             return
         for each in entry.outcomes:
@@ -551,9 +557,9 @@ class ForeignEngine:
         first = task.done
         if first == task.count:
             return
-        task.done = first + 1 if found else task.count
+        task.done = first + 1 if found and not entry.alive else task.count  # or it may get at the others itself
         among = ""
-        if several and not found:
+        if several and (not found or entry.alive):
             among = f", or another of items[{task.first + first}:{task.first + task.count}]"
         more = task.done < task.count
         for index in range(first, task.done):
@@ -672,8 +678,12 @@ class ForeignEngine:
 
     def _investigate(self, sent: _Sent, error: BaseException, died: str) -> None:
         found: bytes | None
+        deadline = time.monotonic() + _AFTERLIFE
         try:
             found = self.look_up(self._token, sent.key, error)
+            while found and _goes_on(parse(found), sent.task) and time.monotonic() < deadline and not self._killed:
+                time.sleep(_GLANCE)
+                found = self.look_up(self._token, sent.key, error)
         except Exception:  # theirs: there is nobody left to ask
             found = None
         self._inbox.put(partial(self._bury, sent.task, found, error, died))
@@ -726,6 +736,11 @@ class ForeignEngine:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text that says anything. Not of a user's error."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
+def _goes_on(entry: Entry, task: Task) -> bool:
+    """Tell whether a worker may run more items of *task*, which would otherwise be run by another."""
+    return entry.alive and task.count - task.done > 1 and len(entry.outcomes) < task.count - task.done
 
 
 def _ended(task: Task) -> TaskKilled:

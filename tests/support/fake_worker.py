@@ -286,7 +286,7 @@ class FakeWorker:
         by_verdict = self.verdict is not None and self.verdict.step == KILLED
         stopped = self.stopped if by_verdict else self.halted  # who kills all does not wait for it
         assert stopped or self.exitcode is not None, "a process that runs can start another one meanwhile"
-        self.die(-signal.SIGKILL, "verdict")
+        self.die(-signal.SIGKILL, "verdict" if by_verdict else "signal")
 
     def report(self, exitcode: int | None) -> Report:
         return Report(pid=self.pid, exitcode=exitcode)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ import pytest
 
 from safemp.engines import diary
 from safemp.engines.diary import Diary, look_up, parse
+from tests.support.child import until
 
 
 @pytest.fixture
@@ -28,17 +31,41 @@ def test_it_tells_how_far_an_errand_has_come(token: str) -> None:
     mine.begin("1")
     found = look_up(token, "1")
     assert found
-    assert parse(found) == diary.Entry(False, [])
+    assert parse(found) == diary.Entry(False, [], alive=True)
     mine.loaded()
     mine.finished([b"header", b"payload", bytearray(b"buffer")])
     mine.finished([b"header", bytes(1 << 20)])
     mine.begin("11")
     mine.loaded()
 
-    assert parse(look_up(token, "1") or b"") == diary.Entry(True, [[b"header", b"payload", b"buffer"], None])
-    assert parse(look_up(token, "11") or b"") == diary.Entry(True, [])
+    assert parse(look_up(token, "1") or b"") == diary.Entry(
+        True, [[b"header", b"payload", b"buffer"], None], alive=True
+    )
+    assert parse(look_up(token, "11") or b"") == diary.Entry(True, [], alive=True)
     assert look_up(token, "2") is None
     assert look_up(uuid4().hex, "1") is None
+
+
+def test_it_tells_whether_who_wrote_it_is_alive(token: str) -> None:
+    """A zombie is not."""
+    begun, release = os.pipe()
+    pid = os.fork()
+    if not pid:
+        Diary(token).begin("5")
+        os.write(release, b"x")
+        time.sleep(600)
+        os._exit(0)
+    os.read(begun, 1)
+    os.close(begun)
+    os.close(release)
+    alive = parse(look_up(token, "5") or b"").alive
+    os.kill(pid, signal.SIGKILL)
+    try:
+        assert alive
+        assert until(lambda: not parse(look_up(token, "5") or b"").alive)
+    finally:
+        os.waitpid(pid, 0)
+    assert parse(look_up(token, "5") or b"") == diary.Entry(False, [])
 
 
 def test_what_is_cut_short_was_not_finished(token: str) -> None:
