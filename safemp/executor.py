@@ -166,7 +166,7 @@ def make_engine(
                 max_workers=max_workers,
                 context=_context_of(context),
                 main_by_name=by_name,
-                offer=b"" if by_name else pickling.dumps_offer(),
+                offer=b"" if by_name else pickling.dumps_offer(policy),
                 start=frames,
                 inherited=inherited,
                 **settings,

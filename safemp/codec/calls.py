@@ -126,14 +126,15 @@ def _climb(
         dump = pickling.dumps_careful if careful else pickling.dumps
         payload = dump(obj, buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
     except pickling.USER_ERRORS as error:
-        if homes.by_name_again():  # that may be all that is wrong
-            if buffers is not None:
-                buffers.clear()
-            if heritage is not None:
-                heritage.begin()
-            return _climb(obj, buffers, roots, careful, by_name, heritage, policy, apart)
         failure = preflight(error, roots(), heritage, policy)
         try:
+            parts = [*(culprit._obj for culprit in failure.culprits), *(part for _, part in roots())]
+            if homes.by_name_again([str(_module_of(part)) for part in parts]):
+                if buffers is not None:
+                    buffers.clear()
+                if heritage is not None:
+                    heritage.begin()
+                return _climb(obj, buffers, roots, careful, by_name, heritage, policy, apart)
             found = attributes_of_modules(failure.culprits, policy)
             if found is None:
                 raise failure from _seen_by_users(error)
@@ -584,19 +585,20 @@ _SCRIPT_FIX = (
 )
 
 
-def _is_of_main(obj: Any) -> bool:
-    """Tell whether a part of a call is defined in the script, or is an instance of what is."""
+def _module_of(obj: Any) -> str | None:
+    """Return the name of the module that defines a function or class, or that of an instance."""
     defined = obj if type(obj) is FunctionType or issubclass(type(obj), type) else type(obj)
     try:
-        return namespaces.is_main(defined.__module__)
+        module = defined.__module__
     except Exception:  # a metaclass may have something else there
-        return False
+        return None
+    return module if isinstance(module, str) else None
 
 
 def _not_loadable(what: str, text: str, roots: Sequence[tuple[str, Any]]) -> PreflightError:
     if text.startswith("ModuleNotFoundError"):
         fix = _IMPORT_FIX
-    elif any(_is_of_main(obj) for _, obj in roots):
+    elif any(namespaces.is_main(_module_of(obj)) for _, obj in roots):
         fix = _SCRIPT_FIX
     else:
         fix = _LOAD_FIX

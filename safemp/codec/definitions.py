@@ -25,7 +25,7 @@ from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
 from reprlib import recursive_repr
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 from safemp.codec import namespaces
@@ -39,9 +39,22 @@ __all__ = ["ATOMS", "Name", "Write", "define", "is_fixed", "known_prefix", "offe
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
 
-Write = Callable[[tuple[Any, ...], Needs, frozenset[Name]], tuple[bytes, set[Name]]]
-"""Pickles a tuple of values, of which the names are given: gives the pickle, and the
-other by-value globals it names. What else the values need is added to the ``Needs``."""
+
+class Write(Protocol):
+    """Pickles definitions."""
+
+    def __call__(self, values: tuple[Any, ...], needs: Needs, inside: frozenset[Name], /) -> tuple[bytes, set[Name]]:
+        """Pickle a tuple of values, of which the names are given.
+
+        What else the values need is added to *needs*.
+
+        Returns:
+            The pickle, and the other by-value globals it names.
+        """
+
+    def identity(self, cls: type, /) -> str:
+        """Return what tells a class from every other, however it changes."""
+
 
 _HEAD = struct.Struct("<BII")
 _MARK, _APART = 0, 1
@@ -127,7 +140,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
             parts.append((space, name[1], _kept.get(name)))
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
-    table = marshal.dumps((attrs, _with_checksums(ordered, groups)))
+    table = marshal.dumps((attrs, _with_checksums(ordered, groups, needs, write)))
     made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
     if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
         _prefixes[asked] = _Prefix(parts, made)
@@ -137,7 +150,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
 
 
 def _with_checksums(
-    ordered: list[tuple[Name, ...]], groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]]
+    ordered: list[tuple[Name, ...]], groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]], needs: Needs, write: Write
 ) -> list[namespaces.Group]:
     """Return groups as they travel."""
     found: list[namespaces.Group] = []
@@ -146,7 +159,12 @@ def _with_checksums(
         blob, direct = groups[group]
         checksum = 0
         for name in sorted(direct - set(group)):
-            if name in places:
+            value = needs.homes[name[0]].space.get(name[1]) if name[0] in needs.homes else None
+            if isinstance(value, type) and issubclass(
+                type(value), type
+            ):  # a class is changed where it is; only another one is another
+                checksum = crc32(write.identity(value).encode(), checksum)
+            elif name in places:
                 _, _, of_it, below = places[name]
                 checksum = crc32(of_it, checksum ^ below)
         made = group[0][0], tuple(name for _, name in group), blob, checksum

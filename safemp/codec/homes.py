@@ -37,16 +37,29 @@ _refused: set[str] = set()
 """Modules which a worker said it cannot import."""
 
 
+class _Changes:
+    """How often what goes by value has been changed here."""
+
+    count = 0
+
+
 def send_by_value(module: str) -> None:
     """Remember that workers cannot import *module*."""
-    _refused.add(module)
+    if module not in _refused:
+        _refused.add(module)
+        _Changes.count += 1
 
 
-def by_name_again() -> bool:
-    """Let go by name again what workers could not import: others may. Tell whether there is anything."""
-    there = bool(_refused)
-    _refused.clear()
-    return there
+def by_name_again(modules: Iterable[str]) -> bool:
+    """Let go by name again those of *modules*, or packages above them, that a worker could not import.
+
+    Others may; and by value they cannot go. Tell whether there is one.
+    """
+    found = {name for name in _refused if any(each == name or each.startswith(f"{name}.") for each in modules)}
+    if found:
+        _refused.difference_update(found)
+        _Changes.count += 1
+    return bool(found)
 
 
 @contextmanager
@@ -58,10 +71,12 @@ def supposing(modules: Iterable[str]) -> Iterator[None]:
     """
     new = set(modules) - _refused
     _refused.update(new)
+    _Changes.count += 1
     try:
         yield
     finally:
         _refused.difference_update(new)
+        _Changes.count += 1
 
 
 class _InMemory:
@@ -89,7 +104,7 @@ def names_by_value() -> Sequence[bytes]:
 
 def generation() -> tuple[int, int]:
     """Return a value that changes when more modules, or fewer, go by value."""
-    return len(registered), len(_refused)
+    return len(registered), _Changes.count
 
 
 def goes_by_value(name: str) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "key_of",
     "known_names",
     "main_is_shared",
+    "make_what_was_offered",
     "module_globals",
     "offer",
     "open_module",
@@ -233,19 +234,35 @@ class _Offered:
         self._attrs = attrs
         self._groups = groups
         self._load = load
-        self._lock = threading.RLock()
+        self._at_it: set[int] = set()
 
     def __call__(self, name: str) -> Any:
         if name in self._names:
-            with self._lock:  # another thread may be at it
-                groups, self._groups = self._groups, []  # what they load asks for others: these are there
-                for group in groups:
-                    _define_missing(self._attrs[group[0]], group, self._load)
-                if self._space.get("__getattr__") is self:
-                    del self._space["__getattr__"]
-                if name in self._space:
-                    return self._space[name]
+            self.make()
+            if name in self._space:
+                return self._space[name]
         raise AttributeError(f"module {self._space.get('__name__')!r} has no attribute {name!r}")
+
+    def make(self) -> None:
+        """Make it all, with no lock held: what is loaded imports modules. Two threads may do so at once."""
+        me = threading.get_ident()
+        if me in self._at_it:  # what a definition loads asks for others: those before it are there
+            return
+        self._at_it.add(me)
+        try:
+            for group in self._groups:
+                _define_missing(self._attrs[group[0]], group, self._load)
+        finally:
+            self._at_it.discard(me)
+        if self._space.get("__getattr__") is self:
+            self._space.pop("__getattr__", None)
+
+
+def make_what_was_offered(space: dict[str, Any]) -> None:
+    """Make it now, if *space* is of a module of which something was."""
+    offered = space.get("__getattr__")
+    if type(offered) is _Offered:
+        offered.make()
 
 
 def _define_missing(attrs: Mapping[str, Any], group: Group, load: Callable[[bytes], Any]) -> None:
@@ -258,7 +275,8 @@ def _define_missing(attrs: Mapping[str, Any], group: Group, load: Callable[[byte
         values = load(blob)
     except Exception:  # user code: a metaclass, say. Whoever asked for it hears that it is not there
         return
+    stamps, stamp = _received[key].stamps, (len(blob), hash(blob), checksum)
     for name, value in zip(names, values, strict=True):
-        namespace.setdefault(name, value)
-    _received[key].stamps.update(dict.fromkeys(names, (len(blob), hash(blob), checksum)))
+        if namespace.setdefault(name, value) is value:
+            stamps[name] = stamp
     _changes[0] += 1

@@ -13,111 +13,129 @@ Rule 2: what cannot be pickled is left out. Nobody has asked for it yet.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from enum import EnumMeta
 from functools import cached_property, lru_cache, partialmethod
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
-from typing import Any, NamedTuple
+from typing import Any
 
 from safemp.codec import namespaces, statics
-from safemp.codec.definitions import Name, Write, define, is_fixed
+from safemp.codec.definitions import ATOMS, Name, Write, define, is_fixed
 from safemp.codec.homes import Home, Needs
 from safemp.steady import by_a_handler
 
 __all__ = ["harmless"]
 
-_MANY = 1000
-"""Members of a list or dict from which it is no longer small. Picked."""
-
 _MOST = 1 << 18
-"""Bytes of all that is offered. Picked: a script has less."""
+"""Bytes of all that is offered, and objects and bytes that are looked at for it. Picked: a script has less."""
 
 
-def harmless(home: Home, write: Write) -> Needs:
+def harmless(home: Home, write: Write, keep: bool) -> Needs:
     """Find what can be offered of a by-value module.
 
     Args:
         home: Where that is at home.
         write: As for ``definitions.prefix``.
+        keep: As for ``definitions.define``.
 
     Returns:
         The names of it, and of all that they need.
     """
-    needs, seen = Needs(), _Seen({}, {})
-    room = _MOST
-    for name, value in list(home.space.items()):
-        if not _is_defined_there(home, name, value):
+    roots = [(home.key, name) for name, value in list(home.space.items()) if _is_defined_there(home, name, value)]
+    homes = {home.key: home}
+    needed: dict[Name, set[Name]] = {}
+    sizes: dict[Name, int] = {}
+    bad: set[Name] = set()
+    todo = roots[::-1]
+    budget = _Budget(_MOST)
+    while todo:
+        key = todo.pop()
+        if key in needed:
             continue
+        needed[key] = set()
+        space = homes[key[0]].space
+        if key[1] not in space:  # it may be a builtin, or come later
+            continue
+        mine = Needs()
+        mine.homes[key[0]] = homes[key[0]]
         try:
-            found = _with_all_it_needs(home, name, write, seen)
-        except Exception as error:
+            if not _is_harmless(space[key[1]], budget):
+                bad.add(key)
+                continue
+            sizes[key] = len(define(key, space[key[1]], mine, write, keep)[0])
+        except (Exception, SystemExit, GeneratorExit) as error:
             if by_a_handler(error):
                 raise
+            bad.add(key)
             continue
-        new = {each: size for each, (_, size) in found.items() if each not in needs.names}
-        if sum(new.values()) > room:
+        homes.update(mine.homes)
+        needed[key] = set(mine.names)
+        todo += mine.names
+    _spread(bad, needed)
+    needs, room = Needs(), _MOST
+    for root in roots:
+        if root in bad:
             continue
-        room -= sum(new.values())
-        for each in new:
-            needs.add(found[each][0], each[1])
+        new, todo = [], [root]
+        while todo:
+            key = todo.pop()
+            if key not in needs.names and key not in new:
+                new.append(key)
+                todo += needed[key]
+        room -= sum(sizes.get(key, 0) for key in new)
+        if room < 0:
+            break
+        for key in new:
+            needs.add(homes[key[0]], key[1])
     return needs
+
+
+def _spread(bad: set[Name], needed: dict[Name, set[Name]]) -> None:
+    """Add to *bad* all that need something in it."""
+    users: dict[Name, list[Name]] = {}
+    for user, names in needed.items():
+        for name in names:
+            users.setdefault(name, []).append(user)
+    todo = list(bad)
+    while todo:
+        new = [user for user in users.get(todo.pop(), ()) if user not in bad]
+        bad.update(new)
+        todo += new
 
 
 def _is_defined_there(home: Home, name: str, value: Any) -> bool:
     """Tell whether that is a function or a class of the module, under its own name."""
     if type(value) not in (FunctionType, _CACHED) and not issubclass(type(value), type):
         return False
-    if not namespaces.is_main(getattr(value, "__module__", None)) or getattr(value, "__qualname__", None) != name:
+    try:
+        if not namespaces.is_main(getattr(value, "__module__", None)) or getattr(value, "__qualname__", None) != name:
+            return False
+    except Exception:  # a metaclass may do anything
         return False
     return home.has(name, value)
 
 
-class _Seen(NamedTuple):
-    """What is known of globals already.
+class _Budget:
+    """What may be looked at, in objects and bytes, before all that is left counts as too much.
 
-    Attributes:
-        needs: What they need, and the bytes of their definition.
-        harmless: Whether they are.
+    Args:
+        left: That.
     """
 
-    needs: dict[Name, tuple[Needs, int]]
-    harmless: dict[Name, bool]
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.seen: set[int] = set()
 
-
-class _NotHarmlessError(Exception):
-    pass
-
-
-def _with_all_it_needs(home: Home, name: str, write: Write, seen: _Seen) -> dict[Name, tuple[Home, int]]:
-    """Return where a global, and each that it needs, is at home, and the size of its definition.
-
-    Raises:
-        Exception: One is not harmless, or cannot be pickled.
-    """
-    found: dict[Name, tuple[Home, int]] = {}
-    todo = [(home, name)]
-    while todo:
-        at, root = todo.pop()
-        key = at.key, root
-        if key in found:
-            continue
-        if root not in at.space:  # it may be a builtin, or come later
-            found[key] = at, 0
-            continue
-        value = at.space[root]
-        if key not in seen.harmless:
-            seen.harmless[key] = _is_harmless(value, set())
-        if not seen.harmless[key]:
-            raise _NotHarmlessError
-        if key not in seen.needs:
-            mine = Needs()
-            mine.homes[at.key] = at
-            blob, _ = define(key, value, mine, write, keep=True)
-            seen.needs[key] = mine, len(blob)
-        mine, size = seen.needs[key]
-        found[key] = at, size
-        todo += [(mine.homes[needed[0]], needed[1]) for needed in mine.names]
-    return found
+    def takes(self, value: Any) -> bool:
+        """Take *value* into account; tell whether there is room for it."""
+        cls = type(value)
+        if cls in (str, bytes, bytearray, list, tuple, set, frozenset, dict):
+            self.left -= len(value)
+        elif cls is int:
+            self.left -= value.bit_length() >> 3
+        self.left -= 1
+        return self.left >= 0
 
 
 _PLAIN = frozenset(
@@ -129,32 +147,49 @@ _PLAIN = frozenset(
 _CACHED = type(lru_cache(abs))
 
 
-def _is_harmless(value: Any, seen: set[int]) -> bool:
+def _is_harmless(value: Any, budget: _Budget) -> bool:
     """Tell whether pickling *value* takes little, and runs nothing of the user's."""
-    if id(value) in seen or is_fixed(value):
+    if id(value) in budget.seen:
         return True
-    seen.add(id(value))
+    if not budget.takes(value):
+        return False
     cls = type(value)
+    if cls in ATOMS:
+        return True
+    budget.seen.add(id(value))
     if cls in (list, tuple, set, frozenset):
-        return len(value) <= _MANY and _are_harmless(value, seen)
+        return _are_harmless(value, budget)
     if cls is dict:
-        return len(value) <= _MANY and _are_harmless([*value, *value.values()], seen)
+        return _are_harmless([*value, *value.values()], budget)
+    if is_fixed(value):
+        return True
     if cls is FunctionType:
         parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *value.__dict__.values()]
-        return _are_harmless([*parts, *_contents(value)], seen)
+        return _are_harmless([*parts, *_contents(value), *_annotations(value)], budget)
     if issubclass(cls, type):
-        return _is_harmless_class(value, seen)
+        return _is_harmless_class(value, budget)
     if cls in (staticmethod, classmethod):
-        return _is_harmless(value.__func__, seen)
+        return _is_harmless(value.__func__, budget)
     if cls is property:
-        return _are_harmless([value.fget, value.fset, value.fdel], seen)
+        return _are_harmless([value.fget, value.fset, value.fdel], budget)
     if cls in (cached_property, partialmethod):
-        return _are_harmless(vars(value).values(), seen)
+        return _are_harmless(vars(value).values(), budget)
     if cls is _CACHED:
-        return _is_harmless(value.__wrapped__, seen)
+        return _is_harmless(value.__wrapped__, budget)
+    if cls is dataclasses.Field:
+        return _are_harmless([value.default, value.default_factory, value.type, *value.metadata.values()], budget)
     if isinstance(cls, EnumMeta):
-        return _is_harmless(cls, seen)
+        return _is_harmless(cls, budget)
+    if cls.__module__ in ("typing", "types") and hasattr(value, "__args__"):  # an alias, a union
+        parts = [*value.__args__, *getattr(value, "__metadata__", ())]
+        return _are_harmless(parts, budget)
     return cls.__module__ in _PLAIN or (cls.__module__, cls.__qualname__) in _OTHERS
+
+
+def _annotations(obj: FunctionType | type) -> list[Any]:
+    """Return the values of annotations. From Python 3.14 on that makes them, as pickling does."""
+    found = getattr(obj, "__annotations__", None)
+    return list(found.values()) if type(found) is dict else []
 
 
 _OTHERS = {("logging", "Logger"), ("_thread", "lock"), ("_thread", "RLock")}
@@ -162,8 +197,8 @@ _OTHERS |= {("_collections", "_tuplegetter"), ("collections", "_tuplegetter")}
 """Classes of things that are found by a name, or made anew as an import would make them."""
 
 
-def _are_harmless(values: Iterable[Any], seen: set[int]) -> bool:
-    return all(_is_harmless(value, seen) for value in values)
+def _are_harmless(values: Iterable[Any], budget: _Budget) -> bool:
+    return all(_is_harmless(value, budget) for value in values)
 
 
 def _contents(function: FunctionType) -> list[Any]:
@@ -176,21 +211,27 @@ def _contents(function: FunctionType) -> list[Any]:
     return found
 
 
-_ANNOTATE = ("__annotate__", "__annotate_func__")
-"""From Python 3.14 on. What they return is what travels."""
+_MADE = frozenset(
+    {"__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"}
+    | {"__classcell__", "__classdictcell__"}
+    | {"__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__"}
+    | {"__orig_bases__", "__parameters__", "__qualname__", "__slotnames__", "__slots__", "__static_attributes__"}
+    | {"__weakref__", "_abc_impl"}
+)
+"""What the class statement and others make, and what is no object of the user's."""
 
 
-def _is_harmless_class(cls: type, seen: set[int]) -> bool:
+def _is_harmless_class(cls: type, budget: _Budget) -> bool:
     space = statics.class_dict(cls)
     members: Any = space.get("_member_map_", {}) if issubclass(type(cls), EnumMeta) else {}
-    if not _are_harmless([type(cls), *cls.__bases__, *(member._value_ for member in members.values())], seen):
+    parts = [type(cls), *cls.__bases__, *(member._value_ for member in members.values()), *_annotations(cls)]
+    if not _are_harmless(parts, budget):
         return False
     for name, value in space.items():
-        if type(value) in (MemberDescriptorType, GetSetDescriptorType) or name in members:
+        if type(value) in (MemberDescriptorType, GetSetDescriptorType) or name in members or name in _MADE:
             continue
-        made = name == "_abc_impl" or (name.startswith("_") and name.endswith("_"))
-        if made and (type(value) is not FunctionType or name in _ANNOTATE):
-            continue  # by the class statement, an enumeration, a decorator
-        if not _is_harmless(value, seen):
+        if members and name[:1] == "_" == name[-1:] and type(value) is not FunctionType:
+            continue  # an enumeration's own
+        if not _is_harmless(value, budget):
             return False
     return True

@@ -34,11 +34,11 @@ from pickle import load as _load
 from pickle import loads as _loads
 from pickle import loads as plain_loads
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any, NewType, TypeVar
+from typing import Any, ClassVar, NewType, TypeVar
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import definitions, homes, named, namespaces, rebuild, structures
+from safemp.codec import definitions, homes, named, namespaces, rebuild, statics, structures
 from safemp.codec.by_value import annotations_of, read_in_class_bodies
 from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
@@ -455,26 +455,65 @@ def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy, apart: list
     """Pickle the by-value globals in *needs*."""
     # What is inherited by one pool's workers means nothing to another's.
     keep = heritage is None and policy is ALL
-    return definitions.prefix(needs, partial(_write, heritage, policy), keep=keep, apart=apart)
+    _Writer.named.update(needs.names)
+    return definitions.prefix(needs, _Writer(heritage, policy), keep=keep, apart=apart)
 
 
-def _write(
-    heritage: Heritage | None,
-    policy: Policy,
-    values: tuple[Any, ...],
-    needs: Needs,
-    inside: frozenset[definitions.Name],
-) -> tuple[bytes, set[Any]]:
-    file = BytesIO()
-    pickler = _CarefulPickler(file, needs, inside, heritage=heritage, policy=policy)
-    pickler.dump(values)
-    if file.tell() <= _LARGE and (shared := _globals_among(pickler.memo.copy(), needs, inside)):
-        file = BytesIO(_REFERS)
-        file.seek(len(_REFERS))
-        pickler = _ReferringPickler(file, needs, inside, heritage=heritage, policy=policy)
-        pickler.shared = shared
+class _Writer:
+    """Writes definitions.
+
+    A global that is a part of another one is written as its name: both are to be one object there, too. Those
+    count that code names: others (a loop's variable, the last result of a notebook) come and go, and with them
+    what is written would change.
+
+    Args:
+        heritage: As for ``Table``.
+        policy: As for ``Table``.
+    """
+
+    named: ClassVar[set[definitions.Name]] = set()
+    """Globals that some call has needed so far."""
+
+    def __init__(self, heritage: Heritage | None, policy: Policy) -> None:
+        self._heritage = heritage
+        self._policy = policy
+        self._places: dict[str, dict[int, tuple[Home, str]]] = {}
+
+    def __call__(
+        self, values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]
+    ) -> tuple[bytes, set[Any]]:
+        file = BytesIO()
+        pickler = _CarefulPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
         pickler.dump(values)
-    return file.getvalue(), pickler.direct
+        if file.tell() <= _LARGE and any(map(_may_hold, values)):
+            shared = self._shared(pickler, needs, inside)
+            if shared:
+                file = BytesIO(_REFERS)
+                file.seek(len(_REFERS))
+                pickler = _ReferringPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
+                pickler.shared = shared
+                pickler.dump(values)
+        return file.getvalue(), pickler.direct
+
+    def identity(self, cls: type) -> str:
+        """See ``definitions.Write``: that under which cloudpickle knows it again."""
+        try:
+            return str(_cp._get_or_create_tracker_id(cls))
+        except Exception:  # its metaclass does not let it be looked up
+            return ""
+
+    def _shared(self, pickler: Any, needs: Needs, inside: frozenset[definitions.Name]) -> dict[int, tuple[Home, str]]:
+        """Find other globals among what was written."""
+        places: dict[int, tuple[Home, str]] = {}
+        for key in {key for key, _ in inside}:
+            if key not in self._places:
+                self._places[key] = _places_of(needs.homes[key], self.named)
+            places.update(self._places[key])
+        others = {each: place for each, place in places.items() if (place[0].key, place[1]) not in inside}
+        if not others:
+            return others
+        memo = pickler.memo.copy()
+        return {each: place for each, place in others.items() if each in memo}
 
 
 _LARGE = 1 << 18
@@ -484,28 +523,56 @@ _REFERS = b"\0"
 """Ahead of a definition that refers to other globals by persistent ids. A pickle begins with 0x80."""
 
 
-def _globals_among(
-    memo: Mapping[int, Any], needs: Needs, inside: frozenset[definitions.Name]
-) -> dict[int, tuple[Home, str]]:
-    """Find the globals that were written as a part of another one: they are to be one object there, too.
+def _may_hold(value: Any) -> bool:
+    """Tell whether there may be another object in *value* for which it matters that it is this one."""
+    if type(value) in (list, set, frozenset):
+        return not ATOMS.issuperset(map(type, value))
+    if type(value) is dict:
+        return not (ATOMS.issuperset(map(type, value)) and ATOMS.issuperset(map(type, value.values())))
+    return type(value) not in ATOMS
 
-    Args:
-        memo: A pickler's, by ``id``.
-        needs: Has the homes.
-        inside: The names of those that were written.
-    """
+
+def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home, str]]:
+    """Return where the globals of a module are whose identity matters, and which code names, by ``id``."""
+    space = list(home.space.items())
+    read: set[str] = {name for key, name in named if key == home.key}
+    todo = [value for _, value in space if type(value) in _HAVE_CODE or issubclass(type(value), type)]
+    seen: set[int] = set()
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if type(value) is FunctionType:
+            if value.__globals__ is home.space:
+                read.update(_global_names(value.__code__))
+            todo += [part for part in _contents(value) if type(part) in _HAVE_CODE]
+        elif type(value) in (staticmethod, classmethod):
+            todo.append(value.__func__)
+        elif type(value) is property:
+            todo += [value.fget, value.fset, value.fdel]
+        elif type(value) is _CACHED:
+            todo.append(value.__wrapped__)
+        elif issubclass(type(value), type) and statics.class_dict(value).get("__module__") == home.space.get(
+            "__name__"
+        ):
+            todo += [part for part in statics.class_dict(value).values() if type(part) in _HAVE_CODE]
     found: dict[int, tuple[Home, str]] = {}
-    for home in [needs.homes[key] for key in {key for key, _ in inside}]:
-        written = [(name, value) for name, value in home.space.items() if id(value) in memo and _has_identity(value)]
-        if len(written) > 1:
-            written.sort(key=lambda each: each[0][:1] == "_")  # a notebook has its results under several names
-        seen: set[int] = set()
-        for name, value in written:
-            if name[:2] == "__" or id(value) in seen or not (home.names is None or name in home.names):
-                continue
-            seen.add(id(value))
-            if (home.key, name) not in inside:
-                found[id(value)] = home, name
+    for name, value in space:
+        if name in read and _has_identity(value) and (home.names is None or name in home.names):
+            found.setdefault(id(value), (home, name))
+    return found
+
+
+_CACHED = _NAMED[0]
+_HAVE_CODE = (FunctionType, staticmethod, classmethod, property, _CACHED)
+
+
+def _contents(function: FunctionType) -> list[Any]:
+    found = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # it is empty
+            found.append(cell.cell_contents)
     return found
 
 
@@ -548,18 +615,21 @@ def _load_definition(blob: bytes) -> Any:
     return _ReferringUnpickler(BytesIO(blob[1:])).load()
 
 
-def dumps_offer() -> bytes:
+def dumps_offer(policy: Policy) -> bytes:
     """Pickle what workers may be asked for of ``__main__``: see ``offers``. For ``take_offer``; may be empty."""
     from safemp.codec import offers  # workers do without
 
     main = sys.modules.get("__main__")
-    home = home_of(main.__dict__, "__main__") if main is not None else None
+    if main is None:
+        return b""
+    namespaces.make_what_was_offered(main.__dict__)
+    home = home_of(main.__dict__, "__main__")
     if not isinstance(home, Home):
         return b""
-    write = partial(_write, None, ALL)
+    write, keep = _Writer(None, policy), policy is ALL
     try:
-        return definitions.prefix(offers.harmless(home, write), write)
-    except Exception as error:  # two of them are in a cycle, and cannot be pickled together
+        return definitions.prefix(offers.harmless(home, write, keep), write, keep=keep)
+    except USER_ERRORS as error:  # two of them are in a cycle, and cannot be pickled together
         if by_a_handler(error):
             raise
         return b""

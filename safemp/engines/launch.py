@@ -107,7 +107,7 @@ class Parcel:
         popen._safemp_semaphores = estate.semaphores
         if self._safemp_unpack is None and not definitions.are_in(stream):
             return getitem, (_Pickle(stream), 0)  # a process that needs nothing of ours loads nothing of ours
-        return self._safemp_unpack or unpack, (stream, by_name, b"" if by_name else pickling.dumps_offer())
+        return self._safemp_unpack or unpack, (stream, by_name, b"" if by_name else pickling.dumps_offer(policy))
 
 
 class _Pickle:

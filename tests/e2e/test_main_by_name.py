@@ -271,3 +271,79 @@ def test_a_program_without_a_script(tmp_path: Path) -> None:
         "print(safemp.map(load, [pickle.dumps(Item())]))"
     )
     assert quiet(run_python("-c", code, cwd=tmp_path), out="[3]\n")
+
+
+CONSTRUCTED = """
+import dataclasses, sys, threading, time, tracemalloc, typing
+import safemp
+
+class Loud:
+    def __reduce__(self): sys.exit("code of the user's was run")
+
+@dataclasses.dataclass
+class ByMetadata:
+    x: int = dataclasses.field(default=1, metadata={"v": Loud()})
+
+class ByUnderlined:
+    __table__ = Loud()
+
+class ByAnnotation:
+    x: typing.Annotated[int, Loud()] = 1
+
+class Meta(type):
+    def __getattribute__(cls, name):
+        if name == "__module__":
+            raise KeyError(name)
+        return super().__getattribute__(name)
+
+class Odd(metaclass=Meta):
+    pass
+
+DATA = "x" * 50_000_000
+MANY = [list(range(1000)) for _ in range(1000)]
+
+def uses(): return len(DATA), len(MANY)
+
+def work(n): return n
+
+if __name__ == "__main__":
+    tracemalloc.start()
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(work, 1).result() == 1
+    assert tracemalloc.get_traced_memory()[1] < 30_000_000, tracemalloc.get_traced_memory()
+    print("ok")
+"""
+
+
+def test_making_a_pool_pickles_nothing_large_and_runs_nothing_of_the_users(tmp_path: Path) -> None:
+    """Wherever that may be: in a field's metadata, an annotation, an attribute with underlines, a global."""
+    assert quiet(run_script(tmp_path, CONSTRUCTED), out="ok\n")
+
+
+POLICY = """
+import pickle, sys, threading
+import safemp
+
+class Guarded:
+    lock = threading.Lock()
+
+def load(data): return type(pickle.loads(data)).__name__
+
+def inner(data):
+    with safemp.SafeExecutor(1) as executor:
+        return executor.submit(load, data).result()
+
+if __name__ == "__main__":
+    data = pickle.dumps(Guarded())
+    for repairs in ("all", "none"):
+        with safemp.SafeExecutor(1, repairs=repairs) as executor:
+            error = executor.submit(load, data).exception()
+            print(repairs, type(error).__name__)
+    with safemp.SafeExecutor(1) as executor:
+        print(executor.submit(inner, data).result())
+"""
+
+
+def test_what_is_offered_obeys_the_repairs_and_is_handed_on(tmp_path: Path) -> None:
+    """A lock is not made anew where that is not wanted; a pool in a worker offers what the worker was offered."""
+    assert quiet(run_script(tmp_path, POLICY), out="all NoneType\nnone AttributeError\nGuarded\n")

@@ -1160,3 +1160,57 @@ def test_a_class_that_cannot_be_made_from_its_parts_is_refused_with_what_to_type
     assert said[2].startswith("  fix:    define in a module what this script defines"), str(ended)
     assert said[2].endswith('mp_context="spawn"'), str(ended)
     assert quiet(run_script(tmp_path, MODELS, "spawn"), out="('Attribute', 1)\n")
+
+
+STATE = """
+import abc
+import safemp
+
+class App:
+    version = 1
+    routes = []
+
+app = App()
+client_calls = {"n": 0}
+
+class Client:
+    calls = 0
+
+class Base(abc.ABC):
+    pass
+
+client, base = Client(), Base()
+CACHES = {"a": {}, "b": {}}
+
+def init(): app.db = "connection"
+def use(): return getattr(app, "db", "LOST")
+def count():
+    client.n = getattr(client, "n", 0) + 1
+    base.n = getattr(base, "n", 0) + 1
+    return client.n, base.n
+
+def fill(name, n):
+    CACHES[name][n] = 1
+    return {key: len(value) for key, value in CACHES.items()}
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1, initializer=init) as executor:
+        print(executor.submit(use).result())
+        App.routes.append("other")
+        print(executor.submit(use).result())
+        for _ in range(3):
+            Client.calls += 1
+            Base.register(type("New", (), {}))
+            print(executor.submit(count).result())
+        for n in range(2):
+            for name, cache in CACHES.items():  # a global, for a while
+                found = executor.submit(fill, name, n).result()
+        print(found)
+"""
+
+
+def test_what_a_worker_has_done_to_a_global_outlives_changes_of_others(tmp_path: Path) -> None:
+    """Of its class, and of names that no code reads."""
+    ended = run_script(tmp_path, STATE)
+
+    assert quiet(ended, out="connection\nconnection\n(1, 1)\n(2, 2)\n(3, 3)\n{'a': 2, 'b': 2}\n"), str(ended)

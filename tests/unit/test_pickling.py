@@ -650,4 +650,4 @@ def test_a_sentinel_of_a_module_that_goes_by_value_since_is_not_looked_up_there(
     try:
         assert named.find_indexed(plug.M, named.stamp()) is None
     finally:
-        homes.by_name_again()
+        homes.by_name_again([plug.__name__])
