@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from safemp.codec import statics, structures
 from safemp.codec.paths import key_text
 
-__all__ = ["Put", "annotations_of", "class_parts", "dot", "function_parts", "read_in_class_bodies"]
+__all__ = ["Put", "annotations_of", "class_parts", "closed_over", "dot", "function_parts", "read_in_class_bodies"]
 
 _ENUM_OWN = frozenset(
     {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_"}
@@ -82,6 +82,17 @@ def read_in_class_bodies(code: CodeType) -> tuple[str, ...]:
     return found
 
 
+def closed_over(function: FunctionType) -> dict[str, Any]:
+    """Return the variables of a closure by name, those that have a value."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # it is empty
+            continue
+    return found
+
+
 def function_parts(function: FunctionType, global_values: Mapping[str, Any], put: Put) -> None:
     """Hand what by-value *function* takes along to *put*.
 
@@ -90,11 +101,8 @@ def function_parts(function: FunctionType, global_values: Mapping[str, Any], put
         global_values: Those of its globals that travel with it.
         put: Called with ``(part, before, after)``.
     """
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            put((cell.cell_contents, "", f".__closure__[{name!r}]"))
-        except ValueError:  # an empty cell
-            continue
+    for name, value in closed_over(function).items():
+        put((value, "", f".__closure__[{name!r}]"))
     for i, value in enumerate(function.__defaults__ or ()):
         put((value, "", f".__defaults__[{i}]"))
     for name, value in (function.__kwdefaults__ or {}).items():

@@ -21,6 +21,7 @@ from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
 from safemp.codec import namespaces, statics
+from safemp.codec.by_value import closed_over
 from safemp.codec.definitions import ATOMS, Name, Write, define, is_fixed
 from safemp.codec.homes import Home, Needs
 from safemp.steady import by_a_handler
@@ -165,7 +166,7 @@ def _is_harmless(value: Any, budget: _Budget) -> bool:
         return True
     if cls is FunctionType:
         parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *value.__dict__.values()]
-        return _are_harmless([*parts, *_contents(value), *_annotations(value)], budget)
+        return _are_harmless([*parts, *closed_over(value).values(), *_annotations(value)], budget)
     if issubclass(cls, type):
         return _is_harmless_class(value, budget)
     if cls in (staticmethod, classmethod):
@@ -199,16 +200,6 @@ _OTHERS |= {("_collections", "_tuplegetter"), ("collections", "_tuplegetter")}
 
 def _are_harmless(values: Iterable[Any], budget: _Budget) -> bool:
     return all(_is_harmless(value, budget) for value in values)
-
-
-def _contents(function: FunctionType) -> list[Any]:
-    found = []
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # it is empty
-            continue
-    return found
 
 
 _MADE = frozenset(

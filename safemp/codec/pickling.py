@@ -39,7 +39,7 @@ from typing import Any, ClassVar, NewType, TypeVar
 from cloudpickle import cloudpickle as _cp
 
 from safemp.codec import definitions, homes, named, namespaces, rebuild, statics, structures
-from safemp.codec.by_value import annotations_of, read_in_class_bodies
+from safemp.codec.by_value import annotations_of, closed_over, read_in_class_bodies
 from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
@@ -546,7 +546,7 @@ def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home
         if type(value) is FunctionType:
             if value.__globals__ is home.space:
                 read.update(_global_names(value.__code__))
-            todo += [part for part in _contents(value) if type(part) in _HAVE_CODE]
+            todo += [part for part in closed_over(value).values() if type(part) in _HAVE_CODE]
         elif type(value) in (staticmethod, classmethod):
             todo.append(value.__func__)
         elif type(value) is property:
@@ -566,14 +566,6 @@ def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home
 
 _CACHED = _NAMED[0]
 _HAVE_CODE = (FunctionType, staticmethod, classmethod, property, _CACHED)
-
-
-def _contents(function: FunctionType) -> list[Any]:
-    found = []
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # it is empty
-            found.append(cell.cell_contents)
-    return found
 
 
 def _has_identity(value: Any) -> bool:
