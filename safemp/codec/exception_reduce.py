@@ -252,8 +252,8 @@ class Ahead:
     __slots__ = ("__weakref__", "ids", "order")
 
     def __init__(self, order: list[BaseException]) -> None:
-        self.order = order
-        self.ids = frozenset(map(id, order))
+        self.order: list[BaseException] = order
+        self.ids: frozenset[int] = frozenset(map(id, order))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _nothing, tuple(self.order)
