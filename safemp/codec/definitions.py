@@ -25,7 +25,7 @@ from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
 from reprlib import recursive_repr
 from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from zlib import crc32
 
 from safemp.codec import namespaces
@@ -160,10 +160,8 @@ def _with_checksums(
         checksum = 0
         for name in sorted(direct - set(group)):
             value = needs.homes[name[0]].space.get(name[1]) if name[0] in needs.homes else None
-            if isinstance(value, type) and issubclass(
-                type(value), type
-            ):  # a class is changed where it is; only another one is another
-                checksum = crc32(write.identity(value).encode(), checksum)
+            if issubclass(type(value), type):  # a class is changed where it is; only another one is another
+                checksum = crc32(write.identity(cast("type", value)).encode(), checksum)
             elif name in places:
                 _, _, of_it, below = places[name]
                 checksum = crc32(of_it, checksum ^ below)

@@ -29,7 +29,10 @@ from safemp.steady import by_a_handler
 __all__ = ["harmless"]
 
 _MOST = 1 << 18
-"""Bytes of all that is offered, and objects and bytes that are looked at for it. Picked: a script has less."""
+"""Bytes of all that is offered. Picked: a script has less."""
+
+_SMALL = 1 << 16
+"""Objects, and bytes, of one global. Picked: more is data."""
 
 
 def harmless(home: Home, write: Write, keep: bool) -> Needs:
@@ -49,7 +52,7 @@ def harmless(home: Home, write: Write, keep: bool) -> Needs:
     sizes: dict[Name, int] = {}
     bad: set[Name] = set()
     todo = roots[::-1]
-    budget = _Budget(_MOST)
+    look = _Look()
     while todo:
         key = todo.pop()
         if key in needed:
@@ -61,7 +64,8 @@ def harmless(home: Home, write: Write, keep: bool) -> Needs:
         mine = Needs()
         mine.homes[key[0]] = homes[key[0]]
         try:
-            if not _is_harmless(space[key[1]], budget):
+            look.left = _SMALL
+            if not look.is_harmless(space[key[1]]):
                 bad.add(key)
                 continue
             sizes[key] = len(define(key, space[key[1]], mine, write, keep)[0])
@@ -117,28 +121,6 @@ def _is_defined_there(home: Home, name: str, value: Any) -> bool:
     return home.has(name, value)
 
 
-class _Budget:
-    """What may be looked at, in objects and bytes, before all that is left counts as too much.
-
-    Args:
-        left: That.
-    """
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-        self.seen: set[int] = set()
-
-    def takes(self, value: Any) -> bool:
-        """Take *value* into account; tell whether there is room for it."""
-        cls = type(value)
-        if cls in (str, bytes, bytearray, list, tuple, set, frozenset, dict):
-            self.left -= len(value)
-        elif cls is int:
-            self.left -= value.bit_length() >> 3
-        self.left -= 1
-        return self.left >= 0
-
-
 _PLAIN = frozenset(
     {"dataclasses", "datetime", "decimal", "fractions", "ipaddress", "pathlib", "pathlib._local", "re", "typing"}
     | {"uuid", "zoneinfo"}
@@ -147,60 +129,9 @@ _PLAIN = frozenset(
 
 _CACHED = type(lru_cache(abs))
 
-
-def _is_harmless(value: Any, budget: _Budget) -> bool:
-    """Tell whether pickling *value* takes little, and runs nothing of the user's."""
-    if id(value) in budget.seen:
-        return True
-    if not budget.takes(value):
-        return False
-    cls = type(value)
-    if cls in ATOMS:
-        return True
-    budget.seen.add(id(value))
-    if cls in (list, tuple, set, frozenset):
-        return _are_harmless(value, budget)
-    if cls is dict:
-        return _are_harmless([*value, *value.values()], budget)
-    if is_fixed(value):
-        return True
-    if cls is FunctionType:
-        parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *value.__dict__.values()]
-        return _are_harmless([*parts, *closed_over(value).values(), *_annotations(value)], budget)
-    if issubclass(cls, type):
-        return _is_harmless_class(value, budget)
-    if cls in (staticmethod, classmethod):
-        return _is_harmless(value.__func__, budget)
-    if cls is property:
-        return _are_harmless([value.fget, value.fset, value.fdel], budget)
-    if cls in (cached_property, partialmethod):
-        return _are_harmless(vars(value).values(), budget)
-    if cls is _CACHED:
-        return _is_harmless(value.__wrapped__, budget)
-    if cls is dataclasses.Field:
-        return _are_harmless([value.default, value.default_factory, value.type, *value.metadata.values()], budget)
-    if isinstance(cls, EnumMeta):
-        return _is_harmless(cls, budget)
-    if cls.__module__ in ("typing", "types") and hasattr(value, "__args__"):  # an alias, a union
-        parts = [*value.__args__, *getattr(value, "__metadata__", ())]
-        return _are_harmless(parts, budget)
-    return cls.__module__ in _PLAIN or (cls.__module__, cls.__qualname__) in _OTHERS
-
-
-def _annotations(obj: FunctionType | type) -> list[Any]:
-    """Return the values of annotations. From Python 3.14 on that makes them, as pickling does."""
-    found = getattr(obj, "__annotations__", None)
-    return list(found.values()) if type(found) is dict else []
-
-
 _OTHERS = {("logging", "Logger"), ("_thread", "lock"), ("_thread", "RLock")}
 _OTHERS |= {("_collections", "_tuplegetter"), ("collections", "_tuplegetter")}
 """Classes of things that are found by a name, or made anew as an import would make them."""
-
-
-def _are_harmless(values: Iterable[Any], budget: _Budget) -> bool:
-    return all(_is_harmless(value, budget) for value in values)
-
 
 _MADE = frozenset(
     {"__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"}
@@ -212,17 +143,88 @@ _MADE = frozenset(
 """What the class statement and others make, and what is no object of the user's."""
 
 
-def _is_harmless_class(cls: type, budget: _Budget) -> bool:
-    space = statics.class_dict(cls)
-    members: Any = space.get("_member_map_", {}) if issubclass(type(cls), EnumMeta) else {}
-    parts = [type(cls), *cls.__bases__, *(member._value_ for member in members.values()), *_annotations(cls)]
-    if not _are_harmless(parts, budget):
-        return False
-    for name, value in space.items():
-        if type(value) in (MemberDescriptorType, GetSetDescriptorType) or name in members or name in _MADE:
-            continue
-        if members and name[:1] == "_" == name[-1:] and type(value) is not FunctionType:
-            continue  # an enumeration's own
-        if not _is_harmless(value, budget):
-            return False
-    return True
+class _Look:
+    """Looks whether pickling things takes little, and runs nothing of the user's.
+
+    Attributes:
+        left: The objects and bytes that may be looked at, for one global.
+    """
+
+    def __init__(self) -> None:
+        self.left: int = _SMALL
+        self._seen: set[int] = set()
+        self._bad: set[int] = set()
+
+    def is_harmless(self, value: Any) -> bool:
+        """Tell whether that is so of *value*, and of all in it."""
+        if type(value) in ATOMS:
+            return self._takes(value)
+        if id(value) not in self._seen:
+            self._seen.add(id(value))
+            harmless = False
+            try:
+                harmless = self._takes(value) and self._is_harmless(value)
+            finally:
+                if not harmless:
+                    self._bad.add(id(value))
+        return id(value) not in self._bad
+
+    def _takes(self, value: Any) -> bool:
+        """Tell whether there is room for *value* itself."""
+        cost = 1
+        if type(value) in (str, bytes, list, tuple, set, frozenset, dict):
+            cost += len(value)
+        elif type(value) is int:
+            cost += value.bit_length() >> 3
+        self.left -= cost
+        return self.left >= 0
+
+    def _are_harmless(self, values: Iterable[Any]) -> bool:
+        return all(map(self.is_harmless, values))
+
+    def _is_harmless(self, value: Any) -> bool:
+        cls = type(value)
+        if cls in (list, tuple, set, frozenset):
+            return self._are_harmless(value)
+        if cls is dict:
+            return self._are_harmless([*value, *value.values()])
+        if is_fixed(value):
+            return True
+        if cls is FunctionType:
+            parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *value.__dict__.values()]
+            return self._are_harmless([*parts, *closed_over(value).values(), *_annotations(value)])
+        if issubclass(cls, type):
+            return self._is_harmless_class(value)
+        if cls in (staticmethod, classmethod):
+            return self.is_harmless(value.__func__)
+        if cls is property:
+            return self._are_harmless([value.fget, value.fset, value.fdel])
+        if cls in (cached_property, partialmethod):
+            return self._are_harmless(vars(value).values())
+        if cls is _CACHED:
+            return self.is_harmless(value.__wrapped__)
+        if cls is dataclasses.Field:
+            return self._are_harmless([value.default, value.default_factory, value.type, *value.metadata.values()])
+        if isinstance(cls, EnumMeta):
+            return self.is_harmless(cls)
+        if cls.__module__ in ("typing", "types") and hasattr(value, "__args__"):  # an alias, a union
+            return self._are_harmless([*value.__args__, *getattr(value, "__metadata__", ())])
+        return cls.__module__ in _PLAIN or (cls.__module__, cls.__qualname__) in _OTHERS
+
+    def _is_harmless_class(self, cls: type) -> bool:
+        space = statics.class_dict(cls)
+        members: Any = space.get("_member_map_", {}) if issubclass(type(cls), EnumMeta) else {}
+        parts = [type(cls), *cls.__bases__, *(member._value_ for member in members.values()), *_annotations(cls)]
+        for name, value in space.items():
+            if type(value) in (MemberDescriptorType, GetSetDescriptorType) or name in members or name in _MADE:
+                continue
+            if members and name[:1] == "_" == name[-1:] and type(value) is not FunctionType:
+                continue  # an enumeration's own
+            parts.append(value)
+        return self._are_harmless(parts)
+
+
+def _annotations(obj: FunctionType | type) -> list[Any]:
+    """Return the values of annotations. From Python 3.14 on that makes them, as pickling does."""
+    found = getattr(obj, "__annotations__", None)
+    return list(found.values()) if type(found) is dict else []

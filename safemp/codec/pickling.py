@@ -535,6 +535,7 @@ def _may_hold(value: Any) -> bool:
 def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home, str]]:
     """Return where the globals of a module are whose identity matters, and which code names, by ``id``."""
     space = list(home.space.items())
+    module = home.space.get("__name__")
     read: set[str] = {name for key, name in named if key == home.key}
     todo = [value for _, value in space if type(value) in _HAVE_CODE or issubclass(type(value), type)]
     seen: set[int] = set()
@@ -553,9 +554,7 @@ def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home
             todo += [value.fget, value.fset, value.fdel]
         elif type(value) is _CACHED:
             todo.append(value.__wrapped__)
-        elif issubclass(type(value), type) and statics.class_dict(value).get("__module__") == home.space.get(
-            "__name__"
-        ):
+        elif issubclass(type(value), type) and statics.class_dict(value).get("__module__") == module:
             todo += [part for part in statics.class_dict(value).values() if type(part) in _HAVE_CODE]
     found: dict[int, tuple[Home, str]] = {}
     for name, value in space:

@@ -274,7 +274,7 @@ def test_a_program_without_a_script(tmp_path: Path) -> None:
 
 
 CONSTRUCTED = """
-import dataclasses, sys, threading, time, tracemalloc, typing
+import dataclasses, pickle, sys, tracemalloc, typing
 import safemp
 
 class Loud:
@@ -299,10 +299,23 @@ class Meta(type):
 class Odd(metaclass=Meta):
     pass
 
+LOUD = Loud()
+
+class One:
+    it = LOUD
+
+class Two:
+    it = LOUD
+
 DATA = "x" * 50_000_000
 MANY = [list(range(1000)) for _ in range(1000)]
 
 def uses(): return len(DATA), len(MANY)
+
+class Small:
+    n = 1
+
+def load(data): return pickle.loads(data).n
 
 def work(n): return n
 
@@ -310,6 +323,7 @@ if __name__ == "__main__":
     tracemalloc.start()
     with safemp.SafeExecutor(1) as executor:
         assert executor.submit(work, 1).result() == 1
+        assert executor.submit(load, pickle.dumps(Small())).result() == 1
     assert tracemalloc.get_traced_memory()[1] < 30_000_000, tracemalloc.get_traced_memory()
     print("ok")
 """
