@@ -338,7 +338,8 @@ def kill_descendants(pid: int, children: Mapping[int, list[int]]) -> None:
     """Kill all that *pid* has started, directly or not.
 
     Those that have cut themselves off, as daemons do, cannot be told. Resource trackers are left: they
-    remove what their processes leave behind (in ``/dev/shm``, say), and end when these have ended.
+    remove what their processes leave behind (in ``/dev/shm``, say), and end when these have ended. One that
+    has been forked, and has not begun to run its own program, cannot be told.
 
     Args:
         pid: The process.

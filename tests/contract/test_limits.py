@@ -97,13 +97,16 @@ def test_shared_memory_of_a_call_that_is_ended_is_removed(tmp_path: Path, method
 SHARED_MEMORY = """
 import os, time
 from concurrent.futures import wait
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 
 import safemp
 
 
 def create(path):
     memory = shared_memory.SharedMemory(create=True, size=1000)
+    tracker = resource_tracker._resource_tracker._pid  # of this process, if it is forked
+    while tracker and b"resource_tracker" not in open(f"/proc/{{tracker}}/cmdline", "rb").read():
+        time.sleep(0.01)  # it is a fork of this process still
     os.write(os.open(path, os.O_WRONLY), (memory.name + "\\n").encode())
     time.sleep(600)
 

@@ -346,7 +346,7 @@ def test_a_stand_in_is_in_no_registry(conn: socket.socket) -> None:
     assert Registered.kinds == before == ["RegisteredBusy"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
 @pytest.mark.parametrize("name", ["BusyGroup", "BusySealedGroup"])
 def test_a_group_without_subclasses_keeps_its_members(name: str, conn: socket.socket) -> None:
     """Message and members arrive, and the text of one from which Python derives another."""
@@ -419,7 +419,7 @@ def test_the_paths_to_several_places_of_a_chain(conn: socket.socket) -> None:
     assert [one.path.count("__context__") for one in found] == [20, 30, 2]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
 def test_the_path_into_a_member_of_a_long_group(conn: socket.socket) -> None:
     """It is spelled by the members."""
     members = [ValueError(at) for at in range(40)]
