@@ -34,7 +34,7 @@ from safemp.codec.homes import Home, Needs, generation, home_of
 from safemp.codec.repairs import importable
 from safemp.errors import FrameError
 
-__all__ = ["ATOMS", "Name", "Write", "define", "is_fixed", "known_prefix", "offer", "prefix", "split"]
+__all__ = ["ATOMS", "MADE", "Name", "Write", "define", "is_fixed", "known_prefix", "offer", "prefix", "split"]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -356,7 +356,7 @@ def _function_sameness(function: FunctionType) -> Callable[[], bool] | None:
 
 _DESCRIPTORS = (MemberDescriptorType, GetSetDescriptorType)
 
-_MADE = frozenset(
+MADE = frozenset(
     {
         "__abstractmethods__",
         "__annotate_func__",
@@ -378,7 +378,7 @@ _MADE = frozenset(
 
 
 def _class_sameness(cls: type) -> Callable[[], bool] | None:
-    items = {name: value for name, value in vars(cls).items() if name not in _MADE}
+    items = {name: value for name, value in vars(cls).items() if name not in MADE}
     tests = []
     for value in items.values():
         if isinstance(value, _DESCRIPTORS):
@@ -400,7 +400,7 @@ def _class_sameness(cls: type) -> Callable[[], bool] | None:
             cls.__bases__ is bases
             and (registered is None or registered == abc.get_cache_token())
             and all(now.get(name) is value for name, value in items.items())
-            and not any(name not in items and name not in _MADE for name in now)
+            and not any(name not in items and name not in MADE for name in now)
             and all(test() for test in tests)
         )
 

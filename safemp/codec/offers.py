@@ -22,7 +22,7 @@ from typing import Any
 
 from safemp.codec import namespaces, statics
 from safemp.codec.by_value import closed_over
-from safemp.codec.definitions import ATOMS, Name, Write, define, is_fixed
+from safemp.codec.definitions import ATOMS, MADE, Name, Write, define, is_fixed
 from safemp.codec.homes import Home, Needs
 from safemp.steady import by_a_handler
 
@@ -133,14 +133,9 @@ _OTHERS = {("logging", "Logger"), ("_thread", "lock"), ("_thread", "RLock")}
 _OTHERS |= {("_collections", "_tuplegetter"), ("collections", "_tuplegetter")}
 """Classes of things that are found by a name, or made anew as an import would make them."""
 
-_MADE = frozenset(
-    {"__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__"}
-    | {"__classcell__", "__classdictcell__"}
-    | {"__dataclass_params__", "__dict__", "__doc__", "__firstlineno__", "__match_args__", "__module__"}
-    | {"__orig_bases__", "__parameters__", "__qualname__", "__slotnames__", "__slots__", "__static_attributes__"}
-    | {"__weakref__", "_abc_impl"}
-)
-"""What the class statement and others make, and what is no object of the user's."""
+_MADE = (MADE - {"__dataclass_fields__"}) | {"__annotate__", "__classcell__", "__classdictcell__", "__dict__"}
+_MADE |= {"__doc__", "__module__", "__qualname__", "__weakref__"}
+"""What the class statement and others make, and what is no object of the user's. Fields of a dataclass hold some."""
 
 
 class _Look:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from safemp.codec.frames import Frames
+from safemp.engines import system
 
 __all__ = ["Diary", "Entry", "clear", "is_here", "look_up", "of_this_thread", "parse"]
 
@@ -126,30 +127,13 @@ def look_up(token: str, key: str) -> bytes | None:
     folder, line = _folder(token), _HEAD.pack(b"B", len(key)) + key.encode()
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            alive = _is_alive(name.partition("-")[0])
+            alive = system.is_alive(int(name.partition("-")[0]))
             with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
                 written = file.read()
                 for kind, at, end in _records(written):
                     if kind == b"B" and written[at - _HEAD.size : end] == line:
                         return _HEAD.pack(b"A", 0) * alive + written[at - _HEAD.size :]
     return None
-
-
-def _is_alive(pid: str) -> bool:
-    """Tell whether a process of this machine runs; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except FileNotFoundError:
-        if os.path.isdir("/proc/self"):
-            return False
-    except OSError:
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
 
 
 def is_here(token: str) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "die_with",
     "has_templates",
     "interrupts_held",
+    "is_alive",
     "is_mapped",
     "is_open",
     "kill_descendants",
@@ -318,6 +319,25 @@ def resident(pid: int) -> int:
             return int(statm.read().split()[1]) * _PAGE
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine runs; a zombie does not (Windows: never)."""
+    if sys.platform == "win32":
+        return False  # signal 0 is Ctrl-C there
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        if os.path.isdir("/proc/self"):
+            return False
+    except OSError:
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def children() -> dict[int, list[int]]:
