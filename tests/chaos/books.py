@@ -46,10 +46,10 @@ class Books:
         """Return how often a job submitted in one of these *ways* has begun."""
         return sum(path.read_bytes().count(b"\n") for way in ways if (path := self.path_of(way)).exists())
 
-    def answered(self) -> int:
-        """Return how many jobs have been answered."""
+    def count(self, how: str) -> int:
+        """Return how many jobs have ended so: "answered", "timed out", …."""
         with self._lock:
-            return self.counts["answered"]
+            return self.counts[how]
 
     def innocent(self) -> int:
         """Return how many jobs have died by no fault of their own."""

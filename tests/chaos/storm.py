@@ -113,7 +113,12 @@ class _Storm:
 
     def _over(self) -> bool:
         late = time.monotonic() - self.until
-        enough = self.books.answered() >= self.weather.answers and self.books.innocent() >= self.weather.hits
+        weather, books = self.weather, self.books
+        enough = (
+            books.count("answered") >= weather.answers
+            and books.innocent() >= weather.hits
+            and books.count("timed out") >= weather.timeouts
+        )
         return late > (0 if enough else DEADLINE)
 
     def _job(self, draw: random.Random, *, harmless: bool = False) -> Job:

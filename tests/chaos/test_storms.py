@@ -50,5 +50,6 @@ def test_limits_hold_in_a_storm(kind: str, tmp_path: Path, capsys: pytest.Captur
 
     assert not books.wrong
     assert books.counts["answered"] >= LIMITED[kind].answers
-    shown = {"timeouts": "timed out", "killed futures": "killed", "retries": "tried again"}
-    assert books.counts[shown[kind]] >= 3
+    assert books.counts["timed out"] >= LIMITED[kind].timeouts
+    assert kind != "killed futures" or books.counts["killed"] >= 3
+    assert kind != "retries" or books.counts["tried again"] >= 3

@@ -19,9 +19,10 @@ class Weather:
     Attributes:
         seed: Of all choices. (Which instruction a kill hits, it does not say.)
         seconds: How long jobs are submitted, or longer, until there are enough of
-            these two.
+            the next three.
         answers: Jobs to be answered, for a storm to have shown anything.
         hits: Jobs to have died by a kill from outside.
+        timeouts: Jobs to have been ended by ``task_timeout``.
         workers: How many, of the executor and of the pool.
         ways: Which of ``WAYS``.
         fates: The odds of each fate that is not "answer". Each is met at least once.
@@ -40,6 +41,7 @@ class Weather:
     seconds: float
     answers: int = 100
     hits: int = 3
+    timeouts: int = 0
     workers: int = 2
     ways: tuple[str, ...] = WAYS
     fates: dict[str, float] = field(
@@ -70,7 +72,10 @@ KINDS: dict[str, Weather] = {
 }
 
 LIMITED: dict[str, Weather] = {
-    "timeouts": Weather(0, 10, task_timeout=4, fates=dict.fromkeys(tasks.HANGS, 0.001), huge=0.0),
+    # Kills are rare here: those that hang are to be ended by their time, not by a kill.
+    "timeouts": Weather(
+        0, 10, task_timeout=4, timeouts=3, fates=dict.fromkeys(tasks.HANGS, 0.001), huge=0.0, every=100
+    ),
     "retries": Weather(0, 10, retries=2, fates=dict.fromkeys(tasks.DEATHS, 0.01)),
     "killed futures": Weather(0, 10, kill=0.05, fates={}),
 }
