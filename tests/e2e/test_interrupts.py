@@ -50,8 +50,8 @@ if __name__ == "__main__":
         wait([executor.submit(square, n) for n in range(10)])
         for _ in range(200):
             futures = []
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.006))
             try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.006))
                 storm(executor, futures)
             except (KeyboardInterrupt, Enough, SystemExit):
                 came += 1
