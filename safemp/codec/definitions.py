@@ -1,7 +1,8 @@
 """Definitions of by-value globals: what goes ahead of a stream that refers to them.
 
-A definition is one global, pickled. One that can be told not to have changed is kept,
-so that a script's own functions and classes cost little more than imported ones.
+A definition is one global, pickled. It is kept, so that a script's own functions and classes cost
+little more than imported ones. That it has not changed since is told by looking at it (functions and
+classes), or by a trace of it, which is pickling it once more, large buffers excepted.
 
     table  = 0x00, length, checksum, marshal of (attributes by key, groups)
     stream = table, then one pickle
@@ -31,6 +32,7 @@ from zlib import crc32
 from safemp.codec import namespaces
 from safemp.codec.frames import Buffer
 from safemp.codec.homes import Home, Needs, generation, home_of
+from safemp.codec.record import Count
 from safemp.codec.repairs import importable
 from safemp.errors import FrameError
 
@@ -52,6 +54,9 @@ class Write(Protocol):
             The pickle, and the other by-value globals it names.
         """
 
+    def trace(self, name: Name, value: Any, home: Home, /) -> Any:
+        """Return what is equal while a global would be pickled in the same way; ``None``: it cannot be told so."""
+
     def identity(self, cls: type, /) -> str:
         """Return what tells a class from every other, however it changes."""
 
@@ -65,36 +70,83 @@ _REFERENCE = struct.Struct("<BI")
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose instances hold no other object, and never change."""
 
-_MOST_KEPT = 1 << 16
-"""Bytes of a table that is kept whole, beside its definitions."""
+_MOST_BYTES = 1 << 28
+"""Bytes of tables that are kept. Picked: who has more of them pays as much for each call as for the first."""
+
+_SMALL = 1 << 16
+"""Bytes of a definition that is kept beside its tables, and of a table that is not counted. Picked."""
 
 _KEPT = 4096
 """Definitions kept. More than a script has; then all are forgotten."""
 
 
 class _Definition:
-    """One global as it was pickled."""
+    """One global as it was pickled.
 
-    __slots__ = ("_named", "_same", "_value", "blob", "direct", "needs")
+    What is told by its trace is not held: it may be large, and the caller may be done with it.
+
+    Args:
+        name: Its.
+        home: Where it is.
+        value: It.
+        same: A test that it is the same; ``None``: its trace tells.
+        trace: That, before it was pickled; ``None``: not known.
+        blob: Its pickle.
+        direct: The by-value globals that names.
+        needs: What it needs.
+        repairs: Objects in it that were repaired.
+    """
+
+    __slots__ = ("_home", "_id", "_name", "_named", "_repairs", "_same", "_trace", "_value", "blob", "direct", "needs")
 
     def __init__(
-        self, value: Any, same: Callable[[], bool], blob: bytes, direct: set[Name], needs: list[tuple[Home, str]]
+        self,
+        name: Name,
+        home: Home,
+        value: Any,
+        same: Callable[[], bool] | None,
+        trace: Any,
+        blob: bytes,
+        direct: set[Name],
+        needs: list[tuple[Home, str]],
+        repairs: int,
     ) -> None:
-        self._value = value
+        self._name = name
+        self._home = home
+        self._id = id(value)
+        self._value = value if same is not None else None
         self._same = same
+        self._trace = trace
+        self._repairs = repairs
         self._named = [(h.space, name, h.space.get(name)) for h, name in needs if (h.key, name) in direct]
-        self.blob = blob
+        self.blob: bytes | None = blob if self.may_hold and len(blob) <= _SMALL else None
         self.direct = direct
         self.needs = needs
 
-    def holds_for(self, value: Any) -> bool:
+    @property
+    def may_hold(self) -> bool:
+        """Whether it can be told."""
+        return self._same is not None or self._trace is not None
+
+    def is_of(self, value: Any) -> bool:
+        """Tell whether that is the object, as far as one can tell without holding it."""
+        return id(value) == self._id
+
+    def holds_for(self, value: Any, write: Write) -> bool:
         """Tell whether pickling *value* now would give the same."""
         try:
-            if value is not self._value or not self._same():
+            if self._same is not None:
+                if value is not self._value or not self._same():
+                    return False
+            elif self._trace is None or write.trace(self._name, value, self._home) != self._trace:
                 return False
         except ValueError:  # a cell has been emptied since
             return False
-        return not self._named or all(space.get(name) is was for space, name, was in self._named)
+        if self._named and not all(space.get(name) is was for space, name, was in self._named):
+            return False
+        if self._repairs:
+            Count.repairs += self._repairs
+        return True
 
 
 _kept: dict[Name, _Definition] = {}
@@ -126,8 +178,10 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     if not any(name in needs.homes[key].space for key, name in asked):
         return b""
     known = _prefixes.get(asked)
-    if known is not None and known.holds():
-        return known.ahead(apart)
+    if known is not None:
+        if known.holds(write):
+            return known.ahead(apart)
+        _drop(asked)
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
     parts = []
     done = 0
@@ -142,11 +196,27 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, _with_checksums(ordered, groups, needs, write)))
     made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
-    if keep and len(made) <= _MOST_KEPT and all(d is not None or name not in space for space, name, d in parts):
-        _prefixes[asked] = _Prefix(parts, made)
-        if len(asked) == 1:
-            _of_one[asked[0][1]] = _prefixes[asked]
+    can_be_told = all(name not in space if d is None else d.may_hold for space, name, d in parts)
+    if keep and can_be_told and len(made) <= _MOST_BYTES:
+        _keep(asked, _Prefix(parts, made))
     return made
+
+
+def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
+    """Keep the table for some names; others make room for it."""
+    if made.size > _SMALL and made.size + sum(each.size for each in _prefixes.values()) > _MOST_BYTES:
+        _prefixes.clear()
+        _of_one.clear()
+    _prefixes[asked] = made
+    if len(asked) == 1:
+        _of_one[asked[0][1]] = made
+
+
+def _drop(asked: tuple[Name, ...]) -> None:
+    """Keep the table for some names no more."""
+    dropped = _prefixes.pop(asked, None)  # another thread may have been faster, here and below
+    if dropped is not None and _of_one.get(asked[0][1]) is dropped:
+        _of_one.pop(asked[0][1], None)
 
 
 def _with_checksums(
@@ -171,10 +241,10 @@ def _with_checksums(
     return found
 
 
-def known_prefix(name: str, space: dict[str, Any], apart: list[Buffer] | None) -> bytes | None:
+def known_prefix(name: str, space: dict[str, Any], write: Write, apart: list[Buffer] | None) -> bytes | None:
     """Return what ``prefix`` would give for the global *name* of *space* alone, if that is known."""
     known = _of_one.get(name)
-    if known is None or known.space is not space or _Generation.of_kept != generation() or not known.holds():
+    if known is None or known.space is not space or _Generation.of_kept != generation() or not known.holds(write):
         return None
     return known.ahead(apart)
 
@@ -182,11 +252,12 @@ def known_prefix(name: str, space: dict[str, Any], apart: list[Buffer] | None) -
 class _Prefix:
     """What was made for some names, while none of their definitions changes."""
 
-    __slots__ = ("_parts", "_reference", "_table", "space")
+    __slots__ = ("_parts", "_reference", "_table", "size", "space")
 
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
         self.space = parts[0][0]
+        self.size = len(table)
         self._table = table
         self._reference = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
 
@@ -196,9 +267,9 @@ class _Prefix:
         apart.append(self._table)
         return self._reference
 
-    def holds(self) -> bool:
+    def holds(self, write: Write) -> bool:
         for space, name, definition in self._parts:
-            if name in space if definition is None else not definition.holds_for(space.get(name)):
+            if name in space if definition is None else not definition.holds_for(space.get(name), write):
                 return False
         return True
 
@@ -244,23 +315,27 @@ def define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tu
         Exception: Whatever pickling raises.
     """
     kept = _kept.get(name)
-    if kept is not None and kept.holds_for(value):
-        for home, needed in kept.needs:
-            needs.add(home, needed)
+    if kept is not None and kept.blob is not None and kept.holds_for(value, write):
+        for place, needed in kept.needs:
+            needs.add(place, needed)
         return kept.blob, kept.direct
+    home = needs.homes[name[0]]
+    same = _sameness(value) if keep else None
+    trace = None
+    if keep and same is None and kept is not None and kept.is_of(value):
+        trace = write.trace(name, value, home)  # before it is pickled: another thread may be changing it
     mine = Needs()
-    mine.homes[name[0]] = needs.homes[name[0]]
+    mine.homes[name[0]] = home
+    before = Count.repairs
     blob, direct = write((value,), mine, frozenset((name,)))
     found = [(mine.homes[key], needed) for key, needed in mine.names]
-    for home, needed in found:
-        needs.add(home, needed)
-    same = _sameness(value) if keep else None
-    if same is not None:
+    for place, needed in found:
+        needs.add(place, needed)
+    if keep:
         if len(_kept) >= _KEPT:
             _forget()
-        _kept[name] = _Definition(value, same, blob, direct, found)
-    else:
-        _kept.pop(name, None)
+        repairs = Count.repairs - before
+        _kept[name] = _Definition(name, home, value, same, trace, blob, direct, found, repairs)
     return blob, direct
 
 
@@ -418,9 +493,9 @@ def _parts(value: Any) -> tuple[Any, ...]:
 # -- the receiving side ---------------------------------------------------------------
 
 
-_made: dict[bytes, tuple[int, int]] = {}
-"""The checksums of the tables that were made here of late, and what ``changes`` was then:
-if nothing has been defined since, there is nothing to do about them."""
+_made: dict[tuple[int, int], tuple[int, int]] = {}
+"""The checksums of the tables that were made here of late, by their lengths and hashes, and what ``changes``
+was then: if nothing has been defined since, there is nothing to do about them."""
 
 _MOST_MADE = 64
 
@@ -453,7 +528,7 @@ def split(stream: Buffer, apart: Buffer | None, load: Callable[[bytes], Any]) ->
     else:
         size, checksum = _HEAD.size + _HEAD.unpack_from(stream)[1], None
         table = bytes(stream[:size])
-    made, changes = _made.get(table, (None, -1))
+    made, changes = _made.get((len(table), hash(table)), (None, -1))
     if changes != namespaces.changes():
         made = _make(table, load)
     if checksum is not None and checksum != made:
@@ -480,7 +555,7 @@ def _make(table: bytes, load: Callable[[bytes], Any]) -> int:
         namespaces.define(attrs[group[0]], group, load)
     if len(_made) >= _MOST_MADE:
         _made.clear()
-    _made[table] = checksum, namespaces.changes()
+    _made[len(table), hash(table)] = checksum, namespaces.changes()
     return checksum
 
 

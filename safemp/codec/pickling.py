@@ -16,6 +16,7 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import copyreg
 import os
@@ -28,6 +29,7 @@ from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
+from operator import is_
 from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
 from pickle import dumps as _dumps
 from pickle import load as _load
@@ -35,6 +37,7 @@ from pickle import loads as _loads
 from pickle import loads as plain_loads
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, ClassVar, NewType, TypeVar
+from zlib import crc32
 
 from cloudpickle import cloudpickle as _cp
 
@@ -46,6 +49,7 @@ from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
 from safemp.codec.inheritance import Heritage, given
 from safemp.codec.libraries.names import recached
+from safemp.codec.record import Count
 from safemp.codec.repairs import (
     ALL,
     EXCEPTION,
@@ -478,6 +482,7 @@ class _Writer:
         self._heritage = heritage
         self._policy = policy
         self._places: dict[str, dict[int, tuple[Home, str]]] = {}
+        self._traces: dict[definitions.Name, Any] = {}
 
     def __call__(
         self, values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]
@@ -485,15 +490,48 @@ class _Writer:
         file = BytesIO()
         pickler = _CarefulPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
         pickler.dump(values)
-        if file.tell() <= _LARGE and any(map(_may_hold, values)):
-            shared = self._shared(pickler, needs, inside)
-            if shared:
-                file = BytesIO(_REFERS)
-                file.seek(len(_REFERS))
-                pickler = _ReferringPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
-                pickler.shared = shared
-                pickler.dump(values)
+        shared = self._shared(pickler, values, file, needs, inside)
+        if shared:
+            file = BytesIO(_REFERS)
+            file.seek(len(_REFERS))
+            pickler = _ReferringPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
+            pickler.shared = shared
+            pickler.dump(values)
         return file.getvalue(), pickler.direct
+
+    def trace(self, name: definitions.Name, value: Any, home: Home) -> Any:
+        """See ``definitions.Write``. Each is made once, and what is repaired for it does not count."""
+        if name not in self._traces:
+            repairs = Count.repairs
+            try:
+                self._traces[name] = self._trace(name, value, home)
+            except USER_ERRORS as error:  # to be raised when it is pickled
+                if by_a_handler(error):
+                    raise
+                self._traces[name] = None
+            Count.repairs = repairs
+        return self._traces[name]
+
+    def _trace(self, name: definitions.Name, value: Any, home: Home) -> Any:
+        file, needs, inside = BytesIO(), Needs(), frozenset((name,))
+        needs.homes[name[0]] = home
+        sums: list[int] = []
+
+        def skip(buffer: PickleBuffer) -> bool:
+            try:
+                raw = buffer.raw()
+            except BufferError:  # not contiguous
+                return True
+            sums.append(raw.nbytes)
+            sums.extend(crc32(raw[at : at + _PIECE]) for at in range(0, raw.nbytes, _PIECE))
+            return False
+
+        pickler = _CarefulPickler(file, needs, inside, skip, heritage=self._heritage, policy=self._policy)
+        pickler.dump((value,))
+        shared = self._shared(pickler, (value,), file, needs, inside)
+        stream = file.getvalue()
+        names = [(where.key, each) for where, each in shared.values()]
+        return stream if len(stream) <= _LARGE else (len(stream), hash(stream)), sums, names
 
     def identity(self, cls: type) -> str:
         """See ``definitions.Write``: that under which cloudpickle knows it again."""
@@ -502,8 +540,12 @@ class _Writer:
         except Exception:  # its metaclass does not let it be looked up
             return ""
 
-    def _shared(self, pickler: Any, needs: Needs, inside: frozenset[definitions.Name]) -> dict[int, tuple[Home, str]]:
-        """Find other globals among what was written."""
+    def _shared(
+        self, pickler: Any, values: tuple[Any, ...], file: BytesIO, needs: Needs, inside: frozenset[definitions.Name]
+    ) -> dict[int, tuple[Home, str]]:
+        """Find other globals among what was written, if it matters that they are these."""
+        if file.tell() > _LARGE or not any(map(_may_hold, values)):
+            return {}
         places: dict[int, tuple[Home, str]] = {}
         for key in {key for key, _ in inside}:
             if key not in self._places:
@@ -518,6 +560,9 @@ class _Writer:
 
 _LARGE = 1 << 18
 """Bytes of a definition from which nobody looks for other globals in it: there are too many objects. Picked."""
+
+_PIECE = 1 << 20
+"""Bytes of a buffer that have a checksum of their own: one of 32 bits is little for all of it. Picked."""
 
 _REFERS = b"\0"
 """Ahead of a definition that refers to other globals by persistent ids. A pickle begins with 0x80."""
@@ -535,9 +580,24 @@ def _may_hold(value: Any) -> bool:
 def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home, str]]:
     """Return where the globals of a module are whose identity matters, and which code names, by ``id``."""
     space = list(home.space.items())
-    module = home.space.get("__name__")
-    read: set[str] = {name for key, name in named if key == home.key}
-    todo = [value for _, value in space if type(value) in _HAVE_CODE or issubclass(type(value), type)]
+    read = _names_read(home.space, [value for _, value in space])
+    read |= {name for key, name in named if key == home.key}
+    found: dict[int, tuple[Home, str]] = {}
+    for name, value in space:
+        if name in read and _has_identity(value) and (home.names is None or name in home.names):
+            found.setdefault(id(value), (home, name))
+    return found
+
+
+def _names_read(space: dict[str, Any], values: list[Any]) -> set[str]:
+    """Return the names that code of a module reads, which has these *values*."""
+    holders = [value for value in values if type(value) in _HAVE_CODE or issubclass(type(value), type)]
+    known, read = _read.get(id(space), ([], set()))
+    if len(known) == len(holders) and all(map(is_, known, holders)):
+        return set(read)
+    read = set()
+    module = space.get("__name__")
+    todo = [*holders]
     seen: set[int] = set()
     while todo:
         value = todo.pop()
@@ -545,7 +605,7 @@ def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home
             continue
         seen.add(id(value))
         if type(value) is FunctionType:
-            if value.__globals__ is home.space:
+            if value.__globals__ is space:
                 read.update(_global_names(value.__code__))
             todo += [part for part in closed_over(value).values() if type(part) in _HAVE_CODE]
         elif type(value) in (staticmethod, classmethod):
@@ -556,11 +616,14 @@ def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home
             todo.append(value.__wrapped__)
         elif issubclass(type(value), type) and statics.class_dict(value).get("__module__") == module:
             todo += [part for part in statics.class_dict(value).values() if type(part) in _HAVE_CODE]
-    found: dict[int, tuple[Home, str]] = {}
-    for name, value in space:
-        if name in read and _has_identity(value) and (home.names is None or name in home.names):
-            found.setdefault(id(value), (home, name))
-    return found
+    _read[id(space)] = holders, read
+    return set(read)
+
+
+_read: dict[int, tuple[list[Any], set[str]]] = {}
+"""The functions and classes that a module had of late, and the names that they read, by its ``id``."""
+
+atexit.register(_read.clear)  # as ``definitions`` does
 
 
 _CACHED = _NAMED[0]
@@ -713,7 +776,9 @@ def dumps_call(
             return payload
         if not by_name and heritage is None and policy is ALL and module == "__main__":
             # Most often it is known what that takes.
-            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__, apart)
+            known = definitions.known_prefix(
+                fn.__qualname__, sys.modules["__main__"].__dict__, _Writer(heritage, policy), apart
+            )
             if known is not None:
                 return known + payload
         return _accept(payload, True, by_name, heritage, policy, None, apart)

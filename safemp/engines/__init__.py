@@ -108,15 +108,19 @@ class Definitions(Shared):
         (table,) = apart
         found = cls._known.get(table)
         if found is None:
-            if len(cls._known) >= _MOST_DEFINITIONS:
+            found = cls([table])
+            if len(cls._known) >= _MOST_DEFINITIONS or found.size + sum(map(len, cls._known)) > _MOST_DEFINED:
                 cls._known.clear()
-            found = cls._known[table] = cls([table])
+            cls._known[table] = found
         return found
 
 
 _MOST_DEFINITIONS = 256
 """Tables that are told apart by their numbers. More than a script's functions have; a
 table that comes back later gets another number, and is sent again."""
+
+_MOST_DEFINED = 1 << 24
+"""Bytes of them, but for the latest. Picked."""
 
 
 class Task:

@@ -53,6 +53,9 @@ Answer = tuple[int, Any]
 _KEPT = 64
 """Functions and definitions that a worker keeps; then the one that was used longest ago goes. Picked."""
 
+_MOST_BYTES = 1 << 26
+"""Bytes of the definitions among them, likewise. Picked."""
+
 
 class Errand(NamedTuple):
     """What a worker is to do.
@@ -165,9 +168,13 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., A
         found = worker.load_function(_own(frames)) if is_function else bytes(frames[0])
         with _lock:
             found = _shared.setdefault(key, found)  # another thread may have been faster
-            if len(_shared) > _KEPT:
+            while len(_shared) > _KEPT or (len(_shared) > 1 and _size_of_definitions() > _MOST_BYTES):
                 _shared.popitem(last=False)
     return found
+
+
+def _size_of_definitions() -> int:
+    return sum(len(each) for each in _shared.values() if isinstance(each, bytes))
 
 
 def _run(todo: Errand, frames: Frames, common: Any, diary: Diary | None) -> list[Frames]:

@@ -1,0 +1,191 @@
+"""Globals of a script that can change: each call sees what they are now, and sends only what is new.
+
+Each test writes a script as a user would, runs it, and expects what it prints and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.child import quiet, run_script
+
+CHANGES = """
+import array, copy, dataclasses, pickle, threading
+import safemp
+
+@dataclasses.dataclass
+class Config:
+    rate: float = 0.5
+    tags: list = dataclasses.field(default_factory=list)
+
+class Buffer:
+    "Its bytes travel out of band, as those of an array."
+    def __init__(self, data): self.data = data
+    def __reduce_ex__(self, protocol): return Buffer, (pickle.PickleBuffer(self.data),)
+
+class Table:
+    rows = []
+
+def counter():
+    n = 0
+    def inc():
+        nonlocal n
+        n += 1
+        return n
+    def read(): return n
+    return inc, read
+
+INC, READ = counter()
+LIST = [1]
+NESTED = {"a": {"b": [1, 2]}}
+BYTES = bytearray(3_000_000)
+SMALL, LARGE = Buffer(bytearray(100)), Buffer(bytearray(3_000_000))
+MANY = [{"i": i} for i in range(40_000)]
+CONFIG = Config()
+HELD = {"config": CONFIG}
+COPY = {"config": copy.copy(CONFIG)}
+HANDLERS = {"one": lambda: 1}
+LOCK = threading.Lock()
+GUARDED = {"lock": LOCK, "n": 0}
+
+def default(into=[]): return len(into)
+def tagged(): return tagged.tag
+tagged.tag = "a"
+
+def look():
+    return (
+        READ(), list(LIST), NESTED["a"]["b"][0], sum(BYTES[::1000]), BYTES[2_999_999], SMALL.data[7],
+        LARGE.data[2_000_001], len(MANY), MANY[20_000]["i"], CONFIG, HELD["config"] is CONFIG, COPY["config"] is CONFIG,
+        COPY["config"].rate, HANDLERS["one"](), len(HANDLERS), GUARDED["n"], GUARDED["lock"] is LOCK, default(),
+        tagged(), Table.rows[:],
+    )
+
+def rebind():
+    global LIST
+    LIST = [*LIST, "rebound"]
+
+def equal():
+    global LIST
+    LIST = [*LIST]
+
+def replace():
+    global HANDLERS
+    HANDLERS = {"one": lambda: 2}
+
+def swap():
+    "Where a global is, not what it holds, is another one."
+    COPY["config"] = CONFIG
+
+def part():
+    COPY["config"] = copy.copy(CONFIG)
+
+STEPS = [
+    INC, lambda: LIST.append(2), rebind, equal, lambda: NESTED["a"]["b"].__setitem__(0, "x"),
+    lambda: BYTES.__setitem__(2_999_999, 1), lambda: BYTES.__setitem__(1000, 2), lambda: SMALL.data.__setitem__(7, 3),
+    lambda: LARGE.data.__setitem__(2_000_001, 4), lambda: LARGE.data.__setitem__(2_000_001, 5),
+    lambda: MANY[20_000].__setitem__("i", -1), lambda: MANY.append({}), lambda: setattr(CONFIG, "rate", 0.6),
+    lambda: CONFIG.tags.append("t"), swap, lambda: setattr(CONFIG, "rate", 0.7), part,
+    lambda: setattr(CONFIG, "rate", 0.8), replace,
+    lambda: HANDLERS.update(two=len), lambda: GUARDED.update(n=1), lambda: default.__defaults__[0].append(1),
+    lambda: setattr(tagged, "tag", "b"), lambda: Table.rows.append(1), lambda: setattr(Table, "rows", [2]),
+]
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        for step in [lambda: None, *STEPS, lambda: None]:
+            step()
+            for _ in range(3):
+                assert executor.submit(look).result() == look(), (STEPS.index(step), look())
+    print("ok", len(STEPS))
+"""
+
+
+def test_every_change_of_a_global_is_seen(tmp_path: Path) -> None:
+    """However deep it is, of buffers as of objects, and of which object it is: by the next call."""
+    ended = run_script(tmp_path, CHANGES)
+
+    assert quiet(ended, out="ok 25\n"), str(ended)
+
+
+SENT_ONCE = """
+import safemp
+from pickle import PickleBuffer
+
+class Buffer:
+    def __init__(self, data): self.data = data
+    def __reduce_ex__(self, protocol): return Buffer, (PickleBuffer(self.data),)
+
+TEXTS = [f"text {n}" for n in range(30_000)]
+BUFFER = Buffer(bytearray(2_000_000))
+SETTINGS = {"factor": 2}
+
+def helper(n): return n * SETTINGS["factor"]
+def work(n): return helper(n) + len(TEXTS) + BUFFER.data[n]
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        def sent(calls):
+            before = executor.stats().bytes_sent
+            assert [executor.submit(work, n).result() for n in range(calls)] == [work(n) for n in range(calls)]
+            return executor.stats().bytes_sent - before
+        assert sent(4) > 2_000_000
+        assert sent(50) < 50_000, "not what it is, but its name"
+        SETTINGS["factor"] = 3
+        assert sent(4) > 2_000_000
+        assert sent(50) < 50_000
+    print("ok")
+"""
+
+
+def test_what_has_not_changed_is_sent_once(tmp_path: Path) -> None:
+    """Two megabytes and thirty thousand texts beside a dict that changes: fifty calls take no more than their names."""
+    ended = run_script(tmp_path, SENT_ONCE)
+
+    assert quiet(ended, out="ok\n"), str(ended)
+
+
+KEPT = """
+import concurrent.futures, multiprocessing, os, sys
+import safemp
+
+WEIGHTS = bytearray(10_000_000)
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def work(n): return WEIGHTS[n], resident()
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1, engine=ENGINE) as executor:
+        here, there = [], []
+        for n in range(70):
+            WEIGHTS[n] = n
+            for _ in range(3):
+                found, size = executor.submit(work, n).result()
+                assert found == n
+            here.append(resident())
+            there.append(size)
+    print([sizes[-1] - sizes[25] < 200_000_000 for sizes in (here, there)])
+"""
+
+
+ENGINES = [
+    '"local"',
+    'concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))',
+]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_global_was_is_not_kept(tmp_path: Path, engine: str) -> None:
+    """Ten megabytes that change at each of seventy steps: neither side keeps more and more.
+
+    Workers did, of the last sixty-four.
+    """
+    ended = run_script(tmp_path, KEPT.replace("ENGINE", engine))
+
+    assert quiet(ended, out="[True, True]\n"), str(ended)
