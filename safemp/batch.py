@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from safemp import lifetime
-from safemp.codec import calls, homes
+from safemp.codec import calls, homes, pickling
 from safemp.codec.describe import describe_call
 from safemp.codec.frames import Frames
 from safemp.codec.record import Count
@@ -77,9 +77,14 @@ class Batch:
         self._divisible = divisible
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
-        frames = calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy)
-        self._function = Function(engine.hold(frames))
+        self._function = self._encode_function(fn)
         self._careful: Function | None = None
+
+    def _encode_function(self, fn: Callable[..., Any]) -> Function:
+        frames = calls.encode_function(fn, by_name=self._engine.main_by_name, policy=self._engine.policy)
+        if pickling.refers_apart(frames[1]) and homes.is_global(fn):
+            return Function.known(frames)
+        return Function(self._engine.hold(frames))
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
         """Make the task for *items*, of which the first has index *first*.

@@ -15,7 +15,7 @@ from functools import partial
 from platform import node
 from typing import Any
 
-from safemp.codec import calls
+from safemp.codec import calls, homes, namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.exceptions import Where
 from safemp.codec.frames import Buffer, Frames
@@ -23,7 +23,7 @@ from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 from safemp.steady import by_a_handler
 
-__all__ = ["load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items", "spread"]
+__all__ = ["Kept", "load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items", "spread"]
 
 
 def run(frames: Frames, apart: Buffer | None = None) -> Frames:
@@ -57,6 +57,32 @@ def load_function(frames: Frames) -> Callable[..., Any] | Frames:
         return calls.decode_function(frames)
     except BaseException as error:  # user code, as above
         return not_loaded(error)
+
+
+class Kept:
+    """A function that a worker keeps for many chunks.
+
+    One that is a global of the caller's is loaded again when globals have been defined since: other calls may
+    have brought what they are now, or older ones what they were.
+
+    Args:
+        frames: What ``encode_function`` gave.
+    """
+
+    __slots__ = ("_changes", "_frames", "_loaded")
+
+    def __init__(self, frames: Frames) -> None:
+        self._loaded = load_function(frames)
+        self._changes = namespaces.changes()
+        self._frames = frames if homes.is_received(self._loaded) else None
+
+    def load(self) -> Callable[..., Any] | Frames:
+        """Return the function; where it does not load, the outcome that says so."""
+        if self._frames is None or (self._changes == namespaces.changes() and homes.is_received(self._loaded)):
+            return self._loaded
+        self._loaded = load_function(self._frames)
+        self._changes = namespaces.changes()
+        return self._loaded
 
 
 def load_chunk(frames: Frames) -> Chunk | Frames:

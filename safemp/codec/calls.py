@@ -364,12 +364,16 @@ def roots_of(
 def encode_function(
     fn: Callable[..., Any], *, careful: bool = False, by_name: bool = False, policy: Policy = ALL
 ) -> Frames:
-    """Turn the function of a map into frames.
+    """Turn the function of a map into frames: a stream, buffers, and what the definitions gave apart, if they did.
 
     Raises:
         PreflightError: It cannot be pickled.
     """
-    return _encode(Kind.FUNCTION, fn, lambda: [("fn", fn)], careful, by_name and not careful, policy=policy)
+    buffers: Frames = []
+    apart: list[Buffer] = []
+    by_name = by_name and not careful
+    payload = _climb(fn, buffers, lambda: [("fn", fn)], careful, by_name, None, policy, apart)
+    return pack(Kind.FUNCTION, payload, buffers + apart)
 
 
 def encode_chunk(
@@ -420,6 +424,8 @@ def _decode(frames: Frames, wanted: Kind, apart: Buffer | None = None) -> Any:
     kind, payload, buffers = unpack(frames)
     if kind is not wanted:
         raise FrameError(f"cannot read frames: {wanted.name} expected, {kind.name} found")
+    if kind is Kind.FUNCTION and pickling.refers_apart(payload):
+        apart = buffers.pop()
     return pickling.loads(payload, buffers, apart)
 
 

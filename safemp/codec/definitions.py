@@ -36,7 +36,19 @@ from safemp.codec.record import Count
 from safemp.codec.repairs import importable
 from safemp.errors import FrameError
 
-__all__ = ["ATOMS", "MADE", "Name", "Write", "define", "is_fixed", "known_prefix", "offer", "prefix", "split"]
+__all__ = [
+    "ATOMS",
+    "MADE",
+    "Name",
+    "Write",
+    "define",
+    "is_fixed",
+    "known_prefix",
+    "offer",
+    "prefix",
+    "refers_apart",
+    "split",
+]
 
 Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
@@ -163,7 +175,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
         needs: Grows by what is found.
         write: Pickles.
         keep: What is written now may serve again.
-        apart: Takes the table, if it has served before; ``None``: it always goes ahead.
+        apart: Takes the table, if it is the same as last time; ``None``: it always goes ahead.
 
     Returns:
         What goes ahead of the stream; nothing, if nothing is needed.
@@ -196,13 +208,16 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, _with_checksums(ordered, groups, needs, write)))
     made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
+    last, _last[asked] = _last.get(asked), made[: _HEAD.size]
     can_be_told = all(name not in space if d is None else d.may_hold for space, name, d in parts)
     if keep and can_be_told and len(made) <= _MOST_BYTES:
-        _keep(asked, _Prefix(parts, made))
+        kept = _keep(asked, _Prefix(parts, made))
+        if last == _last[asked]:
+            return kept.ahead(apart)
     return made
 
 
-def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
+def _keep(asked: tuple[Name, ...], made: _Prefix) -> _Prefix:
     """Keep the table for some names; others make room for it."""
     if made.size > _SMALL and made.size + sum(each.size for each in _prefixes.values()) > _MOST_BYTES:
         _prefixes.clear()
@@ -210,6 +225,7 @@ def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
     _prefixes[asked] = made
     if len(asked) == 1:
         _of_one[asked[0][1]] = made
+    return made
 
 
 def _drop(asked: tuple[Name, ...]) -> None:
@@ -279,12 +295,16 @@ _prefixes: dict[tuple[Name, ...], _Prefix] = {}
 _of_one: dict[str, _Prefix] = {}
 """Those for one global, by its name: the latest of that name."""
 
+_last: dict[tuple[Name, ...], bytes] = {}
+"""The head of the latest table for some names."""
+
 
 def _forget() -> None:
     """Hold no globals any more: the script's end with it, and their ``__del__`` finds all that it uses."""
     _kept.clear()
     _prefixes.clear()
     _of_one.clear()
+    _last.clear()
 
 
 atexit.register(_forget)
@@ -503,6 +523,11 @@ _MOST_MADE = 64
 def are_in(stream: Buffer) -> bool:
     """Tell whether a stream needs definitions."""
     return stream[0] in (_MARK, _APART)
+
+
+def refers_apart(stream: Buffer) -> bool:
+    """Tell whether a stream needs a table of definitions that travels apart from it."""
+    return len(stream) > 0 and stream[0] == _APART
 
 
 def split(stream: Buffer, apart: Buffer | None, load: Callable[[bytes], Any]) -> Buffer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FunctionType
 from typing import Any
 
 from safemp.codec import namespaces
@@ -22,6 +23,8 @@ __all__ = [
     "generation",
     "goes_by_value",
     "home_of",
+    "is_global",
+    "is_received",
     "names_by_value",
     "registered",
     "resolve",
@@ -157,6 +160,23 @@ def _follow(found: Any, parts: list[str]) -> Any:
     except Exception:  # a metaclass's __getattr__ may raise anything
         return None
     return found
+
+
+def is_global(fn: Any) -> bool:
+    """Tell whether that is a function, found under its name among the globals of its module."""
+    if type(fn) is not FunctionType:
+        return False
+    module = sys.modules.get(fn.__module__) if type(fn.__module__) is str else None
+    return module is not None and module.__dict__.get(fn.__qualname__) is fn
+
+
+def is_received(fn: Any) -> bool:
+    """Tell whether that is a function of another process, found under its name among the globals that came with it."""
+    return (
+        type(fn) is FunctionType
+        and namespaces.key_of(fn.__globals__) is not None
+        and fn.__globals__.get(fn.__qualname__) is fn
+    )
 
 
 def resolve(module: Any, obj: Any) -> Any:

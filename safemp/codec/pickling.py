@@ -75,6 +75,7 @@ __all__ = [
     "dumps_offer",
     "loads",
     "plain_loads",
+    "refers_apart",
     "take_offer",
 ]
 
@@ -1145,6 +1146,9 @@ def dumps_portable(
     if careful.dispatch_table.met:
         _watch(careful.dispatch_table.met, obj, True, policy=policy, found=found)
     return file.getvalue()
+
+
+refers_apart = definitions.refers_apart
 
 
 def loads(stream: Buffer, buffers: Frames | None = None, apart: Buffer | None = None) -> Any:

@@ -25,7 +25,7 @@ from contextvars import Context, copy_context
 from copy import copy
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from weakref import WeakSet
 
 from safemp.codec import calls
@@ -86,6 +86,31 @@ class Shared:
         self.frames: Frames = frames
         self.size: int = sum(map(len, frames))
 
+    _known: ClassVar[dict[tuple[Any, ...], Any]] = {}
+
+    @classmethod
+    def known(cls: type[_Shared], frames: Frames) -> _Shared:
+        """Return the one for *frames*, which are bytes: that which was made of the same before, if it is known yet."""
+        key = (cls, *frames)
+        kept = Shared._known
+        found: _Shared | None = kept.get(key)
+        if found is None:
+            found = cls(frames)
+            if len(kept) >= _MOST_KNOWN or found.size + sum(each.size for each in list(kept.values())) > _MOST_BYTES:
+                kept.clear()
+            kept[key] = found
+        return found
+
+
+_Shared = TypeVar("_Shared", bound=Shared)
+
+_MOST_KNOWN = 256
+"""Of those that are told apart by their numbers. More than a script has functions; one that
+comes back later gets another number, and is sent again."""
+
+_MOST_BYTES = 1 << 24
+"""Bytes of them, but for the latest. Picked."""
+
 
 class Function(Shared):
     """The function of a map: what ``encode_function`` gave."""
@@ -98,29 +123,10 @@ class Definitions(Shared):
 
     __slots__ = ()
 
-    _known: ClassVar[dict[Buffer, Definitions]] = {}
-
     @classmethod
     def of(cls, apart: list[Buffer]) -> Definitions | None:
         """Return the one for what ``encode_call`` put into *apart*, if anything."""
-        if not apart:
-            return None
-        (table,) = apart
-        found = cls._known.get(table)
-        if found is None:
-            found = cls([table])
-            if len(cls._known) >= _MOST_DEFINITIONS or found.size + sum(map(len, cls._known)) > _MOST_DEFINED:
-                cls._known.clear()
-            cls._known[table] = found
-        return found
-
-
-_MOST_DEFINITIONS = 256
-"""Tables that are told apart by their numbers. More than a script's functions have; a
-table that comes back later gets another number, and is sent again."""
-
-_MOST_DEFINED = 1 << 24
-"""Bytes of them, but for the latest. Picked."""
+        return cls.known(apart) if apart else None
 
 
 class Task:

@@ -19,10 +19,8 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
 
 from safemp import worker
 from safemp.codec import namespaces, pickling
@@ -178,7 +176,7 @@ class _Child:
         self._reader = wire.Reader()
         self._messages: deque[Message] = deque()
         self._dropped = 0
-        self._functions: dict[int, Callable[..., Any] | Frames] = {}
+        self._functions: dict[int, worker.Kept | Frames] = {}
         self._definitions: dict[int, Buffer | Frames] = {}
         self._since = 0.0  # when the first item began whose outcome is held; 0: none is
         self._finished = 0  # tasks since something was sent
@@ -248,8 +246,9 @@ class _Child:
         frames = message.frames
         if message.kind == CHUNK_AND_SHARED:
             frames, function = split(frames)
-            self._functions[message.ref] = worker.load_function(function)
-        fn = self._functions[message.ref]
+            self._functions[message.ref] = worker.Kept(function)
+        kept = self._functions[message.ref]
+        fn = kept if isinstance(kept, list) else kept.load()
         loaded = worker.load_chunk(frames)
         del frames
         message.frames.clear()

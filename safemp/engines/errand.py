@@ -91,8 +91,8 @@ _lock = threading.Lock()
 _started: dict[str, Frames | None] = {}
 """What the initializers have raised that have run here, or ``None``, by key."""
 
-_shared: OrderedDict[str, Callable[..., Any] | Buffer | Frames] = OrderedDict()
-"""Functions and definitions by key; or the outcome that says why one does not load."""
+_shared: OrderedDict[str, worker.Kept | bytes] = OrderedDict()
+"""Functions and definitions by key."""
 
 
 def perform(errand: tuple[Any, ...], shared: Frames | None = None, *apart: Frames) -> Answer:
@@ -165,12 +165,12 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., A
         if found is not None:
             _shared.move_to_end(key)
     if found is None and frames is not None:
-        found = worker.load_function(_own(frames)) if is_function else bytes(frames[0])
+        found = worker.Kept(_own(frames)) if is_function else bytes(frames[0])
         with _lock:
             found = _shared.setdefault(key, found)  # another thread may have been faster
             while len(_shared) > _KEPT or (len(_shared) > 1 and _size_of_definitions() > _MOST_BYTES):
                 _shared.popitem(last=False)
-    return found
+    return found.load() if isinstance(found, worker.Kept) else found
 
 
 def _size_of_definitions() -> int:

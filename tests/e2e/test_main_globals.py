@@ -147,6 +147,53 @@ def test_what_has_not_changed_is_sent_once(tmp_path: Path) -> None:
     assert quiet(ended, out="ok\n"), str(ended)
 
 
+MAPS = """
+import safemp
+
+SETTINGS = {"n": 1}
+TEXTS = [f"text {n}" for n in range(30_000)]
+
+def work(i): return SETTINGS["n"], len(TEXTS)
+def read(): return SETTINGS["n"]
+def other(): return len(TEXTS)
+def replace():
+    global work
+    def work(i): return "replaced"
+def replaced(): return work(0)
+
+if __name__ == "__main__":
+    with safemp.Pool(1) as pool:
+        def sent(maps):
+            before = pool.stats().bytes_sent
+            for _ in range(maps):
+                assert pool.map(work, range(10)) == [work(i) for i in range(10)]
+            return pool.stats().bytes_sent - before
+        assert sent(3) > 300_000
+        assert sent(20) < 40_000, "not the function's data, but their number"
+        for n in (2, 1, 3, 1):
+            SETTINGS["n"] = n
+            assert pool.apply(read) == n
+            assert pool.apply(other) == 30_000
+            SETTINGS["n"] = 1  # what the worker has now is another
+            assert pool.map(work, range(10)) == [(1, 30_000)] * 10
+        long = pool.map_async(work, range(200), chunksize=1)
+        for n in range(20):
+            SETTINGS["n"] = n
+            assert pool.apply(read) == n
+        assert set(long.get()) == {(1, 30_000)}, "what was when the map was begun"
+        pool.apply(replace)
+        assert pool.map(work, range(3)) == ["replaced"] * 3, "as with the standard library"
+    print("ok")
+"""
+
+
+def test_the_function_of_many_maps_is_sent_once(tmp_path: Path) -> None:
+    """With all that it reads; and it reads what that was when its map was begun, whatever other calls have brought."""
+    ended = run_script(tmp_path, MAPS)
+
+    assert quiet(ended, out="ok\n"), str(ended)
+
+
 KEPT = """
 import concurrent.futures, multiprocessing, os, sys
 import safemp
