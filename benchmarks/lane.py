@@ -19,11 +19,20 @@ from typing import Any
 
 from benchmarks import peers, rows
 
-__all__ = ["noop_of_main"]
+__all__ = ["noop_of_main", "reads_globals"]
+
+
+SETTINGS = {"factor": 1, "names": ["a", "b"], "limits": {"low": 0, "high": 10}}
+TABLE = [(n, str(n)) for n in range(1000)]
+BYTES = bytearray(1_000_000)
 
 
 def noop_of_main(x: int) -> int:
     return x
+
+
+def reads_globals(x: int) -> int:
+    return x * SETTINGS["factor"] + TABLE[0][0] + BYTES[x]  # type: ignore[operator]
 
 
 class Turns:

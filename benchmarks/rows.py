@@ -101,6 +101,10 @@ def _of_main() -> Callable[[int], int]:
     return sys.modules["__main__"].noop_of_main  # type: ignore[no-any-return,attr-defined]
 
 
+def _reads_globals() -> Callable[[int], int]:
+    return sys.modules["__main__"].reads_globals  # type: ignore[no-any-return,attr-defined]
+
+
 def _of_module() -> Callable[[int], int]:
     return jobs.noop
 
@@ -384,6 +388,14 @@ ROWS = (
         400,
         100,
         limit=_ping_pong,
+        often=5,
+    ),
+    Row(
+        "trip-globals",
+        "lone round trip, a function of __main__ that reads a dict, a list of 1 000 tuples and a megabyte",
+        partial(_trips, _reads_globals),
+        400,
+        100,
         often=5,
     ),
     Row(
