@@ -78,6 +78,8 @@ class Batch:
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
         self._function = self._encode_function(fn)
+        self._apart = pickling.OfMap()
+        self._extended: Function | None = None  # by what the chunks have given apart
         self._careful: Function | None = None
 
     def _encode_function(self, fn: Callable[..., Any]) -> Function:
@@ -85,6 +87,17 @@ class Batch:
         if pickling.refers_apart(frames[1]) and homes.is_global(fn):
             return Function.known(frames)
         return Function(self._engine.hold(frames))
+
+    def _with_definitions(self) -> Function:
+        """Return the function with what the latest chunk has given apart."""
+        function = self._function
+        if not self._apart:
+            return function
+        table = self._apart.pop()
+        if self._extended is None or self._extended.frames[-1] is not table:
+            frames = [*function.frames, table]
+            self._extended = Function.known(frames) if function.is_known else Function(frames)
+        return self._extended
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
         """Make the task for *items*, of which the first has index *first*.
@@ -95,8 +108,9 @@ class Batch:
         engine = self._engine
         by_name, policy = engine.main_by_name, engine.policy
         since, repairs = time.monotonic(), Count.repairs
-        frames = calls.encode_chunk(items, first, star=self._star, single=self._single, by_name=by_name, policy=policy)
-        task = _ChunkTask(self, engine.hold(frames), self._function, items, first)
+        how: Any = {"star": self._star, "single": self._single, "by_name": by_name, "policy": policy}
+        frames = calls.encode_chunk(items, first, apart=self._apart, **how)
+        task = _ChunkTask(self, engine.hold(frames), self._with_definitions(), items, first)
         task.encoded(since, repairs)
         return task
 

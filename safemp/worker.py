@@ -18,7 +18,7 @@ from typing import Any
 from safemp.codec import calls, homes, namespaces
 from safemp.codec.calls import Chunk
 from safemp.codec.exceptions import Where
-from safemp.codec.frames import Buffer, Frames
+from safemp.codec.frames import Buffer, Frames, split
 from safemp.codec.statics import type_name
 from safemp.errors import FrameError
 from safemp.steady import by_a_handler
@@ -66,12 +66,17 @@ class Kept:
     have brought what they are now, or older ones what they were.
 
     Args:
-        frames: What ``encode_function`` gave.
+        frames: What ``encode_function`` gave, and what the chunks gave apart, if they did.
+
+    Attributes:
+        apart: The latter.
     """
 
-    __slots__ = ("_changes", "_frames", "_loaded")
+    __slots__ = ("_changes", "_frames", "_loaded", "apart")
 
     def __init__(self, frames: Frames) -> None:
+        frames, rest = split(frames)
+        self.apart: Buffer | None = bytes(rest[0]) if rest else None
         self._loaded = load_function(frames)
         self._changes = namespaces.changes()
         self._frames = frames if homes.is_received(self._loaded) else None
@@ -85,14 +90,18 @@ class Kept:
         return self._loaded
 
 
-def load_chunk(frames: Frames) -> Chunk | Frames:
+def load_chunk(frames: Frames, apart: Buffer | None = None) -> Chunk | Frames:
     """Load some items of a map.
+
+    Args:
+        frames: What ``encode_chunk`` gave.
+        apart: What it gave apart, if it did.
 
     Returns:
         The chunk; where it does not load, the outcome that says so.
     """
     try:
-        return calls.decode_chunk(frames)
+        return calls.decode_chunk(frames, apart)
     except BaseException as error:  # user code, as above
         return not_loaded(error)
 

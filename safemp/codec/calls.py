@@ -385,6 +385,7 @@ def encode_chunk(
     careful: bool = False,
     by_name: bool = False,
     policy: Policy = ALL,
+    apart: pickling.OfMap | None = None,
 ) -> Frames:
     """Turn some items of a map into frames.
 
@@ -396,6 +397,7 @@ def encode_chunk(
         careful: As for ``encode_call``.
         by_name: As for ``encode_call``.
         policy: As for ``encode_call``.
+        apart: Takes the definitions that the items need; ``None``: they are in the frames.
 
     Raises:
         PreflightError: An item cannot be pickled; its path is ``items[index]``.
@@ -404,7 +406,8 @@ def encode_chunk(
     def roots() -> list[tuple[str, Any]]:
         return [(f"items[{first + i}]", item) for i, item in enumerate(items)]
 
-    return _encode(Kind.CHUNK, (items, first, star, single), roots, careful, by_name and not careful, policy=policy)
+    by_name = by_name and not careful
+    return _encode(Kind.CHUNK, (items, first, star, single), roots, careful, by_name, policy=policy, apart=apart)
 
 
 def encode_shared(obj: Any, policy: Policy = ALL) -> Frames:
@@ -449,9 +452,9 @@ def decode_function(frames: Frames) -> Callable[..., Any]:
     return fn
 
 
-def decode_chunk(frames: Frames) -> Chunk:
-    """Load some items of a map. Raises as ``decode_call``."""
-    return Chunk(*_decode(frames, Kind.CHUNK))
+def decode_chunk(frames: Frames, apart: Buffer | None = None) -> Chunk:
+    """Load some items of a map: see ``decode_call``."""
+    return Chunk(*_decode(frames, Kind.CHUNK, apart))
 
 
 def encode_outcome(value: Any) -> Frames:

@@ -40,6 +40,7 @@ __all__ = [
     "ATOMS",
     "MADE",
     "Name",
+    "OfMap",
     "Write",
     "define",
     "is_fixed",
@@ -168,6 +169,32 @@ class _Generation:
     of_kept = (0, 0)
 
 
+class OfMap(list[Buffer]):
+    """Takes the table of definitions that the chunks of a map have in common, as it was when the first was pickled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._needs = Needs()
+        self._table: _Prefix | None = None
+
+    def ahead(self, needs: Needs) -> bytes | None:
+        """Return what goes ahead of a stream with those *needs*; ``None``: a table is to be made of ``all_of`` them."""
+        if self._table is None or not needs.names.keys() <= self._needs.names.keys():
+            return None
+        return self._table.ahead(self)
+
+    def all_of(self, needs: Needs) -> Needs:
+        """Return what the chunks have needed so far, and this one needs."""
+        for key, name in needs.names:
+            self._needs.add(needs.homes[key], name)
+        return self._needs
+
+    def take(self, made: _Prefix) -> bytes:
+        """Take the table for all that."""
+        self._table = made
+        return made.ahead(self)
+
+
 def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer] | None = None) -> bytes:
     """Pickle every global in *needs*, and those which these need in turn.
 
@@ -175,7 +202,8 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
         needs: Grows by what is found.
         write: Pickles.
         keep: What is written now may serve again.
-        apart: Takes the table, if it is the same as last time; ``None``: it always goes ahead.
+        apart: Takes the table, if it is the same as last time, or many will need it (``OfMap``); ``None``: it
+            always goes ahead.
 
     Returns:
         What goes ahead of the stream; nothing, if nothing is needed.
@@ -186,13 +214,18 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     if _Generation.of_kept != generation():
         _forget()  # what they name may go by value now
         _Generation.of_kept = generation()
-    asked = tuple(needs.names)
-    if not any(name in needs.homes[key].space for key, name in asked):
+    if not any(name in needs.homes[key].space for key, name in needs.names):
         return b""
+    of_map = apart if isinstance(apart, OfMap) else None
+    if of_map is not None:
+        if (ahead := of_map.ahead(needs)) is not None:
+            return ahead
+        needs = of_map.all_of(needs)
+    asked = tuple(needs.names)
     known = _prefixes.get(asked)
     if known is not None:
         if known.holds(write):
-            return known.ahead(apart)
+            return known.ahead(apart) if of_map is None else of_map.take(known)
         _drop(asked)
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
     parts = []
@@ -208,16 +241,17 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, _with_checksums(ordered, groups, needs, write)))
     made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
-    last, _last[asked] = _last.get(asked), made[: _HEAD.size]
+    found = _Prefix(parts, made)
+    same, _last[asked] = _last.get(asked) == made[: _HEAD.size], made[: _HEAD.size]
     can_be_told = all(name not in space if d is None else d.may_hold for space, name, d in parts)
     if keep and can_be_told and len(made) <= _MOST_BYTES:
-        kept = _keep(asked, _Prefix(parts, made))
-        if last == _last[asked]:
-            return kept.ahead(apart)
-    return made
+        _keep(asked, found)
+        if same and of_map is None:
+            return found.ahead(apart)
+    return made if of_map is None else of_map.take(found)
 
 
-def _keep(asked: tuple[Name, ...], made: _Prefix) -> _Prefix:
+def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
     """Keep the table for some names; others make room for it."""
     if made.size > _SMALL and made.size + sum(each.size for each in _prefixes.values()) > _MOST_BYTES:
         _prefixes.clear()
@@ -225,7 +259,6 @@ def _keep(asked: tuple[Name, ...], made: _Prefix) -> _Prefix:
     _prefixes[asked] = made
     if len(asked) == 1:
         _of_one[asked[0][1]] = made
-    return made
 
 
 def _drop(asked: tuple[Name, ...]) -> None:

@@ -66,6 +66,7 @@ from safemp.steady import by_a_handler
 homes.registered = _cp._PICKLE_BY_VALUE_MODULES
 
 __all__ = [
+    "OfMap",
     "PickleBuffer",
     "PicklingError",
     "Semantics",
@@ -1148,6 +1149,7 @@ def dumps_portable(
     return file.getvalue()
 
 
+OfMap = definitions.OfMap
 refers_apart = definitions.refers_apart
 
 

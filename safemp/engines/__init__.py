@@ -75,9 +75,10 @@ class Shared:
         number: Distinct in this process.
         frames: It.
         size: Their bytes.
+        is_known: It is of ``known``.
     """
 
-    __slots__ = ("__weakref__", "frames", "number", "size")
+    __slots__ = ("__weakref__", "frames", "is_known", "number", "size")
 
     _numbers = count(1)
 
@@ -85,6 +86,7 @@ class Shared:
         self.number: int = next(Shared._numbers)
         self.frames: Frames = frames
         self.size: int = sum(map(len, frames))
+        self.is_known = False
 
     _known: ClassVar[dict[tuple[Any, ...], Any]] = {}
 
@@ -99,6 +101,7 @@ class Shared:
             if len(kept) >= _MOST_KNOWN or found.size + sum(each.size for each in list(kept.values())) > _MOST_BYTES:
                 kept.clear()
             kept[key] = found
+            found.is_known = True
         return found
 
 

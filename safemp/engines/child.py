@@ -248,8 +248,11 @@ class _Child:
             frames, function = split(frames)
             self._functions[message.ref] = worker.Kept(function)
         kept = self._functions[message.ref]
-        fn = kept if isinstance(kept, list) else kept.load()
-        loaded = worker.load_chunk(frames)
+        if isinstance(kept, list):
+            self._not_loaded(task, kept)
+            return
+        fn = kept.load()
+        loaded = worker.load_chunk(frames, kept.apart)
         del frames
         message.frames.clear()
         if isinstance(fn, list):

@@ -16,11 +16,13 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from platform import node
 from typing import Any, NamedTuple
 
 from safemp import worker
 from safemp.codec import namespaces
+from safemp.codec.calls import Chunk
 from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
 from safemp.engines.diary import Diary, of_this_thread
 from safemp.engines.lent import writable
@@ -121,8 +123,6 @@ def perform(errand: tuple[Any, ...], shared: Frames | None = None, *apart: Frame
         common = _find(todo.shared, todo.is_chunk, shared)
         if common is None:
             return LACKS, None
-        if isinstance(common, list):
-            return NOT_LOADED, common
     rest = iter(apart)
     outcomes = _run(todo, [next(rest)[0] if frame is None else frame for frame in todo.frames], common, diary)
     if kind_of(outcomes[0]) == Kind.NOT_LOADED:
@@ -158,7 +158,7 @@ def _is_started(key: str, frames: Frames | None) -> bool:
         return True
 
 
-def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., Any] | Buffer | Frames | None:
+def _find(key: str, is_function: bool, frames: Frames | None) -> worker.Kept | bytes | None:
     """Return what is shared under *key*, of *frames* if it is not here yet."""
     with _lock:
         found = _shared.get(key)
@@ -170,32 +170,44 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> Callable[..., A
             found = _shared.setdefault(key, found)  # another thread may have been faster
             while len(_shared) > _KEPT or (len(_shared) > 1 and _size_of_definitions() > _MOST_BYTES):
                 _shared.popitem(last=False)
-    return found.load() if isinstance(found, worker.Kept) else found
+    return found
 
 
 def _size_of_definitions() -> int:
     return sum(len(each) for each in _shared.values() if isinstance(each, bytes))
 
 
-def _run(todo: Errand, frames: Frames, common: Any, diary: Diary | None) -> list[Frames]:
+def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary: Diary | None) -> list[Frames]:
     """Run the items, and write down how far it has come."""
     frames = _own(frames)
-    chunk = worker.load_chunk(frames) if todo.is_chunk else None
-    if isinstance(chunk, list):
-        return [chunk]
+    if isinstance(common, worker.Kept):
+        fn = common.load()
+        if isinstance(fn, list):
+            return [fn]
+        chunk = worker.load_chunk(frames, common.apart)
+        if isinstance(chunk, list):
+            return [chunk]
+        call = partial(_run_item, fn, chunk)
+    else:
+        call = partial(_run_call, frames, common)
     if diary is not None and todo.stop - todo.first > 1:
         diary.loaded()
     outcomes = []
     for i in range(todo.first, todo.stop):
-        if chunk is None:
-            outcome: Frames | None = worker.run(frames, common)
-        else:
-            _, outcome = worker.run_items(common, chunk, i, i + 1, _no_row)
+        outcome = call(i)
         assert outcome is not None, "there are no rows"
         outcomes.append(parted(outcome))
         if diary is not None:
             diary.finished(outcomes[-1])
     return outcomes
+
+
+def _run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames | None:
+    return worker.run_items(fn, chunk, index, index + 1, _no_row)[1]
+
+
+def _run_call(frames: Frames, definitions: bytes | None, _: int) -> Frames | None:
+    return worker.run(frames, definitions)
 
 
 def _no_row(cls: type) -> None:

@@ -111,10 +111,11 @@ def _outcomes(task: Task) -> list[Frames]:
     shared = task.shared
     if not isinstance(shared, Function):
         return [worker.run(task.frames, shared.frames[0] if shared is not None else None)]
-    fn = worker.load_function(shared.frames)
+    kept = worker.Kept(shared.frames)
+    fn = kept.load()
     if isinstance(fn, list):
         return [fn]
-    chunk = worker.load_chunk(task.frames)
+    chunk = worker.load_chunk(task.frames, kept.apart)
     if not isinstance(chunk, Chunk):
         return [chunk]
     outcomes = [worker.run_items(fn, chunk, i, i + 1, _no_row)[1] for i in range(len(chunk.items))]

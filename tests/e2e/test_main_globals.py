@@ -194,6 +194,48 @@ def test_the_function_of_many_maps_is_sent_once(tmp_path: Path) -> None:
     assert quiet(ended, out="ok\n"), str(ended)
 
 
+ITEMS = """
+import functools
+import safemp
+
+TEXTS = [f"text {n}" for n in range(30_000)]
+
+class Item:
+    def __init__(self, n): self.n = n
+    def value(self): return self.n + len(TEXTS)
+
+class Other:
+    def __init__(self, n): self.n = n
+    def value(self): return -self.n - len(TEXTS)
+
+def value(item): return item.value()
+def scaled(by, item): return by * item.value()
+
+if __name__ == "__main__":
+    items = [Item(n) for n in range(50)] + [(Item, Other)[n % 2](n) for n in range(50)]
+    with safemp.Pool(1) as pool:
+        def sent(fn, chunksize):
+            before = pool.stats().bytes_sent
+            assert list(pool.imap(fn, items, chunksize)) == [fn(item) for item in items]
+            return pool.stats().bytes_sent - before
+        for fn in value, functools.partial(scaled, 2), lambda item: item.value():
+            for chunksize in 1, 7:
+                assert 0 < sent(fn, chunksize) < 1_500_000, "of a hundred items"
+        TEXTS.append("one more")
+        assert pool.map(value, items[:3]) == [30_001, 30_002, 30_003]
+        found = pool.imap(value, (TEXTS.append(n) or Item(0) for n in range(3)))
+        assert next(found) in (30_002, 30_003, 30_004)
+    print("ok")
+"""
+
+
+def test_what_items_need_is_sent_once_for_a_map(tmp_path: Path) -> None:
+    """A class of the script whose methods read thirty thousand texts: not with each of a hundred items."""
+    ended = run_script(tmp_path, ITEMS)
+
+    assert quiet(ended, out="ok\n"), str(ended)
+
+
 KEPT = """
 import concurrent.futures, multiprocessing, os, sys
 import safemp
