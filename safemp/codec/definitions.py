@@ -185,13 +185,15 @@ class OfMap(list[Buffer]):
 
     def all_of(self, needs: Needs) -> Needs:
         """Return what the chunks have needed so far, and this one needs."""
-        for key, name in needs.names:
-            self._needs.add(needs.homes[key], name)
-        return self._needs
+        found = Needs()
+        for each in (self._needs, needs):
+            for key, name in each.names:
+                found.add(each.homes[key], name)
+        return found
 
-    def take(self, made: _Prefix) -> bytes:
-        """Take the table for all that."""
-        self._table = made
+    def take(self, needs: Needs, made: _Prefix) -> bytes:
+        """Take the table for all *needs*."""
+        self._needs, self._table = needs, made
         return made.ahead(self)
 
 
@@ -225,7 +227,7 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     known = _prefixes.get(asked)
     if known is not None:
         if known.holds(write):
-            return known.ahead(apart) if of_map is None else of_map.take(known)
+            return known.ahead(apart) if of_map is None else of_map.take(needs, known)
         _drop(asked)
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
     parts = []
@@ -248,12 +250,12 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
         _keep(asked, found)
         if same and of_map is None:
             return found.ahead(apart)
-    return made if of_map is None else of_map.take(found)
+    return made if of_map is None else of_map.take(needs, found)
 
 
 def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
     """Keep the table for some names; others make room for it."""
-    if made.size > _SMALL and made.size + sum(each.size for each in _prefixes.values()) > _MOST_BYTES:
+    if made.size > _SMALL and made.size + sum(each.size for each in list(_prefixes.values())) > _MOST_BYTES:
         _prefixes.clear()
         _of_one.clear()
     _prefixes[asked] = made
