@@ -1081,7 +1081,8 @@ class _PortablePickler(_ByValuePickler):
             return self._dynamic_function_reduce(obj) if _only_here(obj.__module__) else self._function_reduce(obj)
         if isinstance(obj, ModuleType) and cls is ModuleType:
             known = obj is sys.modules.get(obj.__name__) and not _only_here(obj.__name__)
-            return NotImplemented if known else _module_by_value(obj)
+            by_name = known and not _cp._is_registered_pickle_by_value(obj)
+            return NotImplemented if by_name else _module_by_value(obj)
         if issubclass(cls, BaseException):
             return portable_exception(obj)
         if isinstance(obj, type):
@@ -1224,7 +1225,8 @@ def _mend(pickler: Any) -> None:
 
     def reducer_override(self: Any, obj: Any) -> Any:
         cls = type(obj)
-        if cls is not FunctionType and not issubclass(cls, type) and not isinstance(self, _CarefulPickler):
+        ours = cls is not FunctionType and cls is not ModuleType and not issubclass(cls, type)
+        if ours and not isinstance(self, _CarefulPickler):
             policies = _Mending.policies
             rule = policies[-1][1].find(cls) if policies else None
             if rule is not None and cls is _NAMED[0]:

@@ -355,7 +355,8 @@ def register(type: type, reduce: Reduce) -> None:
 def importable(name: str) -> bool:
     """Tell whether another process can be expected to import module *name*.
 
-    A module that somebody made in memory is only in this process's ``sys.modules``.
+    A module that somebody made in memory is only in this process's ``sys.modules``; but one that is an
+    attribute of its package is made when that is imported, as pybind11's submodules are, and ``six.moves``.
     """
     module = sys.modules.get(name)
     if module is None:
@@ -365,8 +366,12 @@ def importable(name: str) -> bool:
     spec = getattr(module, "__spec__", None)
     if spec is not None and getattr(spec, "loader", None) is not None:
         return True
-    package, _, _ = name.partition(".")  # ``typing.io`` is there as soon as ``typing`` is
-    return package != name and package in sys.stdlib_module_names and importable(package)
+    package, _, last = name.rpartition(".")
+    if not package or not importable(package):
+        return False
+    # ``typing.io`` is there as soon as ``typing`` is
+    standard = package.partition(".")[0] in sys.stdlib_module_names
+    return standard or sys.modules[package].__dict__.get(last) is module
 
 
 # -- what is refused ------------------------------------------------------------------

@@ -93,10 +93,15 @@ def _warm(settings: dict[str, Any]) -> SafeExecutor:
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Compare settings without running a user's ``__eq__``: an array in *initargs* has a strange one."""
-    return one.keys() == other.keys() and all(
-        value is other[name] or (type(value) is type(other[name]) in (bool, int, float, str) and value == other[name])
-        for name, value in one.items()
-    )
+    return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if type(one) is tuple:
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) in (bool, int, float, str) and bool(one == other)
 
 
 def _after_fork() -> None:

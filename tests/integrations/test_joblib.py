@@ -279,6 +279,17 @@ def test_an_initializer_prepares_the_workers(parallel: None) -> None:
                 assert Parallel()(delayed(table_sum)() for _ in range(2)) == [sum(range(size))] * 2
 
 
+def test_workers_stay_for_equal_settings(parallel: None) -> None:
+    """The arguments of an initializer may stand in another tuple each time."""
+    table: list[int] = []
+    found = set()
+    for _ in range(3):
+        with parallel_config(backend="safemp", n_jobs=2, initializer=set_table, initargs=tuple([table, "a"][:1])):
+            found |= set(Parallel()(delayed(os.getpid)() for _ in range(20)))
+
+    assert len(found) <= 2
+
+
 def set_table(table: Any) -> None:
     global _table
     _table = table

@@ -64,6 +64,28 @@ def test_what_dumps_writes_loads_in_a_bare_interpreter() -> None:
     assert out.stdout.decode().strip() == "False ['a'] 2"
 
 
+@pytest.mark.parametrize("dumps", ["safemp", "cloudpickle"])
+def test_a_module_that_is_registered_goes_by_value(dumps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``cloudpickle.register_pickle_by_value`` counts for the module itself, too: in the closure of a function, say."""
+    (tmp_path / "only_here_for_a_test.py").write_text("VALUE = 7\ndef value(): return VALUE\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import only_here_for_a_test as module  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(module, "__loader__", None)  # pytest's, which does not pickle
+    monkeypatch.setattr(module, "__spec__", None)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        with safemp.repairing():
+            sent = (safemp if dumps == "safemp" else cloudpickle).dumps(lambda: module.value())
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+        del sys.modules[module.__name__]
+    code = "import sys, pickle; print(pickle.load(sys.stdin.buffer)())"
+    out = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True)
+
+    assert out.stdout.decode().strip() == "7"
+
+
 def Box(x: Any) -> Any:
     """Put *x* inside an object."""
     return types.SimpleNamespace(a=x)

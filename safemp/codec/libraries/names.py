@@ -21,7 +21,10 @@ __all__ = ["recached", "table"]
 _Capsule = type(datetime_CAPI)
 
 
-def _module(module: ModuleType) -> tuple[Any, ...]:
+def _module(module: ModuleType) -> Any:
+    cls = type(module)
+    if cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__:
+        return module.__reduce_ex__(5)  # a class of somebody's, who says how
     name = module.__name__
     if sys.modules.get(name) is module and importable(name):
         return import_module, (name,)
@@ -91,7 +94,7 @@ def _bare(obj: Any) -> tuple[Any, ...]:
 def table() -> dict[type, Repair]:
     """Return the rules."""
     rules = {
-        ModuleType: Repair(BY_NAME, "the other process imports the same module", _module),
+        ModuleType: Repair(BY_NAME, "the other process imports the same module", _module, family=True),
         BuiltinFunctionType: Repair(
             BY_NAME, "it is a function of a module, which the other process imports", _builtin, plain=_not_of_a_module
         ),
