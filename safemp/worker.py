@@ -26,24 +26,34 @@ from safemp.steady import by_a_handler
 __all__ = ["Kept", "load_chunk", "load_function", "name_of", "not_loaded", "run", "run_items", "spread"]
 
 
-def run(frames: Frames, apart: Buffer | None = None) -> Frames:
+def run(frames: Frames, apart: Buffer | None = None, keep: list[Any] | None = None) -> Frames:
     """Make one call.
 
     Args:
         frames: What ``encode_call`` gave.
         apart: What it gave apart, if it did.
+        keep: Takes what was called, and what came of it. Who has sent the outcome clears it, since a destructor may
+            take long, or end the process.
 
     Returns:
         Frames for ``decode_outcome``. Never raises.
     """
+    if keep is None:
+        keep = []
+        outcome = run(frames, apart, keep)
+        keep.clear()
+        return outcome
     try:
         call = calls.decode_call(frames, apart)
     except BaseException as error:  # user code, in __setstate__ or a constructor
         return not_loaded(error)
+    keep.append(call)
     try:
         value = call.fn(*call.args, **call.kwargs)
     except BaseException as error:  # Rule 1
+        keep.append(error)
         return _failed(error, call.fn, None)
+    keep.append(value)
     return calls.encode_outcome(value)
 
 
@@ -107,7 +117,12 @@ def load_chunk(frames: Frames, apart: Buffer | None = None) -> Chunk | Frames:
 
 
 def run_items(
-    fn: Callable[..., Any], chunk: Chunk, first: int, stop: int, open_row: Callable[[type], memoryview | None]
+    fn: Callable[..., Any],
+    chunk: Chunk,
+    first: int,
+    stop: int,
+    open_row: Callable[[type], memoryview | None],
+    keep: list[Any],
 ) -> tuple[int, Frames | None]:
     """Call *fn* for one item of *chunk*, and for those after it as long as the results make a row.
 
@@ -121,6 +136,7 @@ def run_items(
         stop: The one behind the last of a row.
         open_row: Gives the cells for values of a type: see ``Ledger.open_row``. ``None``:
             there is to be no row.
+        keep: See ``run``.
 
     Returns:
         How many values are in the row; and the outcome of the item behind them, if that was
@@ -130,7 +146,9 @@ def run_items(
     try:
         value = call(chunk.items[first])
     except BaseException as error:  # Rule 1
+        keep.append(error)
         return 0, _failed(error, fn, chunk.first + first)
+    keep.append(value)
     cls, n = type(value), 0
     cells = open_row(cls)
     if cells is None:
@@ -142,8 +160,10 @@ def run_items(
             try:
                 value = call(item)
             except BaseException as error:  # Rule 1
+                keep.append(error)
                 return n, _failed(error, fn, chunk.first + first + n)
             if type(value) is not cls:
+                keep.append(value)
                 break
             cells[n] = value if has_value else 0
         else:

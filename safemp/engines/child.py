@@ -21,6 +21,7 @@ import time
 from collections import deque
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from safemp import worker
 from safemp.codec import namespaces, pickling
@@ -233,12 +234,14 @@ class _Child:
         if message.kind == CALL_AND_SHARED:
             self._definitions[message.ref] = bytes(message.frames.pop())
         definitions = self._definitions.get(message.ref)
-        outcome = definitions if isinstance(definitions, list) else worker.run(message.frames, definitions)
+        keep: list[Any] = []  # until the outcome is where nothing can happen to it
+        outcome = definitions if isinstance(definitions, list) else worker.run(message.frames, definitions, keep)
         self._only_we()
         if kind_of(outcome) == Kind.NOT_LOADED:
             self._not_loaded(task, outcome)
         else:
             self._finish(task, 0, outcome, begun, True)
+        keep.clear()
 
     def _chunk(self, message: Message) -> None:
         task, begun = message.task, time.monotonic()
@@ -264,10 +267,12 @@ class _Child:
         index, stop = message.items, message.stop
         width = Width(stop - index, loaded.single)
         first, started = index, begun
+        keep: list[Any] = []  # as above
         while index < stop:
             self._ledger.begin(task, index, RUNNING, begun)
             most = width.next(stop - index)
-            n, outcome = worker.run_items(fn, loaded, index, index + most, partial(self._open_row, index, most, begun))
+            open_row = partial(self._open_row, index, most, begun)
+            n, outcome = worker.run_items(fn, loaded, index, index + most, open_row, keep)
             self._only_we()
             if self._ledger.has_row:
                 since, begun = begun, self._finish_row(task, index, n, begun, outcome is not None, index + n == stop)
@@ -276,6 +281,7 @@ class _Child:
             if outcome is not None:
                 begun = self._finish(task, index, outcome, begun, index == stop - 1)
                 index += 1
+            keep.clear()
             left = stop - index
             if left > 1 and self._ledger.asked() == task and left * (begun - started) > _WORTH * (index - first):
                 stop -= left // 2

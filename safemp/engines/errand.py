@@ -180,6 +180,7 @@ def _size_of_definitions() -> int:
 def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary: Diary | None) -> list[Frames]:
     """Run the items, and write down how far it has come."""
     frames = _own(frames)
+    keep: list[Any] = []
     if isinstance(common, worker.Kept):
         fn = common.load()
         if isinstance(fn, list):
@@ -187,9 +188,9 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
         chunk = worker.load_chunk(frames, common.apart)
         if isinstance(chunk, list):
             return [chunk]
-        call = partial(_run_item, fn, chunk)
+        call = partial(_run_item, fn, chunk, keep)
     else:
-        call = partial(_run_call, frames, common)
+        call = partial(_run_call, frames, common, keep)
     if diary is not None and todo.stop - todo.first > 1:
         diary.loaded()
     outcomes = []
@@ -199,15 +200,16 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
         outcomes.append(parted(outcome))
         if diary is not None:
             diary.finished(outcomes[-1])
+        keep.clear()
     return outcomes
 
 
-def _run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames | None:
-    return worker.run_items(fn, chunk, index, index + 1, _no_row)[1]
+def _run_item(fn: Callable[..., Any], chunk: Chunk, keep: list[Any], index: int) -> Frames | None:
+    return worker.run_items(fn, chunk, index, index + 1, _no_row, keep)[1]
 
 
-def _run_call(frames: Frames, definitions: bytes | None, _: int) -> Frames | None:
-    return worker.run(frames, definitions)
+def _run_call(frames: Frames, definitions: bytes | None, keep: list[Any], _: int) -> Frames | None:
+    return worker.run(frames, definitions, keep)
 
 
 def _no_row(cls: type) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext
+from typing import Any
 
 from safemp import worker
 from safemp.codec.calls import Chunk
@@ -118,7 +119,9 @@ def _outcomes(task: Task) -> list[Frames]:
     chunk = worker.load_chunk(task.frames, kept.apart)
     if not isinstance(chunk, Chunk):
         return [chunk]
-    outcomes = [worker.run_items(fn, chunk, i, i + 1, _no_row)[1] for i in range(len(chunk.items))]
+    keep: list[Any] = []
+    outcomes = [worker.run_items(fn, chunk, i, i + 1, _no_row, keep)[1] for i in range(len(chunk.items))]
+    keep.clear()
     return [outcome for outcome in outcomes if outcome is not None]
 
 

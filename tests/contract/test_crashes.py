@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import safemp
-from tests.support import jobs
+from tests.support import crash_jobs, jobs
 from tests.support.child import alive, lines, until
 
 Death = tuple[Callable[..., Any], Callable[[], tuple[Any, ...]], int, str]
@@ -283,3 +283,48 @@ def test_whoever_waits_is_answered_when_the_pool_is_ended() -> None:
             wait()
         assert not isinstance(caught.value, TimeoutError)
         assert type(caught.value).__name__ in ("CancelledError", "WorkerCrashed")
+
+
+DESTROYED: dict[str, tuple[Callable[..., Any], type]] = {
+    "argument": (crash_jobs.note_and_take, crash_jobs.EndsWhenDestroyed),
+    "argument of a call that raises": (crash_jobs.note_and_fail, crash_jobs.EndsWhenDestroyed),
+    "result": (crash_jobs.note_and_give, object),
+}
+
+
+@pytest.mark.parametrize("what", DESTROYED)
+@pytest.mark.parametrize("way", ["submit", "apply_async", "imap"])
+def test_an_outcome_is_not_lost_by_a_destructor_that_ends_the_process(tmp_path: Path, what: str, way: str) -> None:
+    """What has come of the call arrives, and it is not tried again. loky has a test of that, too."""
+    fn, made = DESTROYED[what]
+    path = str(tmp_path / "runs")
+    values = [made() for _ in range(3)]
+    found: list[Any] = []
+
+    def settle(get: Callable[[], Any]) -> None:
+        try:
+            found.append(get())
+        except Exception as error:
+            found.append(error)
+
+    if way == "submit":
+        with safemp.SafeExecutor(1, retries=2) as executor:
+            for value in values:
+                settle(executor.submit(fn, path, value).result)
+    else:
+        with safemp.Pool(1, retries=2) as pool:
+            if way == "apply_async":
+                for result in [pool.apply_async(fn, (path, value)) for value in values]:
+                    settle(result.get)
+            else:
+                results = pool.imap(partial(fn, path), values)
+                for _ in values:
+                    settle(results.next)
+
+    wanted = {"argument": str, "argument of a call that raises": KeyError, "result": crash_jobs.FromWorker}[what]
+    assert [type(each) for each in found] == [wanted] * 3
+    assert len(lines(Path(path))) == 3
+    for each in found:
+        if isinstance(each, crash_jobs.EndsWhenDestroyed):
+            each.home = 0
+    values.clear()

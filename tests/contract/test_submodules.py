@@ -1,4 +1,4 @@
-"""Modules without a file that an importable package makes as it is imported: they go by name, as in the standard library.
+"""Modules without a file that a package makes as it is imported: they go by name, as in the standard library.
 
 pybind11's and nanobind's submodules are such (onnx has some), ``six.moves``, ``torch.ops``.
 """

@@ -9,6 +9,45 @@ import sys
 import threading
 from typing import Any
 
+from tests.support.jobs import note
+
+
+class EndsWhenDestroyed:
+    """Ends the process whose copy of it is destroyed, but for the one that has made it."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            os._exit(9)
+
+
+class FromWorker(EndsWhenDestroyed):
+    """The other way: ends the process that has made it, when it is destroyed there."""
+
+    def __del__(self) -> None:
+        if os.getpid() == self.home:
+            os._exit(9)
+
+
+def note_and_take(path: str, value: object) -> str:
+    """Leave a line, and answer."""
+    note(path, 1)
+    return "done"
+
+
+def note_and_fail(path: str, value: object) -> None:
+    """Leave a line, and raise."""
+    note(path, 1)
+    raise KeyError("the task's own")
+
+
+def note_and_give(path: str, value: object) -> FromWorker:
+    """Leave a line, and answer with what ends this process when it is destroyed here."""
+    note(path, 1)
+    return FromWorker()
+
 
 def crash() -> None:
     """Read address 0."""

@@ -180,7 +180,7 @@ def test_a_hostile_map_is_answered(action: str) -> None:
 
 def run_item(fn: Callable[..., Any], chunk: Chunk, index: int) -> Frames:
     """Run one item, and let its result be in no row."""
-    n, outcome = worker.run_items(fn, chunk, index, index + 1, lambda _: None)
+    n, outcome = worker.run_items(fn, chunk, index, index + 1, lambda _: None, [])
     assert n == 0
     assert outcome is not None
     return outcome
