@@ -28,7 +28,10 @@ _Handler = Callable[[int, Any], Any]
 
 _NUMBERS = tuple(
     int(getattr(signal, name))
-    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+    for name in (
+        *("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK"),
+        *("SIGPROF", "SIGVTALRM", "SIGXCPU"),  # by which a program limits its own time
+    )
     if hasattr(signal, name)
 )
 """The signals for which programs write handlers that raise, or end something."""
@@ -168,7 +171,8 @@ def steady_condition() -> threading.Condition:
 def steady_event() -> threading.Event:
     """Make an event whose condition is such a one."""
     event: Any = threading.Event()
-    event._cond = steady_condition()
+    if hasattr(event, "_cond"):  # gevent's has none
+        event._cond = steady_condition()
     return event  # type: ignore[no-any-return]
 
 

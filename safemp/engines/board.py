@@ -36,7 +36,11 @@ class Board:
 
     def __init__(self) -> None:
         self.fd: int = system.nameless_file("safemp-board", _PAGE)
-        self._page = mmap.mmap(self.fd, _PAGE)
+        try:
+            self._page = mmap.mmap(self.fd, _PAGE)
+        except OSError:  # it takes another descriptor
+            os.close(self.fd)
+            raise
         self._lock = threading.Lock()
         self._version = 0
         self._free = list(range(_SLOTS - 1, -1, -1))

@@ -663,6 +663,8 @@ class Dispatcher:
             worker.tasks_left -= 1
         if self._has_kept_too_much(worker, task):
             worker.tasks_left = 0
+        if worker.tasks and (limits := worker.tasks[0].limits) is not None and limits is not task.limits:
+            self._watch(worker)  # what it was written ahead behind may have had more time
 
     def given_back(self, worker: Worker, task_id: int, index: int) -> None:
         """Take notice that *worker* will not begin the items of a task from *index* on."""

@@ -260,8 +260,8 @@ def _plain_record(record: logging.LogRecord, exception: Callable[[Any], str]) ->
         if name not in _NOT_SENT and type(name) is str and _is_plain(value):
             said[name] = value
     msg, args = record.msg, record.args
-    # Handlers that group records by their format want it; it is sent where it makes the same text.
-    if type(msg) is str and (not args or _is_plain(args)):
+    # Handlers group records by their format, or log what a dict holds: sent where it makes the same text.
+    if _is_plain(msg) and (not args or _is_plain(args)):
         said["msg"], said["args"] = msg, args
     else:
         said["msg"], said["args"] = message, None

@@ -109,10 +109,37 @@ class Levels:
         for name in self._levels.keys() | levels.keys():
             level = levels.get(name, logging.NOTSET)
             if level != self._levels.get(name, logging.NOTSET):
-                logging.getLogger(name).setLevel(level)
+                _set_level(name, level)
         if filters != self._filters:
             _set_filters(filters)
         self._disable, self._levels, self._filters = disable, levels, filters
+
+
+class _Loggers(dict[str, Any]):
+    """The loggers of this process by name; one that comes gets its level.
+
+    None is made for that before: a library may have a class of its own for its logger.
+    """
+
+    def __init__(self, loggers: dict[str, Any]) -> None:
+        super().__init__(loggers)
+        self.expected: dict[str, int] = {}
+
+    def __setitem__(self, name: str, logger: Any) -> None:
+        if name in self.expected and isinstance(logger, logging.Logger):
+            logger.level = self.expected.pop(name)
+        super().__setitem__(name, logger)
+
+
+def _set_level(name: str, level: int) -> None:
+    manager = logging.root.manager
+    logger = logging.root if name == logging.root.name else manager.loggerDict.get(name)
+    if isinstance(logger, logging.Logger):
+        logger.setLevel(level)
+        return
+    if not isinstance(manager.loggerDict, _Loggers):
+        manager.loggerDict = _Loggers(manager.loggerDict)
+    manager.loggerDict.expected[name] = level
 
 
 def _set_filters(filters: list[_Filter]) -> None:

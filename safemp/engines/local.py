@@ -80,12 +80,15 @@ class LocalEngine:
         self._pid = os.getpid()
         self._numbers = count(1)
         self._by_fd: dict[int, Worker] = {}
-        self._listener = Listener(settings.forward_logging, settings.capture_output, settings.name)
-        self._poller = system.Poller()
-        self._wake_r, self._wake_w = wire.streams()
-        self._wake_r.setblocking(False)
-        self._wake_w.setblocking(False)
-        self._poller.add(self._wake_r.fileno())
+        with contextlib.ExitStack() as made:  # there may be no descriptor for the next one
+            self._poller = system.Poller()
+            made.callback(self._poller.close)
+            self._wake_r, self._wake_w = map(made.enter_context, wire.streams())
+            self._wake_r.setblocking(False)
+            self._wake_w.setblocking(False)
+            self._poller.add(self._wake_r.fileno())
+            self._listener = Listener(settings.forward_logging, settings.capture_output, settings.name)
+            made.pop_all()
         self._awake = False
         self._abandoned: list[int | None] = []
         self._dispatcher = Dispatcher(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -170,6 +171,9 @@ def _bytes(maxrss: int) -> int:
     return maxrss if sys.platform == "darwin" else maxrss * 1024
 
 
+_GLANCES = 20
+"""Looks, 5 ms apart, whether another thread has come to write down an exit code that it has taken. Picked."""
+
 _PATIENCE = 5.0
 """Seconds that a process gets to end of which a sign of its end has come. Picked."""
 
@@ -190,13 +194,15 @@ def reap(process: Any) -> tuple[int | None, int | None]:
         try:
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         except ChildProcessError:
+            if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+                return None, None  # the system itself has taken it
             break
         if pid:
             popen.returncode = os.waitstatus_to_exitcode(status)
             process.join()  # only forgets it now
             return popen.returncode, _bytes(usage.ru_maxrss)
         time.sleep(0.002)
-    for _ in range(100):
+    for _ in range(_GLANCES):
         process.join(0.05)  # which does not wait if another thread has reaped it,
         code: int | None = process.exitcode
         if code is not None:

@@ -32,6 +32,8 @@ def log(said: dict[str, Any], name: str, item: int | None) -> None:
     record.relativeCreated += (said["created"] - record.created) * 1000
     record.safemp_task, record.safemp_item = name, item
     record.__dict__.update(said)  # of a pool in a worker: with the names that it has given
+    if record.levelname == f"Level {record.levelno}":
+        record.levelname = logging.getLevelName(record.levelno)  # as this program calls it
     if record.levelno > logging.root.manager.disable:
         logging.getLogger(record.name).handle(record)
 

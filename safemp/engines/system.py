@@ -5,6 +5,7 @@ Each function says what it falls back to where the best way does not exist.
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 import os
@@ -207,7 +208,9 @@ def nameless_file(label: str, size: int) -> int:
     if hasattr(os, "memfd_create"):
         try:
             fd = os.memfd_create(label)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             fd = -1
         if fd >= 0:
             try:
@@ -341,9 +344,16 @@ def is_alive(pid: int) -> bool:
 
 
 def children() -> dict[int, list[int]]:
-    """Return the processes that there are, by the id of who has started them (Linux; elsewhere none)."""
+    """Return the processes that there are, by the id of who has started them; none, where that cannot be seen.
+
+    It can on Linux, while there is a descriptor to be had.
+    """
     found: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc") if sys.platform == "linux" else []:
+    try:
+        entries = os.listdir("/proc") if sys.platform == "linux" else []
+    except OSError:
+        return found
+    for entry in entries:
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/stat", "rb") as stat:
@@ -379,8 +389,8 @@ def _is_tracker(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
             return b"resource_tracker import main" in cmdline.read()
-    except OSError:  # it has ended
-        return False
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # it may be one; else it has ended
 
 
 def signal_name(number: int) -> str:
@@ -389,6 +399,9 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+_DAY = 86400.0
 
 
 class Poller:
@@ -429,8 +442,9 @@ class Poller:
         """Return the descriptors that are ready.
 
         Args:
-            timeout: Seconds; ``None``: for ever.
+            timeout: Seconds, of which it takes a day at most; ``None``: for ever.
         """
+        timeout = timeout if timeout is None else min(timeout, _DAY)  # epoll takes 24 of them
         if self._epoll is not None:
             return [fd for fd, _ in self._epoll.poll(timeout)]
         assert self._selector is not None

@@ -95,10 +95,11 @@ class _Template:
             # In a directory that is gone, Python 3.13.0 cannot import socket.
             away = "" if _directory() is not None else "import os; os.chdir('/'); "
             command = (
-                f"{away}import sys; sys.path[:] = {path!r}; "
+                f"{away}import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
                 f"from safemp.engines.template_main import {function}; {function}({fd}, {os.getpid()})"
             )
-            line = [os.fsencode(each) for each in (*inherited.command, "-c", command)]
+            # An argument each: one has 128 KiB at most.
+            line = [os.fsencode(each) for each in (*inherited.command, "-c", command, *path)]
             with system.interrupts_held(NAME):
                 self.pid: int = util.spawnv_passfds(line[0], line, [fd])
         except BaseException:

@@ -87,7 +87,7 @@ class Message(NamedTuple):
         frames: What it carries.
         stop: The index behind the last item it is about.
         ahead: Whether it may be begun only with its token.
-        lost: The bytes of the first frame for which there was no memory, or no descriptor;
+        lost: The bytes of the largest frame for which there was no memory, or no descriptor;
             then it has no frames. 0: all is there.
     """
 
@@ -137,10 +137,14 @@ def pack(messages: Sequence[Message]) -> bytes:
 
 
 def streams() -> tuple[socket.socket, socket.socket]:
-    """Make a pair of connected stream sockets, which block whatever ``socket.setdefaulttimeout`` was told."""
+    """Make a pair of connected stream sockets, which block whatever ``socket.setdefaulttimeout`` was told.
+
+    The second one blocks where it is inherited, too: under gevent none does that is made here.
+    """
     pair = socket.socketpair()
     for each in pair:
         each.setblocking(True)
+    os.set_blocking(pair[1].fileno(), True)
     return pair
 
 
@@ -347,7 +351,7 @@ class Reader:
                     continue
                 frame = bytearray(size)
             except MemoryError:
-                self._lost = self._lost or size
+                self._lost = max(self._lost, size)
                 message.frames.clear()
                 self._over = max(0, size - have)
                 at = min(self._end, at + size)
@@ -378,7 +382,7 @@ class Reader:
         at, n = size & _PLACE, self._sizes.popleft()
         block = self._blocks[(size & ~_HELD) >> 56]
         if block is None:
-            self._lost = self._lost or max(n, 1)
+            self._lost = max(self._lost, n, 1)
         else:
             frames.append(block[at : at + n])
 

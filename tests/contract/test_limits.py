@@ -595,3 +595,73 @@ def test_leaving_is_prompt(tmp_path: Path, how: str) -> None:
             with pytest.raises((safemp.WorkerCrashed, CancelledError)):
                 each.get(0)
     assert len(lines(path)) == 1
+
+
+# -- what the system has, or has not ---------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="calls are written ahead on Linux and macOS")
+def test_a_call_has_its_own_time_behind_one_that_has_more(tmp_path: Path) -> None:
+    """What was written ahead behind another is looked at when its turn comes."""
+    with safemp.SafeExecutor(1, task_timeout=3600) as executor:
+        view = executor.options(task_timeout=SHORT)
+        for _ in range(4):
+            for future in [
+                executor.submit(jobs.square, n) for n in range(200)
+            ]:  # short of late: some are written ahead
+                future.result(60)
+            for n in range(20):
+                executor.submit(jobs.square, n)
+            assert isinstance(view.submit(time.sleep, 3600).exception(60), safemp.TaskTimeout)
+
+
+@pytest.mark.parametrize("seconds", [30 * 86400, 1e12, float("inf")])
+def test_a_limit_may_be_for_ever(seconds: float) -> None:
+    """Longer than the system can wait at a time."""
+    with safemp.SafeExecutor(1, task_timeout=seconds, idle_timeout=seconds) as executor:
+        assert [executor.submit(jobs.square, n).result(60) for n in range(3)] == [0, 1, 4]
+
+
+NO_DESCRIPTORS = """
+import os, resource, time
+from concurrent.futures import wait
+import safemp
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+def take_all():
+    held = []
+    try:
+        while True: held.append(os.dup(0))
+    except OSError:
+        return held
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    executor = safemp.SafeExecutor(2)
+    executor.submit(nap, 0).result()
+    limited = executor.options(task_timeout=0.5).submit(nap, 600)
+    good = executor.submit(nap, 1.5)
+    while not (limited.running() and good.running()): time.sleep(0.01)
+    held = take_all()
+    time.sleep(1)
+    for fd in held: os.close(fd)
+    print(type(limited.exception(60)).__name__, good.result(60), executor.submit(nap, 0.01).result(60))
+    calls = [executor.submit(nap, 600) for _ in range(2)]
+    while not all(call.running() for call in calls): time.sleep(0.01)
+    held = take_all()
+    executor.kill_workers()
+    for fd in held: os.close(fd)
+    print([type(call.exception(60)).__name__ for call in calls])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors as Linux does")
+def test_limits_hold_while_there_are_no_descriptors(tmp_path: Path) -> None:
+    """A time limit, and the end of the pool, while the program has all files open that it may."""
+    ended = run_script(tmp_path, NO_DESCRIPTORS)
+
+    assert ended.out == "TaskTimeout 1.5 0.01\n['WorkerCrashed', 'WorkerCrashed']\n", str(ended)
+    assert (ended.returncode, ended.left) == (0, ()), str(ended)

@@ -263,6 +263,60 @@ def test_a_destructor_may_log(kept: logs.Kept) -> None:
     assert kept.messages.count("gone") >= 500
 
 
+OWN_CLASS = """
+import logging
+
+class Own(logging.Logger):
+    def fancy(self, *args): self.log(5, *args)
+
+before = logging.getLoggerClass()
+logging.setLoggerClass(Own)
+log = logging.getLogger("has_its_own_class")
+logging.setLoggerClass(before)
+
+def work(n):
+    log.fancy({"n": n, "more": [1, 2]})
+    logging.getLogger("has_its_own_class.below").log(5, "below")
+    return type(log).__name__, log.level, log.getEffectiveLevel()
+"""
+
+
+@pytest.mark.parametrize("method", ["template", "spawn"])
+def test_a_library_may_have_a_class_for_its_loggers(tmp_path: Path, method: str) -> None:
+    """No logger is made in its place, and it has its level all the same. Names of levels are the caller's."""
+    (tmp_path / "has_its_own_class.py").write_text(OWN_CLASS)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import logging, sys\n"
+        "import safemp\n"
+        "import has_its_own_class\n"
+        "def first(n):\n"
+        "    import has_its_own_class  # only now\n"
+        "    return has_its_own_class.work(n)\n"
+        "class Show(logging.Handler):\n"
+        "    def emit(self, record): print(record.levelname, record.msg, type(record.msg).__name__)\n"
+        "if __name__ == '__main__':\n"
+        "    logging.addLevelName(5, 'FANCY')\n"
+        "    logging.getLogger().addHandler(Show())\n"
+        "    has_its_own_class.log.setLevel(5)\n"
+        f"    with safemp.SafeExecutor(1, mp_context={method!r} if {method!r} != 'template' else None) as executor:\n"
+        "        print(executor.submit(first, 1).result())\n"
+        "        has_its_own_class.log.setLevel(10)\n"
+        "        print(executor.submit(first, 2).result())\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False, env=environment()
+    )
+
+    assert ended.stdout.splitlines() == [
+        "FANCY {'n': 1, 'more': [1, 2]} dict",
+        "FANCY below str",
+        "('Own', 5, 5)",
+        "('Own', 10, 10)",
+    ], ended
+    assert ended.stderr == ""
+
+
 # -- handlers --------------------------------------------------------------------------
 
 

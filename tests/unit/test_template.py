@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import operator
 import os
 import resource
 import signal
@@ -258,3 +259,10 @@ def _pid_of_template() -> int | None:
     with safemp.SafeExecutor(1) as executor:
         assert executor.submit(parent).result() == os.getpid()
         return template_pid()
+
+
+def test_the_path_of_modules_may_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than one argument of a program may be, which is 128 KiB on Linux."""
+    monkeypatch.setattr(sys, "path", [*sys.path, *(f"/nowhere/{'x' * 200}/{n}" for n in range(1000))])
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(operator.attrgetter("path"), sys).result(60)[-1] == sys.path[-1]
