@@ -249,6 +249,8 @@ def _initialize(engine: Any, start: tuple[Callable[..., Any], tuple[Any, ...]]) 
 
 def _method_of(context: Any) -> str | None:
     """Return the name of a start method; ``None``: the user has not chosen any."""
+    if context is None and getattr(sys, "frozen", False):
+        return "spawn"  # the one that a frozen program has, by ``freeze_support``
     method: str | None = context if context is None or isinstance(context, str) else context.get_start_method()
     return method
 
@@ -260,9 +262,19 @@ def _is_clean(context: Any) -> bool:
 
 
 def _context_of(context: Any) -> Any:
-    """Return a ``multiprocessing`` context; *context* may be one, a name, or ``None``."""
+    """Return a ``multiprocessing`` context; *context* may be one, a name, or ``None``.
+
+    Raises:
+        ValueError: There is no such start method; or it needs an interpreter, and a frozen program is none.
+    """
     if context is not None and not isinstance(context, str):
         return context
+    if context is not None and getattr(sys, "frozen", False) and _is_clean(context):
+        raise ValueError(
+            f"cannot start workers with {context!r} in a frozen program: it would start itself, again and again\n"
+            '  fix:    choose "spawn", the default here, and call multiprocessing.freeze_support() first of all'
+        )
+    context = _method_of(context)
     if context in (None, "template") and system.has_templates():
         from safemp.engines.template import template_context
 
@@ -380,7 +392,7 @@ class SafeExecutor(Executor):
             default: ``"template"`` on Linux, else ``"loky"``: clean interpreters which do not
             import the caller's main, and on Linux are forked of one that is started for it;
             or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
-            context, since only forked workers can have it.
+            context, since only forked workers can have it; ``"spawn"`` in a frozen program.
         initializer: Called in each worker before its first call. When it raises, every
             call fails with ``InitializerError``, whose cause is what it raised.
         initargs: Its arguments. Locks, queues, pipes and shared values of multiprocessing

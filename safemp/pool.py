@@ -174,7 +174,7 @@ class Pool:
             default: ``"template"`` on Linux, else ``"loky"``: clean interpreters which do not
             import the caller's main, and on Linux are forked of one that is started for it;
             or fork, if *initargs* hold a lock (a queue, ...) that was made in a fork
-            context, since only forked workers can have it.
+            context, since only forked workers can have it; ``"spawn"`` in a frozen program.
         engine: Where calls run: as for ``SafeExecutor``.
         task_timeout: Seconds that a call, or one item of a map, may run. Then its worker
             is killed, and it fails with ``TaskTimeout``. Default: as long as it takes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -299,3 +300,14 @@ def test_the_one_line_functions_work_in_a_forked_child() -> None:
     ended = run_python("-W", "ignore::DeprecationWarning", "-c", FORKED_MAP)
 
     assert (ended.returncode, ended.out, ended.left) == (0, "ok\n", ()), str(ended)
+
+
+def test_a_frozen_program_spawns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyInstaller's, say: it is no interpreter, and would start itself again. ``freeze_support`` is for spawn."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+    with safemp.SafeExecutor(1) as executor:
+        assert executor._engine._settings.context.get_start_method() == "spawn"  # type: ignore[attr-defined]
+    for method in ("template", "loky"):
+        with pytest.raises(ValueError, match=r"in a frozen program.*\n  fix:.*freeze_support"):
+            safemp.Pool(1, context=method)

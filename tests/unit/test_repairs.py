@@ -16,7 +16,8 @@ import threading
 import types
 import weakref
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Holder:
         self.__dict__.update(attributes)
 
 
-class DerivedLocal(threading.local):
+class DerivedQueue(queue.SimpleQueue):  # type: ignore[type-arg]
     pass
 
 
@@ -173,7 +174,7 @@ def test_what_a_thread_kept_for_itself_stays_with_it(dump: Dump) -> None:
 def test_a_class_derived_from_what_is_repaired_is_not_taken_for_it(dump: Dump) -> None:
     """Rule 1: by type identity; the user's own class may mean something else."""
     with pytest.raises((TypeError, pickle.PicklingError)):
-        dump(Holder(own=DerivedLocal()))
+        dump(Holder(own=DerivedQueue()))
 
 
 # -- by name -----------------------------------------------------------------------------------
@@ -410,7 +411,7 @@ def test_the_table_is_by_exact_type() -> None:
 
     assert all(isinstance(key, type) for key in known)
     assert not any(issubclass(key, BaseException) for key in known)
-    assert repairs.repair_for(DerivedLocal) is None
+    assert repairs.repair_for(DerivedQueue) is None
 
 
 def test_the_process_wide_table_is_left_alone() -> None:
@@ -456,3 +457,46 @@ def test_a_namespace_package_can_be_imported(tmp_path: Path, monkeypatch: pytest
     finally:
         for name in ("spaced_out.inner", "spaced_out"):
             del sys.modules[name]
+
+
+class Counters(threading.local):
+    """What each thread has of its own."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+
+@dataclass
+class Buffers(threading.local):
+    """The same, of a dataclass, as rich's console has it."""
+
+    name: str
+    lines: list[str] = field(default_factory=list)
+
+
+class WantsArguments(threading.local):
+    """Nobody knows with what it was made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class SaysHow(threading.local):
+    """It does."""
+
+    def __reduce__(self) -> Any:
+        return SaysHow, ()
+
+
+def test_what_a_thread_has_of_its_own_begins_anew() -> None:
+    """Of classes derived from ``threading.local``, too: as their constructors make it for another thread."""
+    counters, buffers = Counters(), Buffers("a", ["line"])
+    counters.n = 7
+    found = safemp.loads(safemp.dumps([counters, buffers, SaysHow()]))
+
+    assert [type(each) for each in found] == [Counters, Buffers, SaysHow]
+    assert (found[0].n, found[1].name, found[1].lines) == (0, "a", ["line"])
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: (found[0].n, found[1].name)).result() == (0, "a")
+    with pytest.raises(safemp.PreflightError, match="its constructor: missing a required argument: 'name'"):
+        safemp.dumps(WantsArguments("a"))

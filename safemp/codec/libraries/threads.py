@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from safemp.codec.libraries import loaded
@@ -20,6 +21,28 @@ _MANAGED = "use multiprocessing.Manager().Queue(), whose handle travels"
 
 def _bare(obj: Any) -> tuple[Any, ...]:
     return type(obj), ()
+
+
+def _local(local: Any) -> Any:
+    """Make it as it is for a thread that has put nothing there: by its constructor.
+
+    Raises:
+        TypeError: That wants arguments. Nobody has them any more, unless it is a dataclass.
+    """
+    cls: Any = type(local)
+    if cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__:
+        return local.__reduce_ex__(5)  # the class says how
+    fields = getattr(cls, "__dataclass_fields__", {})
+    state = vars(local)
+    given = {name: state[name] for name, field in fields.items() if field.init and name in state}
+    if cls.__init__ is not object.__init__:
+        from inspect import signature
+
+        try:
+            signature(cls).bind(**given)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"cannot pickle {cls.__name__!r} object: its constructor: {error}") from None
+    return partial(cls, **given) if given else cls, ()
 
 
 def _lock(_: Any) -> tuple[Any, ...]:
@@ -86,7 +109,12 @@ def table() -> dict[type, Repair]:
         type(threading.Lock()): Repair(REBUILD, _OWN, _lock, named=True, note=_held),
         type(threading.RLock()): Repair(REBUILD, _OWN, _rlock, named=True, note=_held),
         threading._RLock: Repair(REBUILD, _OWN, _bare),  # the one in Python
-        threading.local: Repair(REBUILD, "what a thread has put there is the thread's; the copy begins empty", _bare),
+        threading.local: Repair(
+            REBUILD,
+            "what a thread has put there is the thread's; the copy is as for a new one",
+            _local,
+            family=True,
+        ),
         threading.Condition: Repair(
             REBUILD, "who waits is a thread of this process; the copy gets its own", _condition
         ),
