@@ -10,7 +10,7 @@ from typing import Any
 from safemp import lifetime
 from safemp.codec import calls, homes, pickling
 from safemp.codec.describe import describe_call
-from safemp.codec.frames import Frames
+from safemp.codec.frames import Buffer, Frames
 from safemp.codec.record import Count
 from safemp.engines import Engine, Function, Outcome, Task, Tasks
 from safemp.engines.settings import Limits
@@ -77,27 +77,31 @@ class Batch:
         self._divisible = divisible
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
+        self._is_global = homes.is_global(fn)
         self._function = self._encode_function(fn)
         self._apart = pickling.OfMap()
-        self._extended: Function | None = None  # by what the chunks have given apart
+        self._used: Function | None = None  # the function, with what the chunks have given apart
         self._careful: Function | None = None
 
     def _encode_function(self, fn: Callable[..., Any]) -> Function:
         frames = calls.encode_function(fn, by_name=self._engine.main_by_name, policy=self._engine.policy)
-        if pickling.refers_apart(frames[1]) and homes.is_global(fn):
+        if len(frames) == 3 and pickling.refers_apart(frames[1]) and self._is_global:
             return Function.known(frames)
         return Function(self._engine.hold(frames))
 
-    def _with_definitions(self) -> Function:
-        """Return the function with what the latest chunk has given apart."""
-        function = self._function
-        if not self._apart:
-            return function
-        table = self._apart.pop()
-        if self._extended is None or self._extended.frames[-1] is not table:
-            frames = [*function.frames, table]
-            self._extended = Function.known(frames) if function.is_known else Function(frames)
-        return self._extended
+    def _function_with(self, table: Buffer | None) -> Function | None:
+        """Return the function with what a chunk has given apart.
+
+        One that is no global has a state of its own, and is to be loaded once in a worker: of that there are
+        no two. ``None``: so *table* is to go another way.
+        """
+        if self._used is None or (self._is_global and table is not None and self._used.frames[-1] is not table):
+            function = self._function
+            if table is not None:
+                frames = [*function.frames, table]
+                function = Function.known(frames) if function.is_known else Function(frames)
+            self._used = function
+        return self._used if table is None or self._used.frames[-1] is table else None
 
     def encode(self, items: Sequence[Any], first: int) -> Task:
         """Make the task for *items*, of which the first has index *first*.
@@ -110,7 +114,12 @@ class Batch:
         since, repairs = time.monotonic(), Count.repairs
         how: Any = {"star": self._star, "single": self._single, "by_name": by_name, "policy": policy}
         frames = calls.encode_chunk(items, first, apart=self._apart, **how)
-        task = _ChunkTask(self, engine.hold(frames), self._with_definitions(), items, first)
+        function = self._function_with(self._apart.pop() if self._apart else None)
+        if function is None:
+            frames = calls.encode_chunk(items, first, **how)
+            function = self._function_with(None)
+            assert function is not None, "it has been used"
+        task = _ChunkTask(self, engine.hold(frames), function, items, first)
         task.encoded(since, repairs)
         return task
 

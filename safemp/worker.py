@@ -79,25 +79,35 @@ class Kept:
         frames: What ``encode_function`` gave, and what the chunks gave apart, if they did.
 
     Attributes:
-        apart: The latter.
+        size: Bytes that it keeps.
     """
 
-    __slots__ = ("_changes", "_frames", "_loaded", "apart")
+    __slots__ = ("_apart", "_changes", "_frames", "_loaded", "size")
 
     def __init__(self, frames: Frames) -> None:
         frames, rest = split(frames)
-        self.apart: Buffer | None = bytes(rest[0]) if rest else None
+        self._apart = bytes(rest[0]) if rest else None
         self._loaded = load_function(frames)
         self._changes = namespaces.changes()
         self._frames = frames if homes.is_received(self._loaded) else None
+        self.size: int = len(self._apart or b"") + sum(map(len, self._frames or ()))
 
-    def load(self) -> Callable[..., Any] | Frames:
-        """Return the function; where it does not load, the outcome that says so."""
-        if self._frames is None or (self._changes == namespaces.changes() and homes.is_received(self._loaded)):
+    def load(self, chunk: Frames) -> tuple[Callable[..., Any], Chunk] | Frames:
+        """Load some items, and the function if that has to be.
+
+        Args:
+            chunk: What ``encode_chunk`` gave.
+
+        Returns:
+            Both; where one does not load, the outcome that says so.
+        """
+        if self._frames is not None and (self._changes != namespaces.changes() or not homes.is_received(self._loaded)):
+            self._loaded = load_function(self._frames)
+        if isinstance(self._loaded, list):
             return self._loaded
-        self._loaded = load_function(self._frames)
-        self._changes = namespaces.changes()
-        return self._loaded
+        items = load_chunk(chunk, self._apart)
+        self._changes = namespaces.changes()  # what the items have brought is as it should be
+        return items if isinstance(items, list) else (self._loaded, items)
 
 
 def load_chunk(frames: Frames, apart: Buffer | None = None) -> Chunk | Frames:

@@ -31,9 +31,8 @@ from zlib import crc32
 
 from safemp.codec import namespaces
 from safemp.codec.frames import Buffer
-from safemp.codec.homes import Home, Needs, generation, home_of
+from safemp.codec.homes import Home, Needs, generation, goes_by_value, home_of
 from safemp.codec.record import Count
-from safemp.codec.repairs import importable
 from safemp.errors import FrameError
 
 __all__ = [
@@ -55,8 +54,22 @@ Name = tuple[str, str]
 """The key of a namespace and the name of a global in it."""
 
 
+class Pickled(Protocol):
+    """One global, as pickled just now."""
+
+    direct: set[Name]
+    needs: Needs
+    repairs: int
+
+    def trace(self) -> Any:
+        """Return what is equal if another one has the same content."""
+
+    def blob(self) -> tuple[bytes, Callable[[], Any]]:
+        """Return all of it in one, and what makes the trace of that."""
+
+
 class Write(Protocol):
-    """Pickles definitions."""
+    """Pickles definitions. It lives for one stream."""
 
     def __call__(self, values: tuple[Any, ...], needs: Needs, inside: frozenset[Name], /) -> tuple[bytes, set[Name]]:
         """Pickle a tuple of values, of which the names are given.
@@ -67,8 +80,11 @@ class Write(Protocol):
             The pickle, and the other by-value globals it names.
         """
 
+    def one(self, name: Name, value: Any, home: Home, /) -> Pickled:
+        """Pickle the tuple of one global, once."""
+
     def trace(self, name: Name, value: Any, home: Home, /) -> Any:
-        """Return what is equal while a global would be pickled in the same way; ``None``: it cannot be told so."""
+        """Return the trace of a global as it is now; ``None``: it cannot be pickled."""
 
     def identity(self, cls: type, /) -> str:
         """Return what tells a class from every other, however it changes."""
@@ -83,11 +99,14 @@ _REFERENCE = struct.Struct("<BI")
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 """Types whose instances hold no other object, and never change."""
 
-_MOST_BYTES = 1 << 28
-"""Bytes of tables that are kept. Picked: who has more of them pays as much for each call as for the first."""
+_LARGE = 1 << 20
+"""Bytes of a table, of which sort only the latest is kept. Picked."""
+
+_LARGEST = 1 << 28
+"""Bytes of one that is not: then each call costs as much as the first. Picked."""
 
 _SMALL = 1 << 16
-"""Bytes of a definition that is kept beside its tables, and of a table that is not counted. Picked."""
+"""Bytes of a definition that is kept beside its tables. Picked."""
 
 _KEPT = 4096
 """Definitions kept. More than a script has; then all are forgotten."""
@@ -96,70 +115,56 @@ _KEPT = 4096
 class _Definition:
     """One global as it was pickled.
 
-    What is told by its trace is not held: it may be large, and the caller may be done with it.
+    What is told by its trace is not held, nor is what it names: that may be large, and the caller done with it.
 
     Args:
         name: Its.
         home: Where it is.
         value: It.
+        pickled: It.
         same: A test that it is the same; ``None``: its trace tells.
-        trace: That, before it was pickled; ``None``: not known.
-        blob: Its pickle.
-        direct: The by-value globals that names.
-        needs: What it needs.
-        repairs: Objects in it that were repaired.
     """
 
-    __slots__ = ("_home", "_id", "_name", "_named", "_repairs", "_same", "_trace", "_value", "blob", "direct", "needs")
+    __slots__ = ("_home", "_name", "_named", "_same", "_trace", "_value", "blob", "direct", "needs", "repairs")
 
-    def __init__(
-        self,
-        name: Name,
-        home: Home,
-        value: Any,
-        same: Callable[[], bool] | None,
-        trace: Any,
-        blob: bytes,
-        direct: set[Name],
-        needs: list[tuple[Home, str]],
-        repairs: int,
-    ) -> None:
+    def __init__(self, name: Name, home: Home, value: Any, pickled: Pickled, same: Callable[[], bool] | None) -> None:
+        blob, trace = pickled.blob()
         self._name = name
         self._home = home
-        self._id = id(value)
-        self._value = value if same is not None else None
         self._same = same
-        self._trace = trace
-        self._repairs = repairs
-        self._named = [(h.space, name, h.space.get(name)) for h, name in needs if (h.key, name) in direct]
-        self.blob: bytes | None = blob if self.may_hold and len(blob) <= _SMALL else None
-        self.direct = direct
-        self.needs = needs
+        self._value = None if same is None else value
+        self._trace = trace() if same is None else None
+        self.blob: bytes | None = blob
+        self.direct = pickled.direct
+        self.needs = [(pickled.needs.homes[key], needed) for key, needed in pickled.needs.names]
+        self.repairs = pickled.repairs
+        self._named = [
+            (space, needed, id(found) if same is None else found)
+            for where, needed in self.needs
+            if (where.key, needed) in self.direct
+            for space in [where.space]
+            for found in [space.get(needed)]
+        ]
 
     @property
-    def may_hold(self) -> bool:
-        """Whether it can be told."""
-        return self._same is not None or self._trace is not None
-
-    def is_of(self, value: Any) -> bool:
-        """Tell whether that is the object, as far as one can tell without holding it."""
-        return id(value) == self._id
+    def is_traced(self) -> bool:
+        """Whether its trace tells, and looking takes as long as pickling."""
+        return self._same is None
 
     def holds_for(self, value: Any, write: Write) -> bool:
         """Tell whether pickling *value* now would give the same."""
         try:
-            if self._same is not None:
-                if value is not self._value or not self._same():
-                    return False
-            elif self._trace is None or write.trace(self._name, value, self._home) != self._trace:
-                return False
+            if self._same is None:
+                return write.trace(self._name, value, self._home) == self._trace and all(
+                    id(space.get(name)) == was for space, name, was in self._named
+                )
+            return (
+                value is self._value
+                and self._same()
+                and (not self._named or all(space.get(name) is was for space, name, was in self._named))
+            )
         except ValueError:  # a cell has been emptied since
             return False
-        if self._named and not all(space.get(name) is was for space, name, was in self._named):
-            return False
-        if self._repairs:
-            Count.repairs += self._repairs
-        return True
 
 
 _kept: dict[Name, _Definition] = {}
@@ -228,36 +233,37 @@ def prefix(needs: Needs, write: Write, *, keep: bool = True, apart: list[Buffer]
     if known is not None:
         if known.holds(write):
             return known.ahead(apart) if of_map is None else of_map.take(needs, known)
-        _drop(asked)
+        if keep:
+            _drop(asked)
     groups: dict[tuple[Name, ...], tuple[bytes, set[Name]]] = {}
-    parts = []
+    parts: list[tuple[dict[str, Any], str, _Definition | None]] = []
     done = 0
     while done < len(needs.names):
         for name in list(needs.names)[done:]:
             done += 1
             space = needs.homes[name[0]].space
+            definition = None
             if name[1] in space:
-                groups[(name,)] = define(name, space[name[1]], needs, write, keep)
-            parts.append((space, name[1], _kept.get(name)))
+                definition, groups[(name,)] = _define(name, space[name[1]], needs, write, keep)
+            parts.append((space, name[1], definition))
     ordered = _in_order(groups, needs, write)
     attrs = {key: _plain(home.attrs) for key, home in needs.homes.items()}
     table = marshal.dumps((attrs, _with_checksums(ordered, groups, needs, write)))
-    made = _HEAD.pack(_MARK, len(table), crc32(table)) + table
-    found = _Prefix(parts, made)
-    same, _last[asked] = _last.get(asked) == made[: _HEAD.size], made[: _HEAD.size]
-    can_be_told = all(name not in space if d is None else d.may_hold for space, name, d in parts)
-    if keep and can_be_told and len(made) <= _MOST_BYTES:
-        _keep(asked, found)
-        if same and of_map is None:
-            return found.ahead(apart)
-    return made if of_map is None else of_map.take(needs, found)
+    made = _Prefix(parts, _HEAD.pack(_MARK, len(table), crc32(table)) + table)
+    if of_map is not None:
+        return of_map.take(needs, made)
+    same, _last[asked] = _last.get(asked) == made.reference, made.reference
+    # What is seen for the first time may be used once.
+    if keep and made.size <= _LARGEST and (same or not any(d is not None and d.is_traced for _, _, d in parts)):
+        _keep(asked, made)
+    return made.ahead(apart if same and keep else None)
 
 
 def _keep(asked: tuple[Name, ...], made: _Prefix) -> None:
-    """Keep the table for some names; others make room for it."""
-    if made.size > _SMALL and made.size + sum(each.size for each in list(_prefixes.values())) > _MOST_BYTES:
-        _prefixes.clear()
-        _of_one.clear()
+    """Keep the table for some names."""
+    if made.size > _LARGE:
+        for names in [names for names, each in list(_prefixes.items()) if each.size > _LARGE]:
+            _drop(names)
     _prefixes[asked] = made
     if len(asked) == 1:
         _of_one[asked[0][1]] = made
@@ -303,20 +309,24 @@ def known_prefix(name: str, space: dict[str, Any], write: Write, apart: list[Buf
 class _Prefix:
     """What was made for some names, while none of their definitions changes."""
 
-    __slots__ = ("_parts", "_reference", "_table", "size", "space")
+    __slots__ = ("_parts", "_repairs", "_table", "reference", "size", "space")
 
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
+        self._repairs = sum(d.repairs for _, _, d in parts if d is not None)
         self.space = parts[0][0]
         self.size = len(table)
         self._table = table
-        self._reference = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
+        self.reference = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
 
     def ahead(self, apart: list[Buffer] | None) -> bytes:
+        """Return what goes ahead of a stream; the table itself goes into *apart*, unless that is ``None``."""
+        if self._repairs:
+            Count.repairs += self._repairs
         if apart is None:
             return self._table
         apart.append(self._table)
-        return self._reference
+        return self.reference
 
     def holds(self, write: Write) -> bool:
         for space, name, definition in self._parts:
@@ -331,7 +341,7 @@ _of_one: dict[str, _Prefix] = {}
 """Those for one global, by its name: the latest of that name."""
 
 _last: dict[tuple[Name, ...], bytes] = {}
-"""The head of the latest table for some names."""
+"""The reference to the latest table for some names."""
 
 
 def _forget() -> None:
@@ -369,29 +379,28 @@ def define(name: Name, value: Any, needs: Needs, write: Write, keep: bool) -> tu
     Raises:
         Exception: Whatever pickling raises.
     """
-    kept = _kept.get(name)
-    if kept is not None and kept.blob is not None and kept.holds_for(value, write):
-        for place, needed in kept.needs:
-            needs.add(place, needed)
-        return kept.blob, kept.direct
-    home = needs.homes[name[0]]
-    same = _sameness(value) if keep else None
-    trace = None
-    if keep and same is None and kept is not None and kept.is_of(value):
-        trace = write.trace(name, value, home)  # before it is pickled: another thread may be changing it
-    mine = Needs()
-    mine.homes[name[0]] = home
-    before = Count.repairs
-    blob, direct = write((value,), mine, frozenset((name,)))
-    found = [(mine.homes[key], needed) for key, needed in mine.names]
-    for place, needed in found:
-        needs.add(place, needed)
-    if keep:
-        if len(_kept) >= _KEPT:
-            _forget()
-        repairs = Count.repairs - before
-        _kept[name] = _Definition(name, home, value, same, trace, blob, direct, found, repairs)
-    return blob, direct
+    return _define(name, value, needs, write, keep)[1]
+
+
+def _define(
+    name: Name, value: Any, needs: Needs, write: Write, keep: bool
+) -> tuple[_Definition, tuple[bytes, set[Name]]]:
+    definition = _kept.get(name)
+    blob = None if definition is None else definition.blob
+    if definition is None or blob is None or not definition.holds_for(value, write):
+        home, same = needs.homes[name[0]], _sameness(value)
+        definition = _Definition(name, home, value, write.one(name, value, home), same)
+        blob = definition.blob
+        assert blob is not None, "it has just been pickled"
+        if len(blob) > _SMALL:
+            definition.blob = None
+        if keep:
+            if len(_kept) >= _KEPT and name not in _kept:
+                _forget()
+            _kept[name] = definition
+    for home, needed in definition.needs:
+        needs.add(home, needed)
+    return definition, (blob, definition.direct)
 
 
 def _in_order(
@@ -444,7 +453,7 @@ def is_fixed(value: Any) -> bool:
     if cls in (tuple, frozenset):
         return all(map(is_fixed, value))
     if cls is ModuleType:
-        return importable(value.__name__)
+        return not goes_by_value(value.__name__)
     if cls is FunctionType:
         return isinstance(home_of(value.__globals__, value.__globals__.get("__name__")), str)
     if isinstance(value, type):

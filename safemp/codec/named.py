@@ -13,9 +13,10 @@ import sys
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from safemp.codec import statics
 from safemp.codec.homes import generation, goes_by_value
 
-__all__ = ["Stamp", "find", "find_indexed", "stamp"]
+__all__ = ["Stamp", "find", "find_class", "find_indexed", "stamp"]
 
 
 Stamp: TypeAlias = tuple[int, int, int, int]
@@ -69,6 +70,29 @@ def find(obj: Any) -> tuple[ModuleType, str] | None:
         for name, value in list(space.items()):
             if value is obj:
                 return module, name
+    return None
+
+
+def find_class(cls: type) -> tuple[Any, str] | None:
+    """Return ``(owner, name)`` of a class whose own name does not lead to it: a module, or a class of its module.
+
+    ``Model.DoesNotExist`` of several packages is such, and ``pytest.fail.Exception``. A local class is not looked
+    for: it may be an attribute here, and not where the same function has not been called.
+    """
+    if "<locals>" in cls.__qualname__:
+        return None
+    module = sys.modules.get(cls.__module__)
+    if not isinstance(module, ModuleType) or module.__name__ == "builtins":
+        return find(cls)
+    if goes_by_value(module.__name__):
+        return None
+    for name, value in list(module.__dict__.items()):
+        if value is cls:
+            return module, name
+        if issubclass(type(value), type):
+            for inner, part in list(statics.class_dict(value).items()):
+                if part is cls:
+                    return value, inner
     return None
 
 

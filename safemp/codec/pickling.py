@@ -16,9 +16,9 @@ here are private; ``tests/unit/test_pickling.py`` holds them to what we expect.
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import copyreg
+import marshal
 import os
 import re
 import sys
@@ -29,7 +29,6 @@ from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
-from operator import is_
 from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
 from pickle import dumps as _dumps
 from pickle import load as _load
@@ -49,7 +48,8 @@ from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
 from safemp.codec.inheritance import Heritage, given
 from safemp.codec.libraries.names import recached
-from safemp.codec.record import Count
+from safemp.codec.named import find_class
+from safemp.codec.record import Tally
 from safemp.codec.repairs import (
     ALL,
     EXCEPTION,
@@ -264,7 +264,8 @@ class _CarefulPickler(_ByValuePickler):
             return NotImplemented
         reduced = _cp._class_reduce(cls)
         if type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
-            return _reduce_dynamic_class(cls)
+            place = find_class(cls)
+            return _reduce_dynamic_class(cls) if place is None else (getattr, place)
         return reduced
 
     def _reduce_function(self, function: FunctionType) -> Any:
@@ -457,12 +458,63 @@ def _set_class_state(cls: type, state: Any) -> Any:
 # -- dump -----------------------------------------------------------------------------
 
 
-def _prefix(needs: Needs, heritage: Heritage | None, policy: Policy, apart: list[Buffer] | None = None) -> bytes:
+def _prefix(
+    needs: Needs,
+    heritage: Heritage | None,
+    policy: Policy,
+    apart: list[Buffer] | None = None,
+    writer: _Writer | None = None,
+) -> bytes:
     """Pickle the by-value globals in *needs*."""
     # What is inherited by one pool's workers means nothing to another's.
     keep = heritage is None and policy is ALL
     _Writer.named.update(needs.names)
-    return definitions.prefix(needs, _Writer(heritage, policy), keep=keep, apart=apart)
+    return definitions.prefix(needs, writer or _Writer(heritage, policy), keep=keep, apart=apart)
+
+
+class _Pickled:
+    """One global, or several, as pickled just now; of large buffers there are only views yet.
+
+    Args:
+        stream: The pickle.
+        buffers: What is not in it.
+        refers: It refers to other globals by persistent ids.
+        direct: Other by-value globals that it names.
+        needs: What it needs.
+        repairs: Objects in it that were repaired.
+    """
+
+    def __init__(
+        self, stream: bytes, buffers: Frames, refers: bool, direct: set[definitions.Name], needs: Needs, repairs: int
+    ) -> None:
+        self._stream = stream
+        self._buffers = buffers
+        self._refers = refers
+        self._own_trace: Any = None
+        self.direct = direct
+        self.needs = needs
+        self.repairs = repairs
+
+    def trace(self) -> Any:
+        """Return what is equal if another one has the same content."""
+        if self._own_trace is None:
+            self._own_trace = self._trace(self._buffers)
+        return self._own_trace
+
+    def blob(self) -> tuple[bytes, Callable[[], Any]]:
+        """Return all of it in one, for ``_load_definition``, and what makes the trace of that."""
+        if not self._buffers:
+            return _REFERS * self._refers + self._stream, self.trace
+        sizes = [len(self._stream), *map(len, self._buffers)]
+        head = marshal.dumps((self._refers, sizes))
+        blob = b"".join([_PARTED, len(head).to_bytes(4, "little"), head, self._stream, *self._buffers])
+        return blob, lambda: self._trace(_parts(blob)[2])
+
+    def _trace(self, buffers: Frames) -> Any:
+        """Make the trace. Another thread may write into a buffer: that of the copy is the one that counts."""
+        stream = self._stream if len(self._stream) <= _LARGE else (len(self._stream), hash(self._stream))
+        sums = [crc32(each[at : at + _PIECE]) for each in buffers for at in range(0, len(each), _PIECE)]
+        return self._refers, stream, [*map(len, buffers)], sums, [*self.needs.names]
 
 
 class _Writer:
@@ -471,6 +523,8 @@ class _Writer:
     A global that is a part of another one is written as its name: both are to be one object there, too. Those
     count that code names: others (a loop's variable, the last result of a notebook) come and go, and with them
     what is written would change.
+
+    It lives for one stream, and pickles each global once.
 
     Args:
         heritage: As for ``Table``.
@@ -483,57 +537,53 @@ class _Writer:
     def __init__(self, heritage: Heritage | None, policy: Policy) -> None:
         self._heritage = heritage
         self._policy = policy
-        self._places: dict[str, dict[int, tuple[Home, str]]] = {}
-        self._traces: dict[definitions.Name, Any] = {}
+        self._read: dict[str, set[str]] = {}
+        self._ones: dict[definitions.Name, tuple[Any, _Pickled]] = {}
 
     def __call__(
         self, values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]
     ) -> tuple[bytes, set[Any]]:
+        pickled = self._pickle(values, needs, inside)  # each was counted by itself
+        return pickled.blob()[0], pickled.direct
+
+    def one(self, name: definitions.Name, value: Any, home: Home) -> _Pickled:
+        """See ``definitions.Write``."""
+        known = self._ones.get(name)
+        if known is not None and known[0] is value:
+            return known[1]
+        needs = Needs()
+        needs.homes[name[0]] = home
+        pickled = self._pickle((value,), needs, frozenset((name,)))
+        self._ones[name] = value, pickled
+        return pickled
+
+    def trace(self, name: definitions.Name, value: Any, home: Home) -> Any:
+        """See ``definitions.Write``."""
+        try:
+            return self.one(name, value, home).trace()
+        except USER_ERRORS as error:  # to be raised when it is pickled for good
+            if by_a_handler(error):
+                raise
+            return None
+
+    def _pickle(self, values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> _Pickled:
         file = BytesIO()
-        pickler = _CarefulPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
+        buffers: Frames = []
+        pickler = _CarefulPickler(file, needs, inside, _split(buffers), heritage=self._heritage, policy=self._policy)
+        tally = pickler.dispatch_table.count = Tally()
         pickler.dump(values)
         shared = self._shared(pickler, values, file, needs, inside)
         if shared:
-            file = BytesIO(_REFERS)
-            file.seek(len(_REFERS))
-            pickler = _ReferringPickler(file, needs, inside, heritage=self._heritage, policy=self._policy)
-            pickler.shared = shared
-            pickler.dump(values)
-        return file.getvalue(), pickler.direct
-
-    def trace(self, name: definitions.Name, value: Any, home: Home) -> Any:
-        """See ``definitions.Write``. Each is made once, and what is repaired for it does not count."""
-        if name not in self._traces:
-            repairs = Count.repairs
-            try:
-                self._traces[name] = self._trace(name, value, home)
-            except USER_ERRORS as error:  # to be raised when it is pickled
-                if by_a_handler(error):
-                    raise
-                self._traces[name] = None
-            Count.repairs = repairs
-        return self._traces[name]
-
-    def _trace(self, name: definitions.Name, value: Any, home: Home) -> Any:
-        file, needs, inside = BytesIO(), Needs(), frozenset((name,))
-        needs.homes[name[0]] = home
-        sums: list[int] = []
-
-        def skip(buffer: PickleBuffer) -> bool:
-            try:
-                raw = buffer.raw()
-            except BufferError:  # not contiguous
-                return True
-            sums.append(raw.nbytes)
-            sums.extend(crc32(raw[at : at + _PIECE]) for at in range(0, raw.nbytes, _PIECE))
-            return False
-
-        pickler = _CarefulPickler(file, needs, inside, skip, heritage=self._heritage, policy=self._policy)
-        pickler.dump((value,))
-        shared = self._shared(pickler, (value,), file, needs, inside)
-        stream = file.getvalue()
-        names = [(where.key, each) for where, each in shared.values()]
-        return stream if len(stream) <= _LARGE else (len(stream), hash(stream)), sums, names
+            file = BytesIO()
+            buffers.clear()
+            again = _ReferringPickler(
+                file, needs, inside, _split(buffers), heritage=self._heritage, policy=self._policy
+            )
+            tally = again.dispatch_table.count = Tally()
+            again.shared = shared
+            again.dump(values)
+            pickler = again
+        return _Pickled(file.getvalue(), buffers, bool(shared), pickler.direct, needs, tally.repairs)
 
     def identity(self, cls: type) -> str:
         """See ``definitions.Write``: that under which cloudpickle knows it again."""
@@ -545,19 +595,25 @@ class _Writer:
     def _shared(
         self, pickler: Any, values: tuple[Any, ...], file: BytesIO, needs: Needs, inside: frozenset[definitions.Name]
     ) -> dict[int, tuple[Home, str]]:
-        """Find other globals among what was written, if it matters that they are these."""
+        """Find other globals among what was written, if it matters that they are these, and code names them."""
         if file.tell() > _LARGE or not any(map(_may_hold, values)):
             return {}
-        places: dict[int, tuple[Home, str]] = {}
-        for key in {key for key, _ in inside}:
-            if key not in self._places:
-                self._places[key] = _places_of(needs.homes[key], self.named)
-            places.update(self._places[key])
-        others = {each: place for each, place in places.items() if (place[0].key, place[1]) not in inside}
-        if not others:
-            return others
+        found: dict[int, tuple[Home, str]] = {}
         memo = pickler.memo.copy()
-        return {each: place for each, place in others.items() if each in memo}
+        for key in {key for key, _ in inside}:
+            home = needs.homes[key]
+            for name, value in list(home.space.items()):
+                if id(value) not in memo or (key, name) in inside or id(value) in found or not _has_identity(value):
+                    continue
+                if (home.names is None or name in home.names) and name in self._names_read(home):
+                    found[id(value)] = home, name
+        return found
+
+    def _names_read(self, home: Home) -> set[str]:
+        if home.key not in self._read:
+            read = _names_read(home.space)
+            self._read[home.key] = read | {name for key, name in self.named if key == home.key}
+        return self._read[home.key]
 
 
 _LARGE = 1 << 18
@@ -566,8 +622,9 @@ _LARGE = 1 << 18
 _PIECE = 1 << 20
 """Bytes of a buffer that have a checksum of their own: one of 32 bits is little for all of it. Picked."""
 
-_REFERS = b"\0"
-"""Ahead of a definition that refers to other globals by persistent ids. A pickle begins with 0x80."""
+_REFERS, _PARTED = b"\0", b"\1"
+"""Ahead of a definition that refers to other globals by persistent ids; of one with buffers beside its stream: what
+says whether it refers, too, and how long the parts are, follows. A pickle begins with 0x80."""
 
 
 def _may_hold(value: Any) -> bool:
@@ -579,27 +636,11 @@ def _may_hold(value: Any) -> bool:
     return type(value) not in ATOMS
 
 
-def _places_of(home: Home, named: set[definitions.Name]) -> dict[int, tuple[Home, str]]:
-    """Return where the globals of a module are whose identity matters, and which code names, by ``id``."""
-    space = list(home.space.items())
-    read = _names_read(home.space, [value for _, value in space])
-    read |= {name for key, name in named if key == home.key}
-    found: dict[int, tuple[Home, str]] = {}
-    for name, value in space:
-        if name in read and _has_identity(value) and (home.names is None or name in home.names):
-            found.setdefault(id(value), (home, name))
-    return found
-
-
-def _names_read(space: dict[str, Any], values: list[Any]) -> set[str]:
-    """Return the names that code of a module reads, which has these *values*."""
-    holders = [value for value in values if type(value) in _HAVE_CODE or issubclass(type(value), type)]
-    known, read = _read.get(id(space), ([], set()))
-    if len(known) == len(holders) and all(map(is_, known, holders)):
-        return set(read)
-    read = set()
+def _names_read(space: dict[str, Any]) -> set[str]:
+    """Return the names that code of a module reads."""
     module = space.get("__name__")
-    todo = [*holders]
+    todo = [value for value in list(space.values()) if type(value) in _HAVE_CODE or issubclass(type(value), type)]
+    read: set[str] = set()
     seen: set[int] = set()
     while todo:
         value = todo.pop()
@@ -618,14 +659,7 @@ def _names_read(space: dict[str, Any], values: list[Any]) -> set[str]:
             todo.append(value.__wrapped__)
         elif issubclass(type(value), type) and statics.class_dict(value).get("__module__") == module:
             todo += [part for part in statics.class_dict(value).values() if type(part) in _HAVE_CODE]
-    _read[id(space)] = holders, read
-    return set(read)
-
-
-_read: dict[int, tuple[list[Any], set[str]]] = {}
-"""The functions and classes that a module had of late, and the names that they read, by its ``id``."""
-
-atexit.register(_read.clear)  # as ``definitions`` does
+    return read
 
 
 _CACHED = _NAMED[0]
@@ -665,10 +699,24 @@ class _ReferringUnpickler(Unpickler):
         return namespaces.get_global(*pid)
 
 
+def _parts(blob: bytes) -> tuple[bool, Buffer, Frames]:
+    """Take a definition with buffers apart: whether it refers, its stream, the buffers."""
+    view = memoryview(blob)
+    at = 5 + int.from_bytes(view[1:5], "little")
+    refers, sizes = marshal.loads(view[5:at])
+    parts: Frames = []
+    for size in sizes:
+        parts.append(view[at : at + size])
+        at += size
+    return bool(refers), parts[0], parts[1:]
+
+
 def _load_definition(blob: bytes) -> Any:
-    if blob[:1] != _REFERS:
-        return _loads(blob)
-    return _ReferringUnpickler(BytesIO(blob[1:])).load()
+    refers, stream, parts = _parts(blob) if blob[:1] == _PARTED else (blob[:1] == _REFERS, blob, [])
+    buffers = [*map(bytearray, parts)]
+    if not refers:
+        return _loads(stream, buffers=buffers)
+    return _ReferringUnpickler(BytesIO(bytes(stream).removeprefix(_REFERS)), buffers=buffers).load()
 
 
 def dumps_offer(policy: Policy) -> bytes:
@@ -776,14 +824,14 @@ def dumps_call(
         module = fn.__module__  # the only one that the stream names
         if type(module) is str and not goes_by_value(module):
             return payload
+        writer = None
         if not by_name and heritage is None and policy is ALL and module == "__main__":
             # Most often it is known what that takes.
-            known = definitions.known_prefix(
-                fn.__qualname__, sys.modules["__main__"].__dict__, _Writer(heritage, policy), apart
-            )
+            writer = _Writer(heritage, policy)
+            known = definitions.known_prefix(fn.__qualname__, sys.modules["__main__"].__dict__, writer, apart)
             if known is not None:
                 return known + payload
-        return _accept(payload, True, by_name, heritage, policy, None, apart)
+        return _accept(payload, True, by_name, heritage, policy, None, apart, writer)
     return dumps_fast((fn, args, kwargs), buffers, by_name=by_name, heritage=heritage, policy=policy, apart=apart)
 
 
@@ -863,13 +911,14 @@ def _accept(
     policy: Policy,
     pickler: Pickler | None = None,
     apart: list[Buffer] | None = None,
+    writer: _Writer | None = None,
 ) -> bytes | None:
     """Return what to send for *payload*, a stream of the fast rung, if it is right."""
     by_value, main = _places(payload, pickler)
     if by_value:
         return None
     if main and not by_name:
-        return _with_main(payload, ship, heritage, policy, apart)
+        return _with_main(payload, ship, heritage, policy, apart, writer)
     return payload
 
 
@@ -954,7 +1003,12 @@ def _globals_in(payload: bytes) -> set[str]:
 
 
 def _with_main(
-    payload: bytes, ship: bool, heritage: Heritage | None, policy: Policy, apart: list[Buffer] | None
+    payload: bytes,
+    ship: bool,
+    heritage: Heritage | None,
+    policy: Policy,
+    apart: list[Buffer] | None,
+    writer: _Writer | None,
 ) -> bytes | None:
     """Complete a stream that names ``__main__`` with what it names."""
     main = sys.modules.get("__main__")
@@ -982,7 +1036,7 @@ def _with_main(
     if not ship and home.names is not None:
         return payload
     try:
-        return _prefix(needs, heritage, policy, apart) + payload
+        return _prefix(needs, heritage, policy, apart, writer) + payload
     except Exception:  # a name that only looks like one in the stream; the next rung is exact
         return None
 
@@ -1090,7 +1144,11 @@ class _PortablePickler(_ByValuePickler):
             if call is not None:
                 return call
             here = _only_here(obj.__module__)
-            return _completed(obj, _cp._dynamic_class_reduce(obj) if here else super().reducer_override(obj))
+            reduced = _cp._dynamic_class_reduce(obj) if here else super().reducer_override(obj)
+            by_value = type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum)
+            if by_value and (place := find_class(obj)) is not None:
+                return getattr, place
+            return _completed(obj, reduced)
         if cls is _NAMED[0]:
             return _cached(obj)
         return super().reducer_override(obj)

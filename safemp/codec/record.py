@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from safemp.codec.repairs import Policy
     from safemp.codec.table import ByName
 
-__all__ = ["Count", "counted", "log_repairs"]
+__all__ = ["Count", "Tally", "counted", "log_repairs"]
 
 _LOGGER = "safemp.repairs"
 _DEBUG = 10
@@ -27,18 +27,28 @@ class Count:
     repairs = 0
 
 
-def counted(reducer: Callable[[Any], Any], plain: Callable[[Any], bool] | None = None) -> Callable[[Any], Any]:
+class Tally:
+    """Counts those of one pickle, which may be made and not sent."""
+
+    def __init__(self) -> None:
+        self.repairs = 0
+
+
+def counted(
+    reducer: Callable[[Any], Any], plain: Callable[[Any], bool] | None = None, by: Any = Count
+) -> Callable[[Any], Any]:
     """Return *reducer*, of a repair, such that it is counted, but for what it leaves as it is.
 
     Args:
         reducer: The reducer.
         plain: Tells of a reduce value whether plain pickle has the same.
+        by: What counts.
     """
 
     def reduce(obj: Any) -> Any:
         reduced = reducer(obj)
         if plain is None or not plain(reduced):
-            Count.repairs += 1
+            by.repairs += 1
         return reduced
 
     return reduce

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from safemp.codec import named, rebuild
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
-from safemp.codec.record import counted
+from safemp.codec.record import Count, counted
 from safemp.codec.repairs import ALL, STANDARD_STREAM, Policy, Repair, may_be_standard
 
 __all__ = ["ByName", "Table", "is_plain_exception", "portable_exception"]
@@ -46,6 +46,8 @@ class Table(dict[type, Callable[[Any], Any]]):
     """What has been met of which the whole must be seen: see ``watch``."""
     no_weak = False
     """Write weak references without what they refer to."""
+    count: Any = Count
+    """What counts the repairs."""
     by_name: ByName | None = None
     """Objects that were found to be attributes of modules, and their reduce values."""
     _stamp: named.Stamp | None = None
@@ -101,7 +103,7 @@ class Table(dict[type, Callable[[Any], Any]]):
 
     def _repaired(self, cls: type, repair: Repair) -> Callable[[Any], Any]:
         self.rules[cls] = repair
-        return counted(self._reducer(repair), repair.plain)
+        return counted(self._reducer(repair), repair.plain, self.count)
 
     def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
         reduce = repair.reduce

@@ -98,8 +98,11 @@ class Shared:
         found: _Shared | None = kept.get(key)
         if found is None:
             found = cls(frames)
-            if len(kept) >= _MOST_KNOWN or found.size + sum(each.size for each in list(kept.values())) > _MOST_BYTES:
+            if len(kept) >= _MOST_KNOWN:
                 kept.clear()
+            if found.size > _LARGE:
+                for large in [each for each, other in list(kept.items()) if other.size > _LARGE]:
+                    kept.pop(large, None)
             kept[key] = found
             found.is_known = True
         return found
@@ -111,8 +114,8 @@ _MOST_KNOWN = 256
 """Of those that are told apart by their numbers. More than a script has functions; one that
 comes back later gets another number, and is sent again."""
 
-_MOST_BYTES = 1 << 24
-"""Bytes of them, but for the latest. Picked."""
+_LARGE = 1 << 20
+"""Bytes of one of which sort only the latest is known. Picked."""
 
 
 class Function(Shared):

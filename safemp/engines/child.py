@@ -25,7 +25,6 @@ from typing import Any
 
 from safemp import worker
 from safemp.codec import namespaces, pickling
-from safemp.codec.calls import Chunk
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, split
 from safemp.engines import blackbox, blocks, inherit, rows, system, wire
 from safemp.engines.board import Notice
@@ -251,19 +250,13 @@ class _Child:
             frames, function = split(frames)
             self._functions[message.ref] = worker.Kept(function)
         kept = self._functions[message.ref]
-        if isinstance(kept, list):
-            self._not_loaded(task, kept)
-            return
-        fn = kept.load()
-        loaded = worker.load_chunk(frames, kept.apart)
+        found = kept if isinstance(kept, list) else kept.load(frames)
         del frames
         message.frames.clear()
-        if isinstance(fn, list):
-            self._not_loaded(task, fn)
+        if isinstance(found, list):
+            self._not_loaded(task, found)
             return
-        if not isinstance(loaded, Chunk):
-            self._not_loaded(task, loaded)
-            return
+        fn, loaded = found
         index, stop = message.items, message.stop
         width = Width(stop - index, loaded.single)
         first, started = index, begun

@@ -55,8 +55,8 @@ Answer = tuple[int, Any]
 _KEPT = 64
 """Functions and definitions that a worker keeps; then the one that was used longest ago goes. Picked."""
 
-_MOST_BYTES = 1 << 26
-"""Bytes of the definitions among them, likewise. Picked."""
+_MOST_BYTES = 1 << 24
+"""Bytes of definitions among them, but for the latest, likewise. Picked."""
 
 
 class Errand(NamedTuple):
@@ -174,7 +174,7 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> worker.Kept | b
 
 
 def _size_of_definitions() -> int:
-    return sum(len(each) for each in _shared.values() if isinstance(each, bytes))
+    return sum(each.size if isinstance(each, worker.Kept) else len(each) for each in _shared.values())
 
 
 def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary: Diary | None) -> list[Frames]:
@@ -182,13 +182,10 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     frames = _own(frames)
     keep: list[Any] = []
     if isinstance(common, worker.Kept):
-        fn = common.load()
-        if isinstance(fn, list):
-            return [fn]
-        chunk = worker.load_chunk(frames, common.apart)
-        if isinstance(chunk, list):
-            return [chunk]
-        call = partial(_run_item, fn, chunk, keep)
+        found = common.load(frames)
+        if isinstance(found, list):
+            return [found]
+        call = partial(_run_item, *found, keep)
     else:
         call = partial(_run_call, frames, common, keep)
     if diary is not None and todo.stop - todo.first > 1:

@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from typing import Any
 
 from safemp import worker
-from safemp.codec.calls import Chunk
 from safemp.codec.frames import Frames, Kind, kind_of
 from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Capabilities, Function, Outcome, Task, Tasks, failed
@@ -112,13 +111,10 @@ def _outcomes(task: Task) -> list[Frames]:
     shared = task.shared
     if not isinstance(shared, Function):
         return [worker.run(task.frames, shared.frames[0] if shared is not None else None)]
-    kept = worker.Kept(shared.frames)
-    fn = kept.load()
-    if isinstance(fn, list):
-        return [fn]
-    chunk = worker.load_chunk(task.frames, kept.apart)
-    if not isinstance(chunk, Chunk):
-        return [chunk]
+    found = worker.Kept(shared.frames).load(task.frames)
+    if isinstance(found, list):
+        return [found]
+    fn, chunk = found
     keep: list[Any] = []
     outcomes = [worker.run_items(fn, chunk, i, i + 1, _no_row, keep)[1] for i in range(len(chunk.items))]
     keep.clear()

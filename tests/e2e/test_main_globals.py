@@ -214,13 +214,15 @@ def scaled(by, item): return by * item.value()
 if __name__ == "__main__":
     items = [Item(n) for n in range(50)] + [(Item, Other)[n % 2](n) for n in range(50)]
     with safemp.Pool(1) as pool:
-        def sent(fn, chunksize):
+        def sent(fn, items, chunksize):
             before = pool.stats().bytes_sent
             assert list(pool.imap(fn, items, chunksize)) == [fn(item) for item in items]
             return pool.stats().bytes_sent - before
-        for fn in value, functools.partial(scaled, 2), lambda item: item.value():
-            for chunksize in 1, 7:
-                assert 0 < sent(fn, chunksize) < 1_500_000, "of a hundred items"
+        for chunksize in 1, 7:
+            assert 0 < sent(value, items, chunksize) < 1_500_000, "of a hundred items"
+            for fn in functools.partial(scaled, 2), lambda item: item.value():
+                assert 0 < sent(fn, items[:50], chunksize) < 1_500_000, "of fifty, of one class"
+                assert sent(fn, items[40:60], chunksize)
         TEXTS.append("one more")
         assert pool.map(value, items[:3]) == [30_001, 30_002, 30_003]
         found = pool.imap(value, (TEXTS.append(n) or Item(0) for n in range(3)))
@@ -260,6 +262,113 @@ if __name__ == "__main__":
             there.append(size)
     print([sizes[-1] - sizes[25] < 200_000_000 for sizes in (here, there)])
 """
+
+
+STATE = """
+import safemp
+
+SETTINGS = {"n": 1}
+
+class Item:
+    def __init__(self, n): self.n = n
+    def value(self): return self.n + SETTINGS["n"]
+
+class Other(Item):
+    pass
+
+class Counter:
+    "A function with a state: one for all chunks of a worker."
+    def __init__(self): self.calls = 0
+    def __call__(self, item):
+        self.calls += 1
+        return self.calls
+
+CACHE = {}
+def cached(item):
+    CACHE.setdefault(SETTINGS["n"], []).append(1)
+    return len(CACHE[SETTINGS["n"]])
+
+PAIR = [[1], [1]]
+HELD = {"a": PAIR[0], "b": PAIR[1]}
+FIRST = PAIR[0]
+def which(): return HELD["a"] is FIRST, HELD["b"] is FIRST, PAIR[0] is FIRST
+
+class Tool:
+    def run(self): return None
+def helper(): return FIRST
+def plain(): return HELD["a"] is CONFIG
+CONFIG = [5]
+BIG = bytearray(200_000)
+
+class Sly:
+    busy = False
+    def __reduce__(self):
+        if Sly.busy: SETTINGS["n"] = "seen by nobody"
+        return dict, ()
+SLY = Sly()
+def read(): return SETTINGS["n"], SLY
+
+if __name__ == "__main__":
+    with safemp.Pool(1) as pool:
+        mixed = [1, Item(1), 2, Item(2), Other(3), 4, Other(5)] * 5
+        assert list(pool.imap(Counter(), mixed)) == list(range(1, 36))
+        def changing():
+            for n in range(20):
+                SETTINGS["n"] = 7 + (n > 0)
+                yield Item(n)
+        found = list(pool.imap(cached, changing()))
+        assert max(found) >= 18, found  # not begun anew at each
+        SETTINGS["n"] = 1
+        for _ in range(3): assert pool.apply(which) == which() == (True, False, True)
+        HELD["a"], HELD["b"] = HELD["b"], HELD["a"]
+        PAIR.reverse()
+        for _ in range(3): assert pool.apply(which) == which() == (False, True, False)
+        HELD["a"] = list(CONFIG)
+        for _ in range(3): assert pool.apply(plain) == plain() == False
+        HELD["a"] = CONFIG
+        for _ in range(3): assert pool.apply(plain) == plain() == True
+        for _ in range(3): assert pool.apply(read) == (1, {})
+        Sly.busy = True
+        pool.apply(read)
+        Sly.busy = False
+        SETTINGS["n"] = 1
+        for _ in range(5): assert pool.apply(read) == (1, {}), "what was pickled is what is compared"
+    print("ok")
+"""
+
+
+def test_identity_state_and_changes_while_pickling(tmp_path: Path) -> None:
+    """What a reviewer has found in the first version of this."""
+    ended = run_script(tmp_path, STATE)
+
+    assert quiet(ended, out="ok\n"), str(ended)
+
+
+NAMES = """
+import sys, types
+import safemp
+
+made = types.ModuleType("made_in_memory")
+made.x = 1
+sys.modules["made_in_memory"] = made
+
+def names(): return sorted(name for name in vars(made) if name in "xyz")
+
+if __name__ == "__main__":
+    with safemp.SafeExecutor(1) as executor:
+        for name in "xyz":
+            setattr(made, name, 2)
+            for _ in range(3):
+                assert executor.submit(names).result() == names()
+    print("ok")
+"""
+
+
+def test_new_names_in_a_module_made_in_memory_are_seen(tmp_path: Path) -> None:
+    """They are in no pickle of it."""
+    ended = run_script(tmp_path, NAMES)
+
+    assert quiet(ended, out="ok\n"), str(ended)
 
 
 ENGINES = [
