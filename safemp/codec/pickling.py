@@ -598,16 +598,16 @@ class _Writer:
         """Find other globals among what was written, if it matters that they are these, and code names them."""
         if file.tell() > _LARGE or not any(map(_may_hold, values)):
             return {}
-        found: dict[int, tuple[Home, str]] = {}
+        found: dict[int, tuple[Home, str]] = {}  # the first name of each, which is another one's or its own
         memo = pickler.memo.copy()
         for key in {key for key, _ in inside}:
             home = needs.homes[key]
             for name, value in list(home.space.items()):
-                if id(value) not in memo or (key, name) in inside or id(value) in found or not _has_identity(value):
+                if id(value) not in memo or id(value) in found or not _has_identity(value):
                     continue
                 if (home.names is None or name in home.names) and name in self._names_read(home):
                     found[id(value)] = home, name
-        return found
+        return {each: (home, name) for each, (home, name) in found.items() if (home.key, name) not in inside}
 
     def _names_read(self, home: Home) -> set[str]:
         if home.key not in self._read:
