@@ -590,7 +590,7 @@ _IMPORT_FIX = "install it, or put its folder on the path, where the workers run"
 
 _SCRIPT_FIX = (
     "define in a module what this script defines, and import it; or have workers that import the script, "
-    'which must be guarded by if __name__ == "__main__": mp_context="spawn"'
+    'which must be guarded by if __name__ == "__main__": mp_context="spawn" (of a Pool: context="spawn")'
 )
 
 

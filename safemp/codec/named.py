@@ -76,10 +76,10 @@ def find(obj: Any) -> tuple[ModuleType, str] | None:
 def find_class(cls: type) -> tuple[Any, str] | None:
     """Return ``(owner, name)`` of a class whose own name does not lead to it: a module, or a class of its module.
 
-    ``Model.DoesNotExist`` of several packages is such, and ``pytest.fail.Exception``. A local class is not looked
-    for: it may be an attribute here, and not where the same function has not been called.
+    ``Model.DoesNotExist`` of several packages is such, and ``pytest.fail.Exception``. A local class is looked for if it
+    is an exception's: others may be attributes here, and not where the same function has not been called.
     """
-    if "<locals>" in cls.__qualname__:
+    if "<locals>" in cls.__qualname__ and not issubclass(cls, BaseException):
         return None
     module = sys.modules.get(cls.__module__)
     if not isinstance(module, ModuleType) or module.__name__ == "builtins":

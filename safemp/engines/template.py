@@ -322,7 +322,28 @@ def _preparation(name: str) -> dict[str, Any]:
         made["dir"] = directory
     if util._logger is not None:  # type: ignore[attr-defined]
         made["log_level"] = util._logger.getEffectiveLevel()  # type: ignore[attr-defined]
-    return made
+    return {**_stowaways(name), **made}
+
+
+def _stowaways(name: str) -> dict[str, Any]:
+    """Return what others have ``get_preparation_data`` add: coverage sends something that measures the process."""
+    theirs: Any = spawn.get_preparation_data
+    if theirs.__module__ == spawn.__name__:
+        return {}
+    context: Any = stdlib._default_context
+    settled = context._actual_context
+    try:
+        found: dict[str, Any] = theirs(name)
+    finally:
+        context._actual_context = settled
+    return {key: value for key, value in found.items() if key not in _STANDARD}
+
+
+_STANDARD = frozenset(
+    {"name", "authkey", "log_to_stderr", "log_level", "sys_path", "sys_argv", "orig_dir", "dir", "start_method"}
+    | {"init_main_from_name", "init_main_from_path"}
+)
+"""What the standard library itself puts there."""
 
 
 def _path() -> list[str]:

@@ -40,6 +40,23 @@ class Reduces(types.ModuleType):
 
 reduces = Reduces("whatever")
 
+import enum
+
+class Model:
+    DoesNotExist = type("ModelDoesNotExist", (LookupError,), {"__module__": __name__})
+    Kind = enum.Enum("OtherName", "A B", module=__name__)
+
+def make_error():
+    class Local(Exception): pass
+    return Local
+
+Model.Local = make_error()
+Renamed = type("Another", (), {"__module__": __name__})
+
+def look(name): raise getattr(Model, name)("none", 3)
+def is_kind(kind): return kind is Model.Kind.A
+def is_renamed(x): return type(x) is Renamed
+
 def is_thing(x): return isinstance(x, sub.Thing)
 def is_sub(module): return module is sub
 def is_lazy(module): return module is lazy
@@ -78,6 +95,22 @@ def test_what_is_in_submodules_keeps_its_identity(package: Any, context: str | N
             call(package.sub.fail)
     assert pickle.loads(safemp.dumps(package.lazy)) is package.lazy
     assert type(safemp.loads(safemp.dumps(package.sub.Thing()))) is package.sub.Thing
+
+
+@pytest.mark.parametrize("context", [None, "spawn"])
+def test_classes_that_are_attributes_under_another_name_keep_their_identity(package: Any, context: str | None) -> None:
+    """As ``DoesNotExist`` of several packages, enumerations in a class, and ``pytest.fail.Exception``."""
+    with safemp.SafeExecutor(1, mp_context=context) as executor:
+        for name in ("DoesNotExist", "Local"):
+            with pytest.raises(getattr(package.Model, name)) as caught:
+                executor.submit(package.look, name).result(60)
+            assert caught.value.args == ("none", 3)
+            assert executor.submit(getattr, package.Model, name).result(60) is getattr(package.Model, name)
+        assert executor.submit(package.is_kind, package.Model.Kind.A).result(60)
+        assert executor.submit(package.is_renamed, package.Renamed()).result(60)
+        with pytest.raises(pytest.fail.Exception, match="in a task"):
+            executor.submit(pytest.fail, "in a task").result(60)
+    assert safemp.loads(safemp.dumps(package.Model.Kind.B)) is package.Model.Kind.B
 
 
 def test_a_submodule_that_only_this_process_has_goes_by_value(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1158,7 +1158,7 @@ def test_a_class_that_cannot_be_made_from_its_parts_is_refused_with_what_to_type
     said = ended.out.splitlines()
     assert said[1] == "  reason: AttributeError: type object 'User' has no attribute 'id'", str(ended)
     assert said[2].startswith("  fix:    define in a module what this script defines"), str(ended)
-    assert said[2].endswith('mp_context="spawn"'), str(ended)
+    assert said[2].endswith('mp_context="spawn" (of a Pool: context="spawn")'), str(ended)
     assert quiet(run_script(tmp_path, MODELS, "spawn"), out="('Attribute', 1)\n")
 
 

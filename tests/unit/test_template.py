@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,27 @@ def _pid_of_template() -> int | None:
     with safemp.SafeExecutor(1) as executor:
         assert executor.submit(parent).result() == os.getpid()
         return template_pid()
+
+
+class Stowaway:
+    """What coverage sends along: it measures the process in which it is loaded."""
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"STOWAWAY": "here"}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        os.environ.update(state)
+
+
+def test_what_others_send_along_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They replace ``multiprocessing.spawn.get_preparation_data``; that settles no start method for the program."""
+    theirs = spawn.get_preparation_data
+    monkeypatch.setattr(spawn, "get_preparation_data", lambda name: {**theirs(name), "stowaway": Stowaway()})
+    before = multiprocessing.get_start_method(allow_none=True)
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(variable, "STOWAWAY").result(60) == "here"
+
+    assert multiprocessing.get_start_method(allow_none=True) == before
 
 
 def test_the_path_of_modules_may_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
