@@ -325,8 +325,9 @@ class ForeignEngine:
                 deliveries.settle(task, _ended(task))
             else:
                 self._doomed.add(task)
+            ticket = None if sent is None else sent.ticket
         deliveries.hand_over()
-        if sent is None or self.stop(sent.ticket):
+        if sent is None or self.stop(ticket):
             return True
         with self._lock:
             self._doomed.discard(task)
@@ -491,13 +492,14 @@ class ForeignEngine:
         task = sent.task
         if self._sent.get(task) is not sent:  # it was given up
             return
+        sent.ticket = None  # which leads back here by what it calls when it is done
         if isinstance(answer, BaseException):
             del self._sent[task]
             self._lost(sent, answer, deliveries)
             return
         kind, content = answer
         if kind == errand.LACKS:
-            sent.key, sent.brings, sent.ticket = str(next(self._keys)), True, None
+            sent.key, sent.brings = str(next(self._keys)), True
             self._lacking.append(sent)
             return
         del self._sent[task]
