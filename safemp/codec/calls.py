@@ -16,6 +16,7 @@ Rule 2: a value is never sent as its repr.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -471,10 +472,17 @@ def encode_outcome(value: Any) -> Frames:
 def _encode_unsendable(value: Any, error: BaseException) -> Frames:
     from safemp.codec.walker import find_culprits
 
+    by_name = namespaces.main_is_shared()
     try:
         culprits = find_culprits([("result", value)], pickling.Semantics(error=error), returned=True) or [
             whole(("result", value), error)
         ]
+        found = attributes_of_modules(culprits, ALL)
+        if found is not None:
+            buffers: Frames = []
+            with suppress(*pickling.USER_ERRORS):
+                stream = pickling.dumps_careful(value, buffers, ship=False, by_name=by_name, found=found)
+                return pack(Kind.VALUE, stream, buffers)
     except BaseException as second:  # as above
         culprits = [
             Culprit("result", type_name(type(value)), text_of(error), f"(the search for it failed: {text_of(second)})")

@@ -53,6 +53,13 @@ def make_error():
 Model.Local = make_error()
 Renamed = type("Another", (), {"__module__": __name__})
 
+class Refuses:
+    def __reduce__(self): raise TypeError("cannot pickle it")
+
+ONLY = Refuses()
+def is_only(holder): return holder["only"] is ONLY
+def give(only): return {"only": ONLY} if only else {"other": Refuses(), "only": ONLY}
+
 def look(name): raise getattr(Model, name)("none", 3)
 def is_kind(kind): return kind is Model.Kind.A
 def is_renamed(x): return type(x) is Renamed
@@ -111,6 +118,15 @@ def test_classes_that_are_attributes_under_another_name_keep_their_identity(pack
         with pytest.raises(pytest.fail.Exception, match="in a task"):
             executor.submit(pytest.fail, "in a task").result(60)
     assert safemp.loads(safemp.dumps(package.Model.Kind.B)) is package.Model.Kind.B
+
+
+def test_what_is_an_attribute_of_a_module_travels_both_ways(package: Any) -> None:
+    """An object that does not pickle; another one like it is still named."""
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(package.is_only, {"only": package.ONLY}).result(60)
+        assert executor.submit(package.give, True).result(60)["only"] is package.ONLY
+        with pytest.raises(safemp.ResultError, match=r"result\['other'\]"):
+            executor.submit(package.give, False).result(60)
 
 
 def test_a_submodule_that_only_this_process_has_goes_by_value(package: Any, monkeypatch: pytest.MonkeyPatch) -> None:
