@@ -11,6 +11,7 @@ Paths are built for culprits only; no code of the user's classes runs meanwhile.
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from enum import IntEnum
 from functools import partial
@@ -234,6 +235,8 @@ def _searched(chain: list[Node], at: int) -> tuple[_Step, int]:
     """
     parent = chain[at][0]
     for to in range(at + 1, min(at + 9, len(chain))):
+        if type(parent) in _WEAK and type(chain[to][0]) is not tuple:
+            return ("", _WEAK[type(parent)]), to
         found = _named(parent, chain[to][0]) or _element(parent, chain, at, to)
         if found == ("", ".__dict__") and to + 1 < len(chain) and chain[to + 1][2] is Edge.VALUE:
             attribute = _attribute(parent, chain[to + 1][3][1], chain[to + 1][0])
@@ -247,6 +250,10 @@ def _searched(chain: list[Node], at: int) -> tuple[_Step, int]:
     if edge in _STATES:
         return ("", f"{_state_text(parent, edge)}[{key!a}]"), at + 1
     return ("", f".__reduce_ex__(5){key}"), at + 1
+
+
+_WEAK = {weakref.ReferenceType: "()", weakref.WeakMethod: "()", weakref.ProxyType: "", weakref.CallableProxyType: ""}
+"""How one gets at what is referred to weakly; a proxy passes on what it is asked for, ``__reduce_ex__`` as well."""
 
 
 def _state_text(parent: Any, edge: Edge) -> str:

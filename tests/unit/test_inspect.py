@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -697,3 +698,23 @@ def test_the_report_is_of_the_repairs_that_are_asked_for(tmp_path: Path) -> None
         assert {(r.path, r.kind) for r in report.repairs} == {("obj['lock']", "rebuild"), ("obj['file']", "reopen")}
     with pytest.raises(ValueError, match="cannot find repairs 'magic'"):
         safemp.inspect(obj, repairs="magic")
+
+
+@pytest.mark.parametrize(
+    ("refer", "path"),
+    [(weakref.proxy, "obj[0].p.g"), (weakref.ref, "obj[0].p().g"), (weakref.WeakMethod, "obj[0].p().__self__.g")],
+)
+def test_a_path_goes_through_weak_references(refer: Any, path: str) -> None:
+    """A proxy passes on all that it is asked for, so the path does not name it."""
+
+    class Node:
+        def method(self) -> None: ...
+
+    parent, child = Node(), Node()
+    parent.g = (i for i in "x")  # type: ignore[attr-defined]
+    child.p = refer(parent.method if refer is weakref.WeakMethod else parent)  # type: ignore[attr-defined]
+    obj = [child, parent]
+    (culprit,) = safemp.inspect(obj).culprits
+
+    assert culprit.path in (path, "obj[1].g")
+    assert eval(culprit.path) is parent.g  # type: ignore[attr-defined]
