@@ -135,9 +135,9 @@ class _Definition:
         self._value = None if same is None else value
         self._trace = trace() if same is None else None
         self.blob: bytes | None = blob
-        self.direct = pickled.direct
-        self.needs = [(pickled.needs.homes[key], needed) for key, needed in pickled.needs.names]
-        self.repairs = pickled.repairs
+        self.direct: set[Name] = pickled.direct
+        self.needs: list[tuple[Home, str]] = [(pickled.needs.homes[key], needed) for key, needed in pickled.needs.names]
+        self.repairs: int = pickled.repairs
         self._named = [
             (space, needed, id(found) if same is None else found)
             for where, needed in self.needs
@@ -314,10 +314,10 @@ class _Prefix:
     def __init__(self, parts: list[tuple[dict[str, Any], str, _Definition | None]], table: bytes) -> None:
         self._parts = parts
         self._repairs = sum(d.repairs for _, _, d in parts if d is not None)
-        self.space = parts[0][0]
-        self.size = len(table)
+        self.space: dict[str, Any] = parts[0][0]
+        self.size: int = len(table)
         self._table = table
-        self.reference = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
+        self.reference: bytes = _REFERENCE.pack(_APART, _HEAD.unpack_from(table)[2])
 
     def ahead(self, apart: list[Buffer] | None) -> bytes:
         """Return what goes ahead of a stream; the table itself goes into *apart*, unless that is ``None``."""

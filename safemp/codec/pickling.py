@@ -42,7 +42,7 @@ from cloudpickle import cloudpickle as _cp
 
 from safemp.codec import definitions, homes, named, namespaces, rebuild, statics, structures
 from safemp.codec.by_value import annotations_of, closed_over, read_in_class_bodies
-from safemp.codec.definitions import ATOMS
+from safemp.codec.definitions import ATOMS, OfMap, refers_apart
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
 from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
@@ -1206,10 +1206,6 @@ def dumps_portable(
     if careful.dispatch_table.met:
         _watch(careful.dispatch_table.met, obj, True, policy=policy, found=found)
     return file.getvalue()
-
-
-OfMap = definitions.OfMap
-refers_apart = definitions.refers_apart
 
 
 def loads(stream: Buffer, buffers: Frames | None = None, apart: Buffer | None = None) -> Any:

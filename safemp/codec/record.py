@@ -31,7 +31,7 @@ class Tally:
     """Counts those of one pickle, which may be made and not sent."""
 
     def __init__(self) -> None:
-        self.repairs = 0
+        self.repairs: int = 0
 
 
 def counted(

@@ -86,7 +86,7 @@ class Shared:
         self.number: int = next(Shared._numbers)
         self.frames: Frames = frames
         self.size: int = sum(map(len, frames))
-        self.is_known = False
+        self.is_known: bool = False
 
     _known: ClassVar[dict[tuple[Any, ...], Any]] = {}
 
