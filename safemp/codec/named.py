@@ -81,14 +81,15 @@ def find_class(cls: type) -> tuple[Any, str] | None:
     """
     if "<locals>" in cls.__qualname__ and not issubclass(cls, BaseException):
         return None
-    module = sys.modules.get(cls.__module__)
-    if not isinstance(module, ModuleType) or module.__name__ == "builtins":
+    name: Any = cls.__module__
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if not isinstance(module, ModuleType) or name == "builtins":
         return find(cls)
-    if goes_by_value(module.__name__):
+    if goes_by_value(name):
         return None
-    for name, value in list(module.__dict__.items()):
+    for attribute, value in list(module.__dict__.items()):
         if value is cls:
-            return module, name
+            return module, attribute
         if issubclass(type(value), type):
             for inner, part in list(statics.class_dict(value).items()):
                 if part is cls:
