@@ -77,17 +77,16 @@ class Batch:
         self._divisible = divisible
         self._single = limits is not None and (limits.task_timeout is not None or limits.max_memory is not None)
         self._name = name_of(fn)
+        frames = calls.encode_function(fn, by_name=engine.main_by_name, policy=engine.policy)
         self._is_global = homes.is_global(fn)
-        self._function = self._encode_function(fn)
+        if self._is_global and len(frames) == 3 and pickling.refers_apart(frames[1]):
+            self._make: Callable[[Frames], Function] = Function.known
+            self._function = Function.known(frames)
+        else:
+            self._make, self._function = Function, Function(engine.hold(frames))
         self._apart = pickling.OfMap()
         self._used: Function | None = None  # the function, with what the chunks have given apart
         self._careful: Function | None = None
-
-    def _encode_function(self, fn: Callable[..., Any]) -> Function:
-        frames = calls.encode_function(fn, by_name=self._engine.main_by_name, policy=self._engine.policy)
-        if len(frames) == 3 and pickling.refers_apart(frames[1]) and self._is_global:
-            return Function.known(frames)
-        return Function(self._engine.hold(frames))
 
     def _function_with(self, table: Buffer | None) -> Function | None:
         """Return the function with what a chunk has given apart.
@@ -97,10 +96,7 @@ class Batch:
         """
         if self._used is None or (self._is_global and table is not None and self._used.frames[-1] is not table):
             function = self._function
-            if table is not None:
-                frames = [*function.frames, table]
-                function = Function.known(frames) if function.is_known else Function(frames)
-            self._used = function
+            self._used = function if table is None else self._make([*function.frames, table])
         return self._used if table is None or self._used.frames[-1] is table else None
 
     def encode(self, items: Sequence[Any], first: int) -> Task:

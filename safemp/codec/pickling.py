@@ -263,7 +263,7 @@ class _CarefulPickler(_ByValuePickler):
         elif vars(builtins).get(cls.__name__) is cls:
             return NotImplemented
         reduced = _cp._class_reduce(cls)
-        if type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
+        if _is_of_parts(reduced):
             place = find_class(cls)
             return _reduce_dynamic_class(cls) if place is None else (getattr, place)
         return reduced
@@ -345,9 +345,14 @@ def _reduce_dynamic_class(cls: type) -> tuple[Any, ...]:
     return _make_class, (make, *args), (state, slotstate), None, None, _set_class_state
 
 
+def _is_of_parts(reduced: Any) -> bool:
+    """Tell whether cloudpickle makes a class anew from its parts, and does not refer to it."""
+    return type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum)
+
+
 def _completed(cls: type, reduced: Any) -> Any:
     """Give what cloudpickle makes of a class that goes by value what it leaves out, and nothing that cannot travel."""
-    if type(reduced) is not tuple or reduced[0] not in (_cp._make_skeleton_class, _cp._make_skeleton_enum):
+    if not _is_of_parts(reduced):
         return reduced
     make, args, (state, slotstate), *rest = reduced
     attribute, annotations = annotations_of(cls)
@@ -1145,8 +1150,7 @@ class _PortablePickler(_ByValuePickler):
                 return call
             here = _only_here(obj.__module__)
             reduced = _cp._dynamic_class_reduce(obj) if here else super().reducer_override(obj)
-            by_value = type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum)
-            if by_value and (place := find_class(obj)) is not None:
+            if _is_of_parts(reduced) and (place := find_class(obj)) is not None:
                 return getattr, place
             return _completed(obj, reduced)
         if cls is _NAMED[0]:

@@ -75,10 +75,9 @@ class Shared:
         number: Distinct in this process.
         frames: It.
         size: Their bytes.
-        is_known: It is of ``known``.
     """
 
-    __slots__ = ("__weakref__", "frames", "is_known", "number", "size")
+    __slots__ = ("__weakref__", "frames", "number", "size")
 
     _numbers = count(1)
 
@@ -86,7 +85,6 @@ class Shared:
         self.number: int = next(Shared._numbers)
         self.frames: Frames = frames
         self.size: int = sum(map(len, frames))
-        self.is_known: bool = False
 
     _known: ClassVar[dict[tuple[Any, ...], Any]] = {}
 
@@ -104,7 +102,6 @@ class Shared:
                 for large in [each for each, other in list(kept.items()) if other.size > _LARGE]:
                     kept.pop(large, None)
             kept[key] = found
-            found.is_known = True
         return found
 
 

@@ -86,7 +86,7 @@ class _Sent:
         depth: How many were with them then, for each that they run at a time.
         brings: It must bring what it shares, since a worker lacked that.
         stores: How often what tasks share had been stored anew then.
-        ticket: What ``send`` gave; ``None``: it is just being sent.
+        ticket: What ``send`` gave; ``None``: it is just being sent, or is there no more.
     """
 
     task: Task

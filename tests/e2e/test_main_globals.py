@@ -293,12 +293,8 @@ HELD = {"a": PAIR[0], "b": PAIR[1]}
 FIRST = PAIR[0]
 def which(): return HELD["a"] is FIRST, HELD["b"] is FIRST, PAIR[0] is FIRST
 
-class Tool:
-    def run(self): return None
-def helper(): return FIRST
 def plain(): return HELD["a"] is CONFIG
 CONFIG = [5]
-BIG = bytearray(200_000)
 
 class Sly:
     busy = False

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import Any
 
-__all__ = ["called", "loaded"]
+__all__ = ["called", "loaded", "says_how"]
 
 
 def called(function: Any, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -28,3 +28,8 @@ def loaded(module: str, *names: str) -> Any:
         space = getattr(found, "__dict__", None)
         found = space.get(name) if space is not None else None
     return found
+
+
+def says_how(cls: Any) -> bool:
+    """Tell whether a class has a way of its own to be pickled."""
+    return cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__

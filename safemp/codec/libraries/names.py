@@ -12,7 +12,7 @@ from typing import Any
 
 from safemp.codec import named
 from safemp.codec.homes import resolve_name
-from safemp.codec.libraries import loaded
+from safemp.codec.libraries import loaded, says_how
 from safemp.codec.rebuild import Made
 from safemp.codec.repairs import BY_NAME, REBUILD, Repair, importable
 
@@ -22,9 +22,8 @@ _Capsule = type(datetime_CAPI)
 
 
 def _module(module: ModuleType) -> Any:
-    cls = type(module)
-    if cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__:
-        return module.__reduce_ex__(5)  # a class of somebody's, who says how
+    if says_how(type(module)):
+        return module.__reduce_ex__(5)
     name = module.__name__
     if sys.modules.get(name) is module and importable(name):
         return import_module, (name,)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from safemp.codec.libraries import loaded
+from safemp.codec.libraries import called, loaded, says_how
 from safemp.codec.repairs import REBUILD, RefusedError, Repair
 
 __all__ = ["table"]
@@ -30,8 +29,8 @@ def _local(local: Any) -> Any:
         TypeError: That wants arguments. Nobody has them any more, unless it is a dataclass.
     """
     cls: Any = type(local)
-    if cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__:
-        return local.__reduce_ex__(5)  # the class says how
+    if says_how(cls):
+        return local.__reduce_ex__(5)
     fields = getattr(cls, "__dataclass_fields__", {})
     state = vars(local)
     given = {name: state[name] for name, field in fields.items() if field.init and name in state}
@@ -42,7 +41,7 @@ def _local(local: Any) -> Any:
             signature(cls).bind(**given)
         except (TypeError, ValueError) as error:
             raise TypeError(f"cannot pickle {cls.__name__!r} object: its constructor: {error}") from None
-    return partial(cls, **given) if given else cls, ()
+    return called(cls, **given)
 
 
 def _lock(_: Any) -> tuple[Any, ...]:
