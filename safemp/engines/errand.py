@@ -4,7 +4,7 @@ All that travels is made of tuples, lists, numbers, text and bytes, so that any 
 it, and none has to load an object of the user's. What many tasks share a worker keeps, and says
 when it lacks it; large data that they share may be kept by who brings the workers.
 
-Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, say.
+Rule 1: ``perform`` never raises, unless the process cannot go on: its disk is full, or it was told to end.
 Rule 2: it first looks whether it was written for this Python and this safemp; nothing of the user's is
 loaded before.
 """
@@ -37,6 +37,7 @@ __all__ = [
     "REFUSED",
     "Answer",
     "Errand",
+    "ends",
     "parted",
     "perform",
 ]
@@ -88,6 +89,9 @@ class Errand(NamedTuple):
     stop: int
     frames: list[Buffer | None]
 
+
+ends: list[BaseException] = []
+"""What was raised in this worker to end it, by who brings it, if anything was. It is no call's outcome."""
 
 _lock = threading.Lock()
 _started: dict[str, Frames | None] = {}
@@ -193,6 +197,8 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     outcomes = []
     for i in range(todo.first, todo.stop):
         outcome = call(i)
+        if ends:
+            raise ends[0]
         assert outcome is not None, "there are no rows"
         outcomes.append(parted(outcome))
         if diary is not None:

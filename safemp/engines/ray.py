@@ -7,9 +7,11 @@ pickle or load a user's exception.
 from __future__ import annotations
 
 import marshal
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -20,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from safemp.codec.frames import Frames
 from safemp.engines import Capabilities, diary, nesting
-from safemp.engines.errand import DONE, Answer, Errand, parted, perform
+from safemp.engines.errand import DONE, Answer, Errand, ends, parted, perform
 from safemp.engines.foreign import Done, ForeignEngine, first_line
 from safemp.engines.lent import lend
 
@@ -41,13 +43,47 @@ _TOGETHER = 16
 """The most tasks of which one tells of all. Ray calls back in its own thread, which is to send as well. Picked:
 a sixteenth of that is little."""
 
+_GLANCE = 0.05
+"""Seconds between two of these looks. Picked."""
+
 _SOON = 0.025
 """Seconds after which those are asked that nobody has told of. Picked: in a storm one tells of them earlier."""
 
 _PLAIN = (bytes, type(None))
 """Types of frames that are sent in one text."""
 
-_Waiting = list[tuple[Any, Done]]
+_driver = ray._private.worker.global_worker
+"""Of this process. Its ``node`` is another object after each ``ray.init``; jobs each Ray counts from one."""
+
+_THERE = getattr(ray._private.worker, "_connect_or_shutdown_lock", None) or threading.RLock()
+"""Held wherever Ray is used, and Ray's own: so the program cannot end it meanwhile. Who uses one that has been ended
+starts another; who uses one that is being ended, if only by letting go of a reference, is ended himself. Never to be
+waited for with an engine's lock held: who ends Ray may come by a finalizer of ours."""
+
+
+class _Ref:
+    """A reference of Ray's, which is let go only with ``_THERE`` held.
+
+    Args:
+        ref: It.
+        spent: Takes it.
+        tell: Called then.
+    """
+
+    __slots__ = ("_spent", "_tell", "ref")
+
+    def __init__(self, ref: Any, spent: deque[Any], tell: Callable[[], object] | None = None) -> None:
+        self.ref = ref
+        self._spent = spent
+        self._tell = tell
+
+    def __del__(self) -> None:
+        self._spent.append(self.ref)
+        if self._tell is not None:
+            self._tell()
+
+
+_Waiting = list[tuple[_Ref, Done]]
 """Tasks, and what to call with their answers."""
 
 
@@ -96,7 +132,8 @@ class RayEngine(ForeignEngine):
             options["runtime_env"] = dict(runtime_env)
         self._perform = ray.remote(**options)(_perform)
         self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
-        self._job = ray.get_runtime_context().get_job_id()
+        self._node = _driver.node
+        self._spent: deque[Any] = deque()
         self._fresh: _Waiting = []
         self._untold: deque[tuple[float, _Waiting]] = deque()  # and when to ask
         self._told: deque[_Waiting] = deque()
@@ -104,27 +141,39 @@ class RayEngine(ForeignEngine):
 
     def send(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
         """Start the task: see ``ForeignEngine``."""
-        self._check()
-        args = (marshal.dumps((errand, parts)),) if _is_plain(errand, parts) else (errand, *parts)
-        ref = self._perform.remote(*args)
-        self._fresh.append((ref, done))
-        return ref
+        with _THERE:
+            self._check()
+            if _is_plain(errand, parts):
+                ref = self._perform.remote(marshal.dumps((errand, parts)))
+            else:
+                ref = self._perform.remote(errand, *(part.ref if isinstance(part, _Ref) else part for part in parts))
+            kept = _Ref(ref, self._spent)
+            del ref
+        self._fresh.append((kept, done))
+        return kept
 
     def _check(self) -> None:
-        if not ray.is_initialized():
-            raise RuntimeError("ray.shutdown() was called")  # Ray would start another by itself
+        if not self._is_there():
+            raise RuntimeError("ray.shutdown() was called")
+
+    def _is_there(self) -> bool:
+        """Tell whether Ray goes on, and is the one that the engine began with."""
+        return ray.is_initialized() and _driver.node is self._node
 
     def ask(self) -> float | None:
         """Have the last tell of those that were sent with it: see ``ForeignEngine``."""
-        if not ray.is_initialized():
-            return None  # ``lost`` says so
+        with _THERE:
+            self._spent.clear()
+            return self._ask_there() if self._is_there() else None  # ``lost`` says so
+
+    def _ask_there(self) -> float | None:
         fresh, self._fresh = self._fresh, []
         together = _TOGETHER if len(self._sent) > 2 * self.max_workers else 1  # those wait for each other anyway
         for at in range(0, len(fresh), together):
             *others, (ref, done) = fresh[at : at + together]
             if others:
                 self._untold.append((time.monotonic() + _SOON, others))
-            _call(ref, partial(self._tell, others, done))
+            _call(ref.ref, partial(self._tell, others, done))
         while self._told:
             self._look(self._told.popleft())
         while self._untold:
@@ -146,18 +195,19 @@ class RayEngine(ForeignEngine):
         waiting.clear()
         answers: dict[Any, Any] = {}
         with suppress(BaseException):  # of one of them: each tells of its own
-            ready, _ = ray.wait([ref for ref, _ in tasks], num_returns=len(tasks), timeout=0)
+            ready, _ = ray.wait([ref.ref for ref, _ in tasks], num_returns=len(tasks), timeout=0)
             answers = dict(zip(ready, ray.get(ready), strict=True))
         for ref, done in tasks:
-            if answers and ref in answers:
-                done(_found(answers[ref]))
+            if answers and ref.ref in answers:
+                done(_found(answers[ref.ref]))
             else:
-                _call(ref, done)
+                _call(ref.ref, done)
 
     def store(self, frames: Frames) -> Any:
         """Put them into the object store: see ``ForeignEngine``."""
-        self._check()
-        return ray.put(frames)
+        with _THERE:
+            self._check()
+            return _Ref(ray.put(frames), self._spent, partial(self._inbox.put, None))
 
     def carry(self, frames: Frames) -> Frames:
         """Have large ones written into the object store as they are: see ``ForeignEngine``."""
@@ -174,45 +224,68 @@ class RayEngine(ForeignEngine):
         found: bytes | None = diary.look_up(token, key)  # this may be the machine
         if found is not None:
             return found
-        self._check()
-        asked = [
-            self._ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(token, key)
-            for node in self._nodes()
-        ]
-        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
-        for each in ready:
-            found = ray.get(each)
-            if found is not None:
-                return found
+        with _THERE:
+            self._check()
+            asked = [_Ref(_on(node, self._ask).remote(token, key), self._spent) for node in _nodes()]
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with _THERE:
+                self._check()
+                answers = _answers(asked)
+            for found in answers:
+                if found is not None:
+                    return found
+            if len(answers) == len(asked) or time.monotonic() > deadline:
+                break
+            time.sleep(_GLANCE)
         gone = isinstance(error, (exceptions.NodeDiedError, exceptions.LocalRayletDiedError))
-        return b"" if len(ready) == len(asked) and not gone else None
-
-    @staticmethod
-    def _nodes() -> list[str]:
-        """Return those that are there."""
-        return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        return b"" if len(answers) == len(asked) and not gone else None
 
     def stop(self, ticket: Any) -> bool:
         """Kill the worker that is at it: see ``ForeignEngine``."""
-        if not ray.is_initialized():
-            return False  # Ray would start another by itself
-        ray.cancel(ticket, force=True)
+        with _THERE:
+            if not self._is_there():
+                return False
+            ray.cancel(ticket.ref, force=True)
         return True
 
     def lost(self) -> BaseException | None:
         """See whether the program has ended its Ray: see ``ForeignEngine``."""
-        if ray.is_initialized() and ray.get_runtime_context().get_job_id() == self._job:
-            return None
-        return RuntimeError("ray.shutdown() was called")
+        if not _THERE.acquire(blocking=False):
+            return None  # it is asked again
+        try:
+            return None if self._is_there() else RuntimeError("ray.shutdown() was called")
+        finally:
+            _THERE.release()
 
     def end(self) -> None:
         """End Ray if it is the engine's own; else remove what the workers have written down."""
-        if self._ours:
-            ray.shutdown()
-        elif ray.is_initialized():
-            clear = ray.remote(num_cpus=0)(diary.clear)
-            for node in self._nodes():
-                clear.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self._token)
+        with _THERE:
+            self._spent.clear()
+            if not self._is_there():
+                return
+            if self._ours:
+                ray.shutdown()
+            else:
+                clear = ray.remote(num_cpus=0)(diary.clear)
+                for node in _nodes():
+                    _on(node, clear).remote(self._token)
+
+
+def _nodes() -> list[str]:
+    """Return those that are there."""
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _on(node: str, task: Any) -> Any:
+    """Have *task* run on *node* or not at all."""
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+def _answers(asked: list[_Ref]) -> list[Any]:
+    """Return the answers that are there."""
+    ready, _ = ray.wait([ref.ref for ref in asked], num_returns=len(asked), timeout=0)
+    return [ray.get(each) for each in ready]
 
 
 def _is_plain(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
@@ -226,6 +299,7 @@ def _is_plain(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
 
 def _perform(errand: Any, *parts: Any) -> Any:
     """Be the task."""
+    _listen()
     if isinstance(errand, bytes):
         errand, parts = marshal.loads(errand)
     kind, content = perform(errand, *parts)
@@ -234,6 +308,23 @@ def _perform(errand: Any, *parts: Any) -> Any:
         if any(type(one) is not bytes for frames in content for one in frames):
             return kind, content
     return marshal.dumps((kind, content))
+
+
+def _listen() -> None:
+    """Have it remembered when Ray ends this worker: at SIGTERM it raises ``SystemExit`` in the midst of what runs."""
+    theirs = signal.getsignal(signal.SIGTERM)
+    if getattr(theirs, "func", None) is _end or threading.current_thread() is not threading.main_thread():
+        return
+    if callable(theirs):
+        signal.signal(signal.SIGTERM, partial(_end, theirs))
+
+
+def _end(theirs: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+    try:
+        theirs(number, frame)
+    except SystemExit as error:
+        ends.append(error)
+        raise
 
 
 def _call(ref: Any, done: Done) -> None:

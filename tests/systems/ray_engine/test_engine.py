@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import pickle
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +179,68 @@ def test_answers_come_though_those_that_would_tell_of_them_are_held_up(cluster: 
             assert not held.done()
             release.touch()
             assert held.result(20) == str(release)
+
+
+def test_a_worker_that_is_told_to_end_has_died(cluster: Any, tmp_path: Path) -> None:
+    """Ray raises ``SystemExit`` in the call that runs then, which is no outcome of its."""
+    with safemp.SafeExecutor(engine=RayEngine()) as executor:
+        assert type(executor.submit(be_told_to_end).exception(60)) is safemp.WorkerCrashed
+        assert repr(executor.submit(exit, 5).exception(60)) == "SystemExit(5)"
+        moved = executor.options(retries=1).submit(be_told_to_end, str(tmp_path / "once"))
+        assert moved.result(60) == "again"
+        ended = [*executor.map(be_told_at_three, range(6), chunksize=6, on_error="return")]
+    assert [type(each) for each in ended] == [int, int, int, safemp.WorkerCrashed, int, int]
+
+
+def be_told_to_end(once: str = "") -> str:
+    """Do as a machine does that is to be given back."""
+    if once and Path(once).exists():
+        return "again"
+    if once:
+        Path(once).touch()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+    return "not told"
+
+
+def be_told_at_three(n: int) -> int:
+    if n == 3:
+        be_told_to_end()
+    return n
+
+
+def test_a_ray_that_is_shut_down_and_begun_again_leaves_nobody_waiting() -> None:
+    """Nor is the program ended by what Ray does to one who lets go of a reference meanwhile."""
+    ended = run_python("-c", BEGIN_AGAIN, timeout=150)
+    assert ended.returncode == 0, str(ended)
+    assert ended.out == "EngineError 4\n" * 3
+
+
+BEGIN_AGAIN = """
+import time
+import ray, safemp
+
+for _ in range(3):
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    before = safemp.SafeExecutor(engine="ray")
+    assert before.submit(pow, 2, 2).result(60) == 4
+    futures = [before.submit(time.sleep, 600) for _ in range(3)]
+    shared = safemp.share(bytearray(2_000_000))
+    futures.append(before.submit(len, shared))
+    time.sleep(0.2)
+    ray.shutdown()
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    del shared
+    (kind,) = {type(future.exception(30)) for future in futures} - {safemp.WorkerCrashed}
+    try:
+        before.submit(len, "ab").result(30)
+    except safemp.EngineError as error:
+        assert str(error).endswith("ray.shutdown() was called"), error
+    with safemp.SafeExecutor(engine="ray") as after:
+        print(kind.__name__, after.submit(pow, 2, 2).result(60))
+    before.shutdown()
+    ray.shutdown()
+"""
 
 
 def test_a_ray_that_is_shut_down_in_a_storm_leaves_nobody_waiting() -> None:
