@@ -309,6 +309,7 @@ def in_processes(folder: Path, *worker: str) -> Iterator[tuple[Any, subprocess.P
         ):
             client.wait_for_workers(2, 60)
             yield client, processes[0]
+        client._loop_runner.stop()  # one that has given up by itself leaves it running
     finally:
         for process in reversed(processes):
             process.terminate()
