@@ -1360,7 +1360,9 @@ class Semantics:
             space = getattr(module, "__dict__", None)
         if type(space) is dict and isinstance(home_of(space, space.get("__name__")), Home):
             return True
-        return not _cp._should_pickle_by_reference(obj)
+        if _cp._should_pickle_by_reference(obj):
+            return False
+        return type(obj) is FunctionType or find_class(obj) is None
 
     def globals_of(self, function: FunctionType) -> Mapping[str, Any]:
         """Return the globals that travel with by-value *function*."""
@@ -1412,7 +1414,7 @@ class Semantics:
         try:
             Pickler(BytesIO(), 5).dump(obj)
         except Exception as error:  # the reason is what we are after
-            return str(error)
+            return None if isinstance(obj, type) and find_class(obj) is not None else str(error)
         return None
 
     def dump(self, obj: Any) -> None:

@@ -140,6 +140,8 @@ _LIBRARIES = (
     ("elasticsearch", "elasticsearch"),
     ("starlette.datastructures", "starlette"),
     ("rtree.index", "rtree"),
+    ("wrapt", "wrapt"),
+    ("pydantic._internal._validate_call", "pydantic"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""
 
