@@ -106,7 +106,7 @@ class Table(dict[type, Callable[[Any], Any]]):
         return counted(self._reducer(repair), repair.plain, self.count)
 
     def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
-        reduce = repair.reduce
+        reduce = (self._of_globals and repair.of_global) or repair.reduce
         if repair.named:
             return self._named(reduce)
         if not repair.talks and not repair.weak:

@@ -383,3 +383,44 @@ def test_what_a_global_was_is_not_kept(tmp_path: Path, engine: str) -> None:
     ended = run_script(tmp_path, KEPT.replace("ENGINE", engine))
 
     assert quiet(ended, out="[True, True]\n"), str(ended)
+
+
+WEAK = """
+import weakref
+import safemp
+
+class Node:
+    def __init__(self, n): self.n = n
+
+one, two = Node(1), Node(2)
+BY_NAME = weakref.WeakValueDictionary(one=one, two=two)
+BY_NODE = weakref.WeakKeyDictionary({one: "one"})
+NODES = weakref.WeakSet([one, two])
+
+def look():
+    return (
+        {name: node.n for name, node in BY_NAME.items()}, {node.n: name for node, name in BY_NODE.items()},
+        {node.n for node in NODES}, [*BY_NODE] == [node for node in NODES if node.n == 1],
+    )
+
+def add():
+    node = BY_NAME["three"] = Node(3)
+    there = len(BY_NAME)
+    del node
+    return there, len(BY_NAME)
+
+if __name__ == "__main__":
+    with safemp.Pool(1) as pool:
+        for _ in range(2):
+            assert pool.apply(look) == look() == ({"one": 1, "two": 2}, {1: "one"}, {1, 2}, True), pool.apply(look)
+        assert pool.apply(add) == (3, 2)
+        one = None
+        assert pool.apply(look) == look() == ({"two": 2}, {}, {2}, True), pool.apply(look)
+    print("done")
+"""
+
+
+def test_what_a_weak_container_refers_to_is_there_though_no_function_reads_who_holds_it(tmp_path: Path) -> None:
+    """As with the standard library, whose workers have all globals; and it goes when it goes at the caller."""
+    ended = run_script(tmp_path, WEAK)
+    assert quiet(ended, out="done\n"), str(ended)

@@ -2,6 +2,9 @@
 
 A weak reference keeps nothing alive, so a copy is the same only if something else in
 what is sent holds its referent. ``watch`` looks at that when all is written.
+
+What a global of the script refers to weakly is held by other globals, which no function may read that is sent: so a
+weak container holds it there itself.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from safemp.codec.rebuild import Made
 from safemp.codec.repairs import REBUILD, RefusedError, Repair
 
 __all__ = ["referents", "table"]
+
+_HELD = "_safemp_held"
+"""The attribute by which a container does that."""
 
 
 def _ref(ref: Any) -> tuple[Any, ...]:
@@ -49,6 +55,14 @@ def _members(members: Any) -> tuple[Any, ...]:
     return type(members), (list(members),)
 
 
+def _mapping_of_global(mapping: Any) -> tuple[Any, ...]:
+    return type(mapping), (), {_HELD: referents(mapping)}, None, iter(list(mapping.items()))
+
+
+def _members_of_global(members: Any) -> tuple[Any, ...]:
+    return type(members), (list(members),), {_HELD: referents(members)}
+
+
 def referents(obj: Any) -> list[Any]:
     """List what *obj*, of a type in ``table``, refers to weakly."""
     cls = type(obj)
@@ -75,4 +89,8 @@ def table() -> dict[type, Repair]:
         weakref.WeakKeyDictionary: _by_value,
         weakref.WeakSet: _members,
     }
-    return {cls: Repair(REBUILD, why, reduce, weak=True) for cls, reduce in reducers.items()}
+    of_global = {_by_value: _mapping_of_global, _members: _members_of_global}
+    return {
+        cls: Repair(REBUILD, why, reduce, weak=True, of_global=of_global.get(reduce))
+        for cls, reduce in reducers.items()
+    }
