@@ -121,6 +121,7 @@ _LIBRARIES = (
     ("_io", "files"),
     ("ssl", "tls"),
     ("ctypes", "ctypes"),
+    ("argparse", "argparse"),
     ("asyncio.locks", "aio"),
     ("httpcore", "httpx"),
     ("httpcore2", "httpx"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import io
@@ -500,3 +501,29 @@ def test_what_a_thread_has_of_its_own_begins_anew() -> None:
         assert other.submit(lambda: (found[0].n, found[1].name)).result() == (0, "a")
     with pytest.raises(safemp.PreflightError, match="its constructor: missing a required argument: 'name'"):
         safemp.dumps(WantsArguments("a"))
+
+
+class OwnAction(argparse.Action):
+    """One that a program has written."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values * 2)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="program", argument_default=argparse.SUPPRESS)
+    made.add_argument("--number", type=int, default=3)
+    made.add_argument("--left-out", help=argparse.SUPPRESS)
+    made.add_argument("--twice", action=OwnAction, default=argparse.SUPPRESS)
+    commands = made.add_subparsers(dest="command")
+    commands.add_parser("run").add_argument("--rate", type=float)
+    return made
+
+
+@pytest.mark.parametrize("dump", [*RUNGS, safemp.dumps])
+def test_a_parser_of_arguments_leaves_out_what_it_left_out(dump: Dump) -> None:
+    """Which argparse tells by one text itself: a copy of that does not do, and it would say so in each result."""
+    copy = safemp.loads(dump(parser()))
+    for line in ([], ["--twice", "a", "run", "--rate", "2.5"], ["--left-out", "b"]):
+        assert copy.parse_args(line) == parser().parse_args(line)
+    assert copy.format_help() == parser().format_help()
