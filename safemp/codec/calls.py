@@ -584,13 +584,17 @@ def _result_error(culprits: tuple[Culprit, ...]) -> ResultError:
 
 
 def _result_not_loaded(error: BaseException) -> ResultError:
-    culprit = Culprit("result", "what it returned", text_of(error), _LOAD_FIX, problem="does not load here")
+    fix = _MEMORY_FIX if isinstance(error, MemoryError) else _LOAD_FIX
+    culprit = Culprit("result", "what it returned", text_of(error), fix, problem="does not load here")
     made = _result_error((culprit,))
     made.__cause__ = error
     return made
 
 
 _LOAD_FIX = "give its class a __reduce__ whose call can be made again, and keep the class importable on both sides"
+
+
+_MEMORY_FIX = "there is no memory for it: hand over less at a time, or the path of a file"
 
 
 _IMPORT_FIX = "install it, or put its folder on the path, where the workers run"
@@ -615,6 +619,8 @@ def _module_of(obj: Any) -> str | None:
 def _not_loadable(what: str, text: str, roots: Sequence[tuple[str, Any]]) -> PreflightError:
     if text.startswith("ModuleNotFoundError"):
         fix = _IMPORT_FIX
+    elif text.startswith("MemoryError"):
+        fix = _MEMORY_FIX
     elif any(namespaces.is_main(_module_of(obj)) for _, obj in roots):
         fix = _SCRIPT_FIX
     else:

@@ -289,3 +289,24 @@ def test_random_frames_are_answered() -> None:
         good, error = decode_outcome(worker.run(frames))
         assert not good
         assert isinstance(error, Exception)
+
+
+def no_room() -> None:
+    raise MemoryError("no memory for 1,000,000 bytes")
+
+
+class TooLarge:
+    def __reduce__(self) -> Any:
+        return no_room, ()
+
+
+def test_what_finds_no_memory_is_not_said_to_be_written_wrongly() -> None:
+    """Neither a result here nor a call there."""
+    done, error = calls.decode_outcome(calls.encode_outcome(TooLarge()))
+    assert not done
+    assert "MemoryError: no memory" in str(error)
+    assert "fix:    there is no memory for it" in str(error)
+    frames = calls.encode_call(len, (TooLarge(),), {})
+    done, error = calls.decode_outcome(worker.run(frames))
+    assert not done
+    assert "fix:    there is no memory for it" in str(error)
