@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from platform import node
 from typing import Any, NamedTuple
@@ -91,7 +91,8 @@ class Errand(NamedTuple):
 
 
 ends: list[BaseException] = []
-"""What was raised in this worker to end it, by who brings it, if anything was. It is no call's outcome."""
+"""What was raised in this worker to end it, by who brings it, if anything was. It is no call's outcome, unless the
+call takes it for its own and goes on."""
 
 _lock = threading.Lock()
 _started: dict[str, Frames | None] = {}
@@ -157,7 +158,9 @@ def _is_started(key: str, frames: Frames | None) -> bool:
         if key not in _started:
             if frames is None:
                 return False
-            outcome = worker.run(_own(frames))
+            keep: list[Any] = []
+            outcome = worker.run(_own(frames), None, keep)
+            _end_if_told(outcome, keep)
             _started[key] = None if kind_of(outcome) in (Kind.VALUE, Kind.UNSENDABLE) else outcome
         return True
 
@@ -170,6 +173,7 @@ def _find(key: str, is_function: bool, frames: Frames | None) -> worker.Kept | b
             _shared.move_to_end(key)
     if found is None and frames is not None:
         found = worker.Kept(_own(frames)) if is_function else bytes(frames[0])
+        _end_if_told()
         with _lock:
             found = _shared.setdefault(key, found)  # another thread may have been faster
             while len(_shared) > _KEPT or (len(_shared) > 1 and _size_of_definitions() > _MOST_BYTES):
@@ -187,6 +191,7 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     keep: list[Any] = []
     if isinstance(common, worker.Kept):
         found = common.load(frames)
+        _end_if_told()
         if isinstance(found, list):
             return [found]
         call = partial(_run_item, *found, keep)
@@ -197,14 +202,27 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     outcomes = []
     for i in range(todo.first, todo.stop):
         outcome = call(i)
-        if ends:
-            raise ends[0]
+        _end_if_told(outcome, keep)
         assert outcome is not None, "there are no rows"
         outcomes.append(parted(outcome))
         if diary is not None:
             diary.finished(outcomes[-1])
         keep.clear()
     return outcomes
+
+
+def _end_if_told(outcome: Frames | None = None, keep: Sequence[Any] = ()) -> None:
+    """Raise what is to end this worker, unless a call went on.
+
+    Args:
+        outcome: The call's, if one was made.
+        keep: What ``worker.run`` put there.
+    """
+    if not ends:
+        return
+    if not keep or keep[-1] is ends[-1] or (outcome and kind_of(outcome) == Kind.UNSENDABLE):
+        raise ends[-1]
+    ends.clear()
 
 
 def _run_item(fn: Callable[..., Any], chunk: Chunk, keep: list[Any], index: int) -> Frames | None:

@@ -230,6 +230,10 @@ class ForeignEngine:
         """Take notice that nobody waits for a task any more that was sent. In a thread of its own."""
         self.stop(ticket)
 
+    def may_wait(self) -> bool:
+        """Tell whether this thread may wait for the serving thread, which may want what it holds of theirs."""
+        return True
+
     def end(self) -> None:
         """Give back what the engine has of theirs: there will be no more tasks."""
 
@@ -291,7 +295,7 @@ class ForeignEngine:
         if unused:
             self.end()
         self._inbox.put(None)
-        if wait and self._thread is not None and threading.current_thread() is not self._thread:
+        if wait and self._thread is not None and threading.current_thread() is not self._thread and self.may_wait():
             self._thread.join()
 
     def kill(self, signal: int) -> None:
@@ -658,8 +662,9 @@ class ForeignEngine:
             del self._sent[sent.task]
             self._doomed.discard(sent.task)
             deliveries.settle(sent.task, self._given_up(sent.task))
-            if sent.ticket is not None:
-                self._in_a_thread(partial(self.forget, sent.ticket))
+            ticket, sent.ticket = sent.ticket, None
+            if ticket is not None:
+                self._in_a_thread(partial(self.forget, ticket))
 
     # -- what runs user code, in threads made for it -------------------------------------------
 

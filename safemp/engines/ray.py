@@ -55,33 +55,32 @@ _PLAIN = (bytes, type(None))
 _driver = ray._private.worker.global_worker
 """Of this process. Its ``node`` is another object after each ``ray.init``; jobs each Ray counts from one."""
 
-_THERE = getattr(ray._private.worker, "_connect_or_shutdown_lock", None) or threading.RLock()
+_THERE: Any = getattr(ray._private.worker, "_connect_or_shutdown_lock", None) or threading.RLock()
 """Held wherever Ray is used, and Ray's own: so the program cannot end it meanwhile. Who uses one that has been ended
 starts another; who uses one that is being ended, if only by letting go of a reference, is ended himself. Never to be
 waited for with an engine's lock held: who ends Ray may come by a finalizer of ours."""
 
 
 class _Ref:
-    """A reference of Ray's, which is let go only with ``_THERE`` held.
+    """A reference of Ray's, which is let go only with ``_THERE`` held."""
 
-    Args:
-        ref: It.
-        spent: Takes it.
-        tell: Called then.
-    """
+    __slots__ = ("ref",)
 
-    __slots__ = ("_spent", "_tell", "ref")
-
-    def __init__(self, ref: Any, spent: deque[Any], tell: Callable[[], object] | None = None) -> None:
+    def __init__(self, ref: Any) -> None:
         self.ref = ref
-        self._spent = spent
-        self._tell = tell
 
     def __del__(self) -> None:
-        self._spent.append(self.ref)
-        if self._tell is not None:
-            self._tell()
+        _spent.append(self.ref)
+        del self.ref
+        if _THERE.acquire(blocking=False):
+            try:
+                _spent.clear()
+            finally:
+                _THERE.release()
 
+
+_spent: deque[Any] = deque()
+"""References to be let go by the next one who holds it."""
 
 _Waiting = list[tuple[_Ref, Done]]
 """Tasks, and what to call with their answers."""
@@ -118,12 +117,14 @@ class RayEngine(ForeignEngine):
         runtime_env: Mapping[str, Any] | None = None,
         init: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            # Signals are the program's own; what workers print Ray prints by itself.
-            ray.init(address, **{"configure_logging": False, **(init or {})})
         wanted = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
-        there = ray.cluster_resources()
+        with _THERE:
+            self._ours = not ray.is_initialized()
+            if self._ours:
+                # Signals are the program's own; what workers print Ray prints by itself.
+                ray.init(address, **{"configure_logging": False, **(init or {})})
+            self._node = _driver.node
+            there = ray.cluster_resources()
         room = min((int(there.get(name, 0) // number) for name, number in wanted.items() if number), default=0)
         options: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": 0}
         if resources:
@@ -132,8 +133,6 @@ class RayEngine(ForeignEngine):
             options["runtime_env"] = dict(runtime_env)
         self._perform = ray.remote(**options)(_perform)
         self._ask = ray.remote(num_cpus=0, max_retries=0)(diary.look_up)
-        self._node = _driver.node
-        self._spent: deque[Any] = deque()
         self._fresh: _Waiting = []
         self._untold: deque[tuple[float, _Waiting]] = deque()  # and when to ask
         self._told: deque[_Waiting] = deque()
@@ -147,7 +146,7 @@ class RayEngine(ForeignEngine):
                 ref = self._perform.remote(marshal.dumps((errand, parts)))
             else:
                 ref = self._perform.remote(errand, *(part.ref if isinstance(part, _Ref) else part for part in parts))
-            kept = _Ref(ref, self._spent)
+            kept = _Ref(ref)
             del ref
         self._fresh.append((kept, done))
         return kept
@@ -163,7 +162,7 @@ class RayEngine(ForeignEngine):
     def ask(self) -> float | None:
         """Have the last tell of those that were sent with it: see ``ForeignEngine``."""
         with _THERE:
-            self._spent.clear()
+            _spent.clear()
             return self._ask_there() if self._is_there() else None  # ``lost`` says so
 
     def _ask_there(self) -> float | None:
@@ -207,7 +206,7 @@ class RayEngine(ForeignEngine):
         """Put them into the object store: see ``ForeignEngine``."""
         with _THERE:
             self._check()
-            return _Ref(ray.put(frames), self._spent, partial(self._inbox.put, None))
+            return _Ref(ray.put(frames))
 
     def carry(self, frames: Frames) -> Frames:
         """Have large ones written into the object store as they are: see ``ForeignEngine``."""
@@ -226,16 +225,16 @@ class RayEngine(ForeignEngine):
             return found
         with _THERE:
             self._check()
-            asked = [_Ref(_on(node, self._ask).remote(token, key), self._spent) for node in _nodes()]
+            asked = [_Ref(_on(node, self._ask).remote(token, key)) for node in _nodes()]
         deadline = time.monotonic() + _PATIENCE
         while True:
             with _THERE:
                 self._check()
-                answers = _answers(asked)
+                ended, answers = _answers(asked)
             for found in answers:
                 if found is not None:
                     return found
-            if len(answers) == len(asked) or time.monotonic() > deadline:
+            if ended == len(asked) or time.monotonic() > deadline:
                 break
             time.sleep(_GLANCE)
         gone = isinstance(error, (exceptions.NodeDiedError, exceptions.LocalRayletDiedError))
@@ -258,10 +257,14 @@ class RayEngine(ForeignEngine):
         finally:
             _THERE.release()
 
+    def may_wait(self) -> bool:
+        """Not within ``ray.shutdown``, which a handler of a signal or a finalizer may be: see ``ForeignEngine``."""
+        return not _THERE._is_owned()
+
     def end(self) -> None:
         """End Ray if it is the engine's own; else remove what the workers have written down."""
         with _THERE:
-            self._spent.clear()
+            _spent.clear()
             if not self._is_there():
                 return
             if self._ours:
@@ -282,10 +285,14 @@ def _on(node: str, task: Any) -> Any:
     return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
-def _answers(asked: list[_Ref]) -> list[Any]:
-    """Return the answers that are there."""
+def _answers(asked: list[_Ref]) -> tuple[int, list[Any]]:
+    """Return how many have ended, and the answers of those: a node may have gone."""
     ready, _ = ray.wait([ref.ref for ref in asked], num_returns=len(asked), timeout=0)
-    return [ray.get(each) for each in ready]
+    answers = []
+    for each in ready:
+        with suppress(Exception):
+            answers.append(ray.get(each))
+    return len(ready), answers
 
 
 def _is_plain(errand: tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
@@ -312,10 +319,10 @@ def _perform(errand: Any, *parts: Any) -> Any:
 
 def _listen() -> None:
     """Have it remembered when Ray ends this worker: at SIGTERM it raises ``SystemExit`` in the midst of what runs."""
-    theirs = signal.getsignal(signal.SIGTERM)
-    if getattr(theirs, "func", None) is _end or threading.current_thread() is not threading.main_thread():
-        return
-    if callable(theirs):
+    theirs: Any = signal.getsignal(signal.SIGTERM)
+    if getattr(theirs, "__module__", None) != ray._private.worker.__name__:
+        return  # one of the program's, or ours
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, partial(_end, theirs))
 
 
