@@ -1155,7 +1155,7 @@ class _PortablePickler(_ByValuePickler):
             return _completed(obj, reduced)
         if cls is _NAMED[0]:
             return _cached(obj)
-        return super().reducer_override(obj)
+        return NotImplemented  # cloudpickle would ask for ``__class__``, of which proxies give another's
 
 
 def _only_here(module: Any) -> bool:
@@ -1294,7 +1294,11 @@ def _mend(pickler: Any) -> None:
                 return rule.reduce(obj) if found is None else (getattr, found)
             if policies and may_be_standard(cls):
                 return standard_stream(obj)
-        return original(self, obj)
+        reduced = original(self, obj)
+        if issubclass(cls, type) and _Mending.policies and _is_of_parts(reduced):
+            place = find_class(obj)
+            return reduced if place is None else (getattr, place)
+        return reduced
 
     def undo() -> None:
         del pickler._safemp_mended

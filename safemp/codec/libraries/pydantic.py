@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from functools import partial
 from typing import Any
@@ -22,9 +23,17 @@ def _checker(checker: Any) -> Any:
 
 
 def _names_in(function: Any) -> set[str]:
-    """Return what annotations name that are text: it is looked up when the checks are made."""
-    texts = [each for each in getattr(function, "__annotations__", {}).values() if isinstance(each, str)]
-    return {name for text in texts for name in compile(text, "<annotation>", "eval").co_names}
+    """Return what annotations name that are text, or have text in them: it is looked up when the checks are made."""
+    names: set[str] = set()
+    todo = [*getattr(function, "__annotations__", {}).values()]
+    while todo:
+        each = todo.pop()
+        text = getattr(each, "__forward_arg__", each)
+        if isinstance(text, str):
+            names.update(re.findall(r"[^\W\d]\w*", text))
+        else:
+            todo += getattr(each, "__args__", ())  # of an alias
+    return names
 
 
 def table() -> dict[type, Repair]:
