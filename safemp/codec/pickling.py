@@ -578,17 +578,35 @@ class _Writer:
         tally = pickler.dispatch_table.count = Tally()
         pickler.dump(values)
         shared = self._shared(pickler, values, file, needs, inside)
-        if shared:
+        met = pickler.dispatch_table.met
+        orphans = self._orphans([obj for repair, obj in met if repair.of_global], values, inside) if met else set()
+        orphans -= shared.keys()
+        if shared or orphans:
             file = BytesIO()
             buffers.clear()
             again = _ReferringPickler(
                 file, needs, inside, _split(buffers), heritage=self._heritage, policy=self._policy
             )
             tally = again.dispatch_table.count = Tally()
+            again.dispatch_table.orphans = orphans
             again.shared = shared
             again.dump(values)
             pickler = again
         return _Pickled(file.getvalue(), buffers, bool(shared), pickler.direct, needs, tally.repairs)
+
+    def _orphans(self, containers: list[Any], values: tuple[Any, ...], inside: frozenset[definitions.Name]) -> set[int]:
+        """Return the ids of what only weak *containers* in *values* refer to."""
+        if not containers:
+            return set()
+        from safemp.codec import watch
+
+        def written() -> set[int]:
+            pickler = _CarefulPickler(BytesIO(), Needs(), inside, heritage=self._heritage, policy=self._policy)
+            pickler.dispatch_table.no_weak = True
+            pickler.dump(values)
+            return set(pickler.memo.copy())
+
+        return {id(referent) for _, referent in watch.unheld(containers, written)}
 
     def identity(self, cls: type) -> str:
         """See ``definitions.Write``: that under which cloudpickle knows it again."""

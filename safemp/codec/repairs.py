@@ -77,7 +77,8 @@ class Repair:
         talks: It is there to talk to others, so a copy is refused where the user hands
             over the thing itself.
         weak: It refers to others which must travel on their own.
-        of_global: Gives the reduce value in a global of the script, in the place of ``reduce``.
+        of_global: Gives the reduce value in a global of the script, in the place of ``reduce``. Takes also the ids of
+            what nothing else that is written holds.
         note: Says more of one object (that a lock is held, say), in one sentence.
         otherwise: Why the copy is honest of one that has no name and is made anew.
         plain: Tells whether a reduce value is what plain pickle has, too: ``len``'s, say.
@@ -91,7 +92,7 @@ class Repair:
     named: bool = False
     talks: bool = False
     weak: bool = False
-    of_global: Callable[[Any], Any] | None = None
+    of_global: Callable[[Any, set[int]], Any] | None = None
     note: Callable[[Any], str | None] | None = None
     otherwise: str = ""
     plain: Callable[[Any], bool] | None = None

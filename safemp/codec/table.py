@@ -46,6 +46,8 @@ class Table(dict[type, Callable[[Any], Any]]):
     """What has been met of which the whole must be seen: see ``watch``."""
     no_weak = False
     """Write weak references without what they refer to."""
+    orphans: set[int] | None = None
+    """In a definition, the ids of what nothing holds that is written: see ``watch``."""
     count: Any = Count
     """What counts the repairs."""
     by_name: ByName | None = None
@@ -106,7 +108,10 @@ class Table(dict[type, Callable[[Any], Any]]):
         return counted(self._reducer(repair), repair.plain, self.count)
 
     def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
-        reduce = (self._of_globals and repair.of_global) or repair.reduce
+        reduce = repair.reduce
+        if self.orphans and repair.of_global is not None:
+            of_global, orphans = repair.of_global, self.orphans
+            return lambda obj: of_global(obj, orphans)
         if repair.named:
             return self._named(reduce)
         if not repair.talks and not repair.weak:

@@ -18,7 +18,7 @@ from safemp.codec.definitions import ATOMS
 from safemp.codec.libraries import weak
 from safemp.codec.repairs import RefusedError, Repair
 
-__all__ = ["Refusals", "WatchError", "exposed", "orphans"]
+__all__ = ["Refusals", "WatchError", "exposed", "orphans", "unheld"]
 
 Refusals: TypeAlias = "dict[int, tuple[Any, RefusedError]]"
 """Objects that are refused where they are, by ``id``, and why."""
@@ -108,11 +108,6 @@ def orphans(objects: Iterable[Any], written: Callable[[], set[int]]) -> Refusals
         written: Writes all again, without what weak references refer to; gives the
             ids of what is written then.
     """
-    referents = [(obj, referent) for obj in objects for referent in weak.referents(obj) if referent is not None]
-    wanted = [pair for pair in referents if not isinstance(pair[1], (type, FunctionType, ModuleType))]
-    if not wanted:
-        return {}  # what goes by name is held by its module
-    there = written()
     return {
         id(obj): (
             obj,
@@ -121,6 +116,15 @@ def orphans(objects: Iterable[Any], written: Callable[[], set[int]]) -> Refusals
                 "send the object itself, and make the weak reference in the task",
             ),
         )
-        for obj, referent in wanted
-        if id(referent) not in there
+        for obj, _ in unheld(objects, written)
     }
+
+
+def unheld(objects: Iterable[Any], written: Callable[[], set[int]]) -> list[tuple[Any, Any]]:
+    """List weak references with what they refer to, and nothing else holds: see ``orphans``."""
+    referents = [(obj, referent) for obj in objects for referent in weak.referents(obj) if referent is not None]
+    wanted = [pair for pair in referents if not isinstance(pair[1], (type, FunctionType, ModuleType))]
+    if not wanted:
+        return []  # what goes by name is held by its module
+    there = written()
+    return [(obj, referent) for obj, referent in wanted if id(referent) not in there]

@@ -397,6 +397,14 @@ BY_NAME = weakref.WeakValueDictionary(one=one, two=two)
 BY_NODE = weakref.WeakKeyDictionary({one: "one"})
 NODES = weakref.WeakSet([one, two])
 
+class Cache:
+    "Holds what it refers to weakly, until it does not."
+    def __init__(self):
+        self.held = [Node(5)]
+        self.found = weakref.WeakValueDictionary(five=self.held[0])
+
+CACHE = Cache()
+
 def look():
     return (
         {name: node.n for name, node in BY_NAME.items()}, {node.n: name for node, name in BY_NODE.items()},
@@ -409,8 +417,13 @@ def add():
     del node
     return there, len(BY_NAME)
 
+def evict():
+    CACHE.held.clear()
+    return len(CACHE.found)
+
 if __name__ == "__main__":
     with safemp.Pool(1) as pool:
+        assert pool.apply(evict) == 0
         for _ in range(2):
             assert pool.apply(look) == look() == ({"one": 1, "two": 2}, {1: "one"}, {1, 2}), pool.apply(look)
         assert pool.apply(add) == (3, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,28 @@ if wrapt is not None:
         def static(x: int) -> int:
             return x
 
+    class Under(Holder):
+        again = double(Holder.__dict__["method"])
+
+        @double
+        def method(self, x: int) -> int:
+            return 100 * x
+
+        @double
+        def __own(self, x: int) -> int:
+            return x
+
+        def all_ways(self) -> list[Any]:
+            by_hand = doubled.__get__(self, Under)
+            return [self.again, self.method, super().method, self.__own, super().of_class, super().static, by_hand]
+
+    class ItsOwnWay(wrapt.FunctionWrapper):  # type: ignore[misc, name-defined]
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return its_own_way, (self.__wrapped__,)
+
+    def its_own_way(function: Any) -> Any:
+        return ItsOwnWay(function, lambda wrapped, instance, args, kwargs: 100 + wrapped(*args))
+
     class WithMore(wrapt.FunctionWrapper):  # type: ignore[misc, name-defined]
         def __init__(self, wrapped: object, more: int) -> None:
             super().__init__(wrapped, lambda wrapped, instance, args, kwargs: wrapped(*args) + more)
@@ -82,9 +105,28 @@ def test_those_of_a_module_are_themselves() -> None:
             assert pool.apply(bound, (3,)) == 6
 
 
+def test_methods_are_bound_as_they_were() -> None:
+    """Under another name, under one of two underscores, by ``super()`` and by hand."""
+    for at, method in enumerate(Under().all_ways()):
+        if at < 6:  # which is a function made a method: it has the object for an argument
+            assert safemp.loads(safemp.dumps(method))(3) == method(3), at
+        else:
+            assert type(safemp.loads(safemp.dumps(method))._self_instance) is Under
+
+
+def test_what_was_put_on_a_wrapper_and_ways_of_its_own() -> None:
+    """State is where wrapt says that it belongs; a class that says how it is pickled is asked first."""
+    wrapper = wrapt.FunctionWrapper(abs, lambda wrapped, instance, args, kwargs: wrapped(*args) * wrapper._self_factor)
+    wrapper._self_factor = 10
+    proxy = wrapt.ObjectProxy([1])
+    proxy._self_tag = "tag"
+    there = safemp.loads(safemp.dumps([wrapper, proxy, its_own_way(abs)]))
+    assert (there[0]._self_factor, there[1]._self_tag, there[2](-3)) == (10, "tag", 103)
+
+
 def test_one_that_holds_more_is_refused_by_name() -> None:
     """A class of one's own may want more than its function."""
-    with pytest.raises(safemp.PreflightError, match="give WithMore a __reduce__"):
+    with pytest.raises(safemp.PreflightError, match="give WithMore a __reduce_ex__"):
         safemp.dumps(WithMore(abs, 3))
 
 

@@ -3,7 +3,7 @@
 A weak reference keeps nothing alive, so a copy is the same only if something else in
 what is sent holds its referent. ``watch`` looks at that when all is written.
 
-What a global of the script refers to weakly is held by other globals, which no function may read that is sent: so a
+What a global of the script refers to weakly may be held by other globals, which no function reads that is sent: then a
 weak container holds it there itself.
 """
 
@@ -55,12 +55,17 @@ def _members(members: Any) -> tuple[Any, ...]:
     return type(members), (list(members),)
 
 
-def _mapping_of_global(mapping: Any) -> tuple[Any, ...]:
-    return type(mapping), (), {_HELD: referents(mapping)}, None, iter(list(mapping.items()))
+def _mapping_of_global(mapping: Any, orphans: set[int]) -> tuple[Any, ...]:
+    return type(mapping), (), _holding(mapping, orphans), None, iter(list(mapping.items()))
 
 
-def _members_of_global(members: Any) -> tuple[Any, ...]:
-    return type(members), (list(members),), {_HELD: referents(members)}
+def _members_of_global(members: Any, orphans: set[int]) -> tuple[Any, ...]:
+    return type(members), (list(members),), _holding(members, orphans)
+
+
+def _holding(container: Any, orphans: set[int]) -> dict[str, Any] | None:
+    held = [each for each in referents(container) if id(each) in orphans]
+    return {_HELD: held} if held else None
 
 
 def referents(obj: Any) -> list[Any]:

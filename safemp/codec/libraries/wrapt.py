@@ -117,9 +117,12 @@ def _its_own(wrapper: Any) -> Any:
     try:
         return wrapper.__reduce_ex__(5)
     except NotImplementedError as error:
-        cls = type(wrapper)
-        fix = "" if cls.__module__.startswith("wrapt.") else f"give {cls.__name__} a __reduce_ex__"
-        raise RefusedError(f"cannot pickle {cls.__name__}, which derives from wrapt's: {error}", fix) from None
+        if type(wrapper).__module__.startswith("wrapt."):
+            raise
+        name = type(wrapper).__name__
+        raise RefusedError(
+            f"cannot pickle {name}, which derives from wrapt's: {error}", f"give {name} a __reduce_ex__"
+        ) from None
 
 
 def table() -> dict[type, Repair]:

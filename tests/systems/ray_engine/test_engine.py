@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.support.child import lines, run_python
 try:
     import ray
 
+    from safemp.engines import diary
+    from safemp.engines import ray as ray_engine
     from safemp.engines.ray import RayEngine
 except ImportError:
     ray = None
@@ -192,6 +195,64 @@ def test_a_worker_that_is_told_to_end_has_died(cluster: Any, tmp_path: Path) -> 
     assert [type(each) for each in ended] == [int, int, int, safemp.WorkerCrashed, int, int]
 
 
+def test_one_that_is_told_to_end_in_its_initializer_breaks_no_pool(cluster: Any, tmp_path: Path) -> None:
+    """Another worker begins anew."""
+    once = str(tmp_path / "once")
+    with safemp.SafeExecutor(engine=RayEngine(), initializer=be_told_to_end, initargs=(once,)) as executor:
+        outcomes = [executor.submit(jobs.square, 3).exception(60) for _ in range(4)]
+    assert {type(each) for each in outcomes} <= {safemp.WorkerCrashed, type(None)}
+    assert outcomes[-1] is None
+
+
+def test_a_call_may_go_on_though_its_worker_was_told_to_end(cluster: Any) -> None:
+    """If it takes that for its own; a handler of its own is nobody else's."""
+    with safemp.SafeExecutor(engine=RayEngine(max_workers=1)) as executor:
+        assert executor.submit(go_on).result(60) == "went on"
+        for _ in range(2):
+            assert executor.submit(handle).result(60) == "handled"
+
+
+def test_a_node_that_is_not_there_any_more_keeps_no_other_from_telling(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has written down is found on its own node: the items before the deadly one are answered."""
+    nodes = ray_engine._nodes
+    monkeypatch.setattr(ray_engine, "_nodes", lambda: ["ab" * 28, *nodes(), "cd" * 28])
+    with safemp.SafeExecutor(engine=RayEngine()) as executor:
+        elsewhere = SimpleNamespace(look_up=lambda *_: None, clear=diary.clear)  # as if on another machine
+        monkeypatch.setattr(ray_engine, "diary", elsewhere)
+        ended = [*executor.map(killed_at_two, range(4), chunksize=4, on_error="return")]
+    assert [type(each) for each in ended] == [int, int, safemp.WorkerCrashed, int]
+
+
+def killed_at_two(n: int) -> int:
+    if n == 2:
+        jobs.die_by_sigkill()
+    return n
+
+
+def go_on() -> str:
+    try:
+        be_told_to_end()
+    except SystemExit:
+        return "went on"
+    return "not told"
+
+
+def handle() -> str:
+    def exit_(number: int, frame: Any) -> None:
+        raise SystemExit("mine")
+
+    before = signal.signal(signal.SIGTERM, exit_)
+    try:
+        be_told_to_end()
+    except SystemExit as error:
+        return "handled" if error.code == "mine" else repr(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return "not told"
+
+
 def be_told_to_end(once: str = "") -> str:
     """Do as a machine does that is to be given back."""
     if once and Path(once).exists():
@@ -240,6 +301,30 @@ for _ in range(3):
         print(kind.__name__, after.submit(pow, 2, 2).result(60))
     before.shutdown()
     ray.shutdown()
+"""
+
+
+def test_a_handler_may_end_a_pool_while_ray_is_shut_down() -> None:
+    """Its signal comes in the midst of that, when nobody else may use Ray: it does not wait for one who would."""
+    ended = run_python("-c", ENDED_WITHIN, timeout=100)
+    assert ended.returncode == 0, str(ended)
+    assert ended.out == "went on\n"
+
+
+ENDED_WITHIN = """
+import os, signal, threading, time
+import ray, safemp
+
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+executor = safemp.SafeExecutor(engine="ray")
+executor.submit(pow, 2, 2).result(60)
+futures = [executor.submit(time.sleep, 600) for _ in range(3)]
+signal.signal(signal.SIGUSR1, lambda *_: executor.shutdown())
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+ray.shutdown()
+time.sleep(0.5)
+assert all(future.exception(30) for future in futures)
+print("went on")
 """
 
 
