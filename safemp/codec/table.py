@@ -10,9 +10,10 @@ import copyreg
 import sys
 from collections.abc import Callable, Mapping
 from operator import attrgetter, methodcaller
+from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
-from safemp.codec import named, rebuild
+from safemp.codec import named, rebuild, statics
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.inheritance import Heritage, bound_kind, reducer_for
 from safemp.codec.record import Count, counted
@@ -101,6 +102,8 @@ class Table(dict[type, Callable[[Any], Any]]):
             return self._repaired(cls, repair)
         if cls in self._theirs:
             return self._theirs[cls]
+        if cls is MethodType:
+            return _reduce_method
         return _reduce_class if issubclass(cls, type) else _reduce_default
 
     def _repaired(self, cls: type, repair: Repair) -> Callable[[Any], Any]:
@@ -159,6 +162,24 @@ class Table(dict[type, Callable[[Any], Any]]):
             return getattr, (sys.modules[module], name)
 
         return first
+
+
+def _reduce_method(method: MethodType) -> Any:
+    """Reduce to the method's name, as Python does, unless that leads to another: of one from ``super()``, say."""
+    owner, function = method.__self__, method.__func__
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        return method.__reduce__()
+    private = name.startswith("__") and not name.endswith("__")
+    above = statics.mro(type(owner))
+    for base in (*statics.mro(owner), *above) if isinstance(owner, type) else above:
+        mangled = f"_{base.__name__.lstrip('_')}{name}" if private else name
+        found = statics.class_dict(base).get(mangled)
+        if found is not None:
+            known = found.__func__ if type(found) is classmethod else found
+            other = type(known) is FunctionType and known is not function
+            return (MethodType, (function, owner)) if other else (getattr, (owner, mangled))
+    return MethodType, (function, owner)
 
 
 def _nothing(_: Any) -> Any:

@@ -651,3 +651,44 @@ def test_a_sentinel_of_a_module_that_goes_by_value_since_is_not_looked_up_there(
         assert named.find_indexed(plug.M, named.stamp()) is None
     finally:
         homes.by_name_again([plug.__name__])
+
+
+class Base:
+    def run(self, n: int) -> tuple[str, int]:
+        return "base", n
+
+    @classmethod
+    def of_class(cls, n: int) -> tuple[str, int]:
+        return f"base of {cls.__name__}", n
+
+
+def added(self: Base, n: int) -> tuple[str, int]:
+    """Be a method under another name, or of one object."""
+    return "added", n
+
+
+class Derived(Base):
+    other_name = added
+
+    def run(self, n: int) -> tuple[str, int]:
+        return "derived", n
+
+    @classmethod
+    def of_class(cls, n: int) -> tuple[str, int]:
+        return "derived", n
+
+    def __own(self, n: int) -> tuple[str, int]:
+        return "own", n
+
+    def methods(self) -> list[Any]:
+        of_one = types.MethodType(added, self)
+        return [super().run, super().of_class, self.run, self.of_class, self.__own, self.other_name, of_one]
+
+
+def test_a_method_is_the_one_that_it_was() -> None:
+    """By its name ``super()``'s would be the one that overrides it, one with two underscores or another name none."""
+    methods = Derived().methods()
+    assert pickle.loads(pickle.dumps(methods[0]))(3) == ("derived", 3) != methods[0](3)
+    for dump in (pickling.dumps, pickling.dumps_careful, safemp.dumps):
+        for method in methods:
+            assert safemp.loads(dump(method))(3) == method(3)
