@@ -579,8 +579,8 @@ class _Writer:
         pickler.dump(values)
         shared = self._shared(pickler, values, file, needs, inside)
         met = pickler.dispatch_table.met
-        orphans = self._orphans([obj for repair, obj in met if repair.of_global], values, inside) if met else set()
-        orphans -= shared.keys()
+        weak = [obj for repair, obj in met or () if repair.of_global]
+        orphans = self._orphans(weak, values, shared, inside) if weak else set()
         if shared or orphans:
             file = BytesIO()
             buffers.clear()
@@ -594,19 +594,24 @@ class _Writer:
             pickler = again
         return _Pickled(file.getvalue(), buffers, bool(shared), pickler.direct, needs, tally.repairs)
 
-    def _orphans(self, containers: list[Any], values: tuple[Any, ...], inside: frozenset[definitions.Name]) -> set[int]:
+    def _orphans(
+        self,
+        containers: list[Any],
+        values: tuple[Any, ...],
+        shared: Mapping[int, tuple[Home, str]],
+        inside: frozenset[definitions.Name],
+    ) -> set[int]:
         """Return the ids of what only weak *containers* in *values* refer to."""
-        if not containers:
-            return set()
         from safemp.codec import watch
 
         def written() -> set[int]:
-            pickler = _CarefulPickler(BytesIO(), Needs(), inside, heritage=self._heritage, policy=self._policy)
+            pickler = _ReferringPickler(BytesIO(), Needs(), inside, heritage=self._heritage, policy=self._policy)
             pickler.dispatch_table.no_weak = True
+            pickler.shared = shared
             pickler.dump(values)
             return set(pickler.memo.copy())
 
-        return {id(referent) for _, referent in watch.unheld(containers, written)}
+        return {id(referent) for _, referent in watch.unheld(containers, written)} - shared.keys()
 
     def identity(self, cls: type) -> str:
         """See ``definitions.Write``: that under which cloudpickle knows it again."""

@@ -103,7 +103,7 @@ class Table(dict[type, Callable[[Any], Any]]):
         if cls in self._theirs:
             return self._theirs[cls]
         if cls is MethodType:
-            return _reduce_method
+            return _reduce_method_portably if self._portable else _reduce_method
         return _reduce_class if issubclass(cls, type) else _reduce_default
 
     def _repaired(self, cls: type, repair: Repair) -> Callable[[Any], Any]:
@@ -167,19 +167,51 @@ class Table(dict[type, Callable[[Any], Any]]):
 def _reduce_method(method: MethodType) -> Any:
     """Reduce to the method's name, as Python does, unless that leads to another: of one from ``super()``, say."""
     owner, function = method.__self__, method.__func__
+    return (
+        (getattr, (owner, name)) if (name := _name_of(owner, function)) is not None else (MethodType, (function, owner))
+    )
+
+
+def _reduce_method_portably(method: MethodType) -> Any:
+    """Likewise; ``MethodType`` has no name."""
+    reduced = _reduce_method(method)
+    if reduced[0] is getattr or not hasattr(type(method.__func__), "__get__"):
+        return reduced
+    return methodcaller("__get__", method.__self__), (method.__func__,)
+
+
+def _name_of(owner: Any, function: Any) -> str | None:
+    """Return under which name *owner* has *function* as its method; ``None``: under none. Runs no code of theirs."""
     name = getattr(function, "__name__", None)
     if not isinstance(name, str):
-        return method.__reduce__()
+        return None
+    bases = statics.mro(type(owner))
+    if isinstance(owner, type):
+        bases = *statics.mro(owner), *bases
+    else:
+        own = (statics.instance_dict(owner) or {}).get(name, function)
+        if own is not function:
+            return name if type(own) is MethodType and own.__func__ is function else None
     private = name.startswith("__") and not name.endswith("__")
-    above = statics.mro(type(owner))
-    for base in (*statics.mro(owner), *above) if isinstance(owner, type) else above:
-        mangled = f"_{base.__name__.lstrip('_')}{name}" if private else name
-        found = statics.class_dict(base).get(mangled)
-        if found is not None:
-            known = found.__func__ if type(found) is classmethod else found
-            other = type(known) is FunctionType and known is not function
-            return (MethodType, (function, owner)) if other else (getattr, (owner, mangled))
-    return MethodType, (function, owner)
+    for at, base in enumerate(bases):
+        stem = base.__name__.lstrip("_")
+        found = statics.class_dict(base).get(f"_{stem}{name}" if private and stem else name, _name_of)
+        if found is not _name_of:
+            by_class = type(found) is classmethod
+            if (found.__func__ if by_class else found) is function:
+                unbound = isinstance(owner, type) and not by_class and base in statics.mro(owner)
+                wrong = unbound or (by_class and not isinstance(owner, type))
+                return None if wrong else (f"_{stem}{name}" if private and stem else name)
+            overridden = type(found) is FunctionType or any(_holds(each, function) for each in bases[at + 1 :])
+            return None if overridden else name  # a descriptor of its own kind has made it
+    return name if statics.lookup(type(owner), "__getattr__") is not None else None
+
+
+def _holds(cls: type, function: Any) -> bool:
+    if getattr(function, "__qualname__", None) == f"{statics.qualname(cls)}.{function.__name__}":
+        return True
+    held = statics.class_dict(cls).values()
+    return any((each.__func__ if type(each) is classmethod else each) is function for each in held)
 
 
 def _nothing(_: Any) -> Any:

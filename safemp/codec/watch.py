@@ -116,15 +116,23 @@ def orphans(objects: Iterable[Any], written: Callable[[], set[int]]) -> Refusals
                 "send the object itself, and make the weak reference in the task",
             ),
         )
-        for obj, _ in unheld(objects, written)
+        for obj, _ in unheld(objects, written, (type, FunctionType, ModuleType))
     }
 
 
-def unheld(objects: Iterable[Any], written: Callable[[], set[int]]) -> list[tuple[Any, Any]]:
-    """List weak references with what they refer to, and nothing else holds: see ``orphans``."""
+def unheld(
+    objects: Iterable[Any], written: Callable[[], set[int]], held: tuple[type, ...] = ()
+) -> list[tuple[Any, Any]]:
+    """List weak references with what they refer to, and nothing else holds: see ``orphans``.
+
+    Args:
+        objects: As there.
+        written: As there.
+        held: Types of what goes by name, and is held by its module.
+    """
     referents = [(obj, referent) for obj in objects for referent in weak.referents(obj) if referent is not None]
-    wanted = [pair for pair in referents if not isinstance(pair[1], (type, FunctionType, ModuleType))]
+    wanted = [pair for pair in referents if not isinstance(pair[1], held)]
     if not wanted:
-        return []  # what goes by name is held by its module
+        return []
     there = written()
     return [(obj, referent) for obj, referent in wanted if id(referent) not in there]

@@ -158,9 +158,9 @@ def _is_started(key: str, frames: Frames | None) -> bool:
         if key not in _started:
             if frames is None:
                 return False
-            keep: list[Any] = []
+            keep = _Keep()
             outcome = worker.run(_own(frames), None, keep)
-            _end_if_told(outcome, keep)
+            _end_if_told(keep)
             _started[key] = None if kind_of(outcome) in (Kind.VALUE, Kind.UNSENDABLE) else outcome
         return True
 
@@ -188,7 +188,7 @@ def _size_of_definitions() -> int:
 def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary: Diary | None) -> list[Frames]:
     """Run the items, and write down how far it has come."""
     frames = _own(frames)
-    keep: list[Any] = []
+    keep = _Keep()
     if isinstance(common, worker.Kept):
         found = common.load(frames)
         _end_if_told()
@@ -202,7 +202,7 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     outcomes = []
     for i in range(todo.first, todo.stop):
         outcome = call(i)
-        _end_if_told(outcome, keep)
+        _end_if_told(keep)
         assert outcome is not None, "there are no rows"
         outcomes.append(parted(outcome))
         if diary is not None:
@@ -211,18 +211,34 @@ def _run(todo: Errand, frames: Frames, common: worker.Kept | bytes | None, diary
     return outcomes
 
 
-def _end_if_told(outcome: Frames | None = None, keep: Sequence[Any] = ()) -> None:
-    """Raise what is to end this worker, unless a call went on.
+class _Keep(list[Any]):
+    """Takes what a call has come to, and how often this worker had been told to end by then."""
 
-    Args:
-        outcome: The call's, if one was made.
-        keep: What ``worker.run`` put there.
-    """
+    told = 0
+
+    def append(self, each: Any) -> None:
+        super().append(each)
+        self.told = len(ends)
+
+
+def _end_if_told(keep: _Keep | None = None) -> None:
+    """Raise what is to end this worker, unless the call that it was raised in went on: *keep* is what that came to."""
     if not ends:
         return
-    if not keep or keep[-1] is ends[-1] or (outcome and kind_of(outcome) == Kind.UNSENDABLE):
+    if not keep or len(ends) > keep.told or _comes_of(keep[-1], ends):
         raise ends[-1]
     ends.clear()
+
+
+def _comes_of(error: Any, others: Sequence[BaseException]) -> bool:
+    """Tell whether *error* is one of *others*, or was raised while that was on its way."""
+    seen: set[int] = set()
+    while isinstance(error, BaseException) and id(error) not in seen:
+        if any(error is each for each in others):
+            return True
+        seen.add(id(error))
+        error = BaseException.__dict__["__context__"].__get__(error)
+    return False
 
 
 def _run_item(fn: Callable[..., Any], chunk: Chunk, keep: list[Any], index: int) -> Frames | None:

@@ -72,7 +72,7 @@ class _Ref:
     def __del__(self) -> None:
         _spent.append(self.ref)
         del self.ref
-        if _THERE.acquire(blocking=False):
+        if not _THERE._is_owned() and _THERE.acquire(blocking=False):  # or this may be within ``ray.shutdown``
             try:
                 _spent.clear()
             finally:
@@ -162,8 +162,9 @@ class RayEngine(ForeignEngine):
     def ask(self) -> float | None:
         """Have the last tell of those that were sent with it: see ``ForeignEngine``."""
         with _THERE:
+            soon = self._ask_there() if self._is_there() else None  # ``lost`` says so
             _spent.clear()
-            return self._ask_there() if self._is_there() else None  # ``lost`` says so
+            return soon
 
     def _ask_there(self) -> float | None:
         fresh, self._fresh = self._fresh, []
@@ -264,9 +265,9 @@ class RayEngine(ForeignEngine):
     def end(self) -> None:
         """End Ray if it is the engine's own; else remove what the workers have written down."""
         with _THERE:
-            _spent.clear()
             if not self._is_there():
-                return
+                return  # or this is within ``ray.shutdown``
+            _spent.clear()
             if self._ours:
                 ray.shutdown()
             else:

@@ -397,6 +397,13 @@ BY_NAME = weakref.WeakValueDictionary(one=one, two=two)
 BY_NODE = weakref.WeakKeyDictionary({one: "one"})
 NODES = weakref.WeakSet([one, two])
 
+def receiver(n):
+    def received(): return n
+    return received
+
+receivers = [receiver(6), lambda: 7]
+SIGNAL = weakref.WeakSet(receivers)
+
 class Cache:
     "Holds what it refers to weakly, until it does not."
     def __init__(self):
@@ -417,6 +424,9 @@ def add():
     del node
     return there, len(BY_NAME)
 
+def send():
+    return sorted(received() for received in SIGNAL)
+
 def evict():
     CACHE.held.clear()
     return len(CACHE.found)
@@ -424,6 +434,7 @@ def evict():
 if __name__ == "__main__":
     with safemp.Pool(1) as pool:
         assert pool.apply(evict) == 0
+        assert pool.apply(send) == send() == [6, 7]
         for _ in range(2):
             assert pool.apply(look) == look() == ({"one": 1, "two": 2}, {1: "one"}, {1, 2}), pool.apply(look)
         assert pool.apply(add) == (3, 2)

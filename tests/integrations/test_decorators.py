@@ -242,6 +242,11 @@ def of_model(p: Point, q: typing.Optional[Point] = None): return p.x
 def factorial(n: int): return 1 if n == 0 else n * factorial(n - 1)
 @validate_call
 async def later(x: int): return x
+server = open(__file__)
+@validate_call
+def chosen(mode: typing.Literal["server", "number"]): return mode
+@validate_call
+def total(points: typing.List["Point"]): return sum(point.x for point in points)
 def uses(x): return number(x), of_model(Point(x=x)), asyncio.run(later(x))
 class Holder:
     @validate_call
@@ -269,7 +274,7 @@ if __name__ == "__main__":
     pairs = [
         (number, "3"), (number, "three"), (wrong, 3), (of_model, {{"x": "4"}}), (of_model, Point(x=1)), (of_model, 5),
         (factorial, "4"), (uses, "3"), (Holder().method, "2"), (Holder.static, "2"), (Holder.static, "two"),
-        (Holder.of_class, "3"), (local(), {{"x": "3"}}),
+        (Holder.of_class, "3"), (local(), {{"x": "3"}}), (chosen, "server"), (total, [{{"x": "3"}}]),
     ]
     with safemp.Pool(1, context=sys.argv[1]) as pool:
         for function, argument in pairs:
@@ -287,4 +292,4 @@ def test_arguments_that_pydantic_checks_are_checked_there(tmp_path: Path, method
     script = tmp_path / "script.py"
     script.write_text(CHECKED.format(first=first))
     ended = run_python(str(script), method, timeout=100)
-    assert ended.out == "all 13\n", str(ended)
+    assert ended.out == "all 15\n", str(ended)

@@ -667,6 +667,40 @@ def added(self: Base, n: int) -> tuple[str, int]:
     return "added", n
 
 
+class Hides(Base):
+    """Overrides with what is no plain function."""
+
+    run = None  # type: ignore[assignment]
+    of_class = functools.partialmethod(added)  # type: ignore[assignment]
+
+    def methods(self) -> list[Any]:
+        return [super().run, super().of_class]
+
+
+class Hidden(Base):
+    """Its object has another thing under the name of the method."""
+
+    def methods(self) -> list[Any]:
+        mine = self.run
+        self.run = self.of_class  # type: ignore[method-assign]
+        return [mine, types.MethodType(Base.run, Base)]
+
+
+class Stub:
+    """Makes its methods when they are asked for: they hold what does not pickle, and have names."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        files = (each for each in ())
+
+        def called(self: Any, n: int) -> tuple[str, int, Any]:
+            return name, n, next(files, None)
+
+        called.__name__ = name
+        return types.MethodType(called, self)
+
+
 class Derived(Base):
     other_name = added
 
@@ -689,6 +723,10 @@ def test_a_method_is_the_one_that_it_was() -> None:
     """By its name ``super()``'s would be the one that overrides it, one with two underscores or another name none."""
     methods = Derived().methods()
     assert pickle.loads(pickle.dumps(methods[0]))(3) == ("derived", 3) != methods[0](3)
+    methods += [*Hides().methods(), *Hidden().methods()]
     for dump in (pickling.dumps, pickling.dumps_careful, safemp.dumps):
         for method in methods:
             assert safemp.loads(dump(method))(3) == method(3)
+    for dump in (pickling.dumps, safemp.dumps):
+        assert safemp.loads(dump(Stub().call))(3) == ("call", 3, None)
+        assert b"cloudpickle" not in safemp.dumps(methods[0])

@@ -510,11 +510,29 @@ class OwnAction(argparse.Action):
         setattr(namespace, self.dest, values * 2)
 
 
+class SlotAction(OwnAction):
+    """One with slots beside its attributes."""
+
+    __slots__ = ("more",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.more = 1
+
+
+class OwnParser(argparse.ArgumentParser):
+    """One that says how it is pickled."""
+
+    def __reduce__(self) -> Any:
+        return parser, ()
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="program", argument_default=argparse.SUPPRESS)
     made.add_argument("--number", type=int, default=3)
     made.add_argument("--left-out", help=argparse.SUPPRESS)
     made.add_argument("--twice", action=OwnAction, default=argparse.SUPPRESS)
+    made.add_argument("--slot", action=SlotAction, default=argparse.SUPPRESS)
     commands = made.add_subparsers(dest="command")
     commands.add_parser("run").add_argument("--rate", type=float)
     return made
@@ -523,7 +541,7 @@ def parser() -> argparse.ArgumentParser:
 @pytest.mark.parametrize("dump", [*RUNGS, safemp.dumps])
 def test_a_parser_of_arguments_leaves_out_what_it_left_out(dump: Dump) -> None:
     """Which argparse tells by one text itself: a copy of that does not do, and it would say so in each result."""
-    copy = safemp.loads(dump(parser()))
-    for line in ([], ["--twice", "a", "run", "--rate", "2.5"], ["--left-out", "b"]):
-        assert copy.parse_args(line) == parser().parse_args(line)
-    assert copy.format_help() == parser().format_help()
+    for copy in (safemp.loads(dump(parser())), safemp.loads(dump(OwnParser()))):
+        for line in ([], ["--twice", "a", "run", "--rate", "2.5"], ["--left-out", "b"]):
+            assert copy.parse_args(line) == parser().parse_args(line)
+        assert copy.format_help() == parser().format_help()

@@ -14,16 +14,24 @@ __all__ = ["table"]
 
 def _with_the_mark(obj: Any) -> Any:
     reduced = obj.__reduce_ex__(5)
-    if says_how(type(obj)) or type(reduced) is str or type(reduced[2]) is not dict:
+    if says_how(type(obj)) or type(reduced) is str or len(reduced) < 3:
         return reduced
-    mark = Made(getattr, argparse, "SUPPRESS")
-    state = {name: mark if value is argparse.SUPPRESS else value for name, value in reduced[2].items()}
+    state = reduced[2]
+    state = tuple(map(_marked, state)) if type(state) is tuple else _marked(state)
     return *reduced[:2], state, *reduced[3:]
 
 
+def _marked(state: Any) -> Any:
+    if type(state) is not dict or all(value is not argparse.SUPPRESS for value in state.values()):
+        return state
+    mark = Made(getattr, argparse, "SUPPRESS")
+    return {name: mark if value is argparse.SUPPRESS else value for name, value in state.items()}
+
+
 def _is_plain(reduced: Any) -> bool:
-    state = None if type(reduced) is str else reduced[2]
-    return type(state) is not dict or not any(type(value) is Made for value in state.values())
+    state = None if type(reduced) is str or len(reduced) < 3 else reduced[2]
+    parts = state if type(state) is tuple else (state,)
+    return not any(type(value) is Made for part in parts if type(part) is dict for value in part.values())
 
 
 def table() -> dict[type, Repair]:

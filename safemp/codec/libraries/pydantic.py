@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from collections import ChainMap
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from safemp.codec.libraries import called, loaded
 from safemp.codec.repairs import RECONSTRUCT, Repair
@@ -30,10 +30,27 @@ def _names_in(function: Any) -> set[str]:
         each = todo.pop()
         text = getattr(each, "__forward_arg__", each)
         if isinstance(text, str):
-            names.update(re.findall(r"[^\W\d]\w*", text))
-        else:
+            _add_names(text, names)
+        elif get_origin(each) is not Literal:
             todo += getattr(each, "__args__", ())  # of an alias
     return names
+
+
+def _add_names(text: str, names: set[str]) -> None:
+    try:
+        todo: list[ast.AST] = [ast.parse(f"({text},)", mode="eval")]
+    except SyntaxError:
+        return
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            _add_names(node.value, names)
+        elif isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "Literal":
+            todo.append(node.value)
+        else:
+            todo += ast.iter_child_nodes(node)
 
 
 def table() -> dict[type, Repair]:

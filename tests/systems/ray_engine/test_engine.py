@@ -188,6 +188,7 @@ def test_a_worker_that_is_told_to_end_has_died(cluster: Any, tmp_path: Path) -> 
     """Ray raises ``SystemExit`` in the call that runs then, which is no outcome of its."""
     with safemp.SafeExecutor(engine=RayEngine()) as executor:
         assert type(executor.submit(be_told_to_end).exception(60)) is safemp.WorkerCrashed
+        assert type(executor.submit(fail_to_clean_up).exception(60)) is safemp.WorkerCrashed
         assert repr(executor.submit(exit, 5).exception(60)) == "SystemExit(5)"
         moved = executor.options(retries=1).submit(be_told_to_end, str(tmp_path / "once"))
         assert moved.result(60) == "again"
@@ -262,6 +263,13 @@ def be_told_to_end(once: str = "") -> str:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(60)
     return "not told"
+
+
+def fail_to_clean_up() -> None:
+    try:
+        be_told_to_end()
+    finally:
+        raise ConnectionError("not cleaned up")
 
 
 def be_told_at_three(n: int) -> int:
