@@ -167,9 +167,8 @@ class Table(dict[type, Callable[[Any], Any]]):
 def _reduce_method(method: MethodType) -> Any:
     """Reduce to the method's name, as Python does, unless that leads to another: of one from ``super()``, say."""
     owner, function = method.__self__, method.__func__
-    return (
-        (getattr, (owner, name)) if (name := _name_of(owner, function)) is not None else (MethodType, (function, owner))
-    )
+    name = _name_of(owner, function)
+    return (MethodType, (function, owner)) if name is None else (getattr, (owner, name))
 
 
 def _reduce_method_portably(method: MethodType) -> Any:
@@ -181,37 +180,41 @@ def _reduce_method_portably(method: MethodType) -> Any:
 
 
 def _name_of(owner: Any, function: Any) -> str | None:
-    """Return under which name *owner* has *function* as its method; ``None``: under none. Runs no code of theirs."""
+    """Return the name under which *owner* has *function* as a method; ``None``: under none that it is sure of."""
     name = getattr(function, "__name__", None)
     if not isinstance(name, str):
         return None
-    bases = statics.mro(type(owner))
-    if isinstance(owner, type):
-        bases = *statics.mro(owner), *bases
-    else:
-        own = (statics.instance_dict(owner) or {}).get(name, function)
-        if own is not function:
-            return name if type(own) is MethodType and own.__func__ is function else None
-    private = name.startswith("__") and not name.endswith("__")
+    classes = statics.mro(owner) if isinstance(owner, type) else ()
+    bases = *classes, *statics.mro(type(owner))
+    own = None if classes else statics.instance_dict(owner)
+    if own is not None and name in own:
+        return name if type(own[name]) is MethodType and own[name].__func__ is function else None
     for at, base in enumerate(bases):
-        stem = base.__name__.lstrip("_")
-        found = statics.class_dict(base).get(f"_{stem}{name}" if private and stem else name, _name_of)
-        if found is not _name_of:
-            by_class = type(found) is classmethod
-            if (found.__func__ if by_class else found) is function:
-                unbound = isinstance(owner, type) and not by_class and base in statics.mro(owner)
-                wrong = unbound or (by_class and not isinstance(owner, type))
-                return None if wrong else (f"_{stem}{name}" if private and stem else name)
-            overridden = type(found) is FunctionType or any(_holds(each, function) for each in bases[at + 1 :])
-            return None if overridden else name  # a descriptor of its own kind has made it
+        here = _mangled(name, base)
+        if here not in statics.class_dict(base):
+            continue
+        found = statics.class_dict(base)[here]
+        if _inside(found) is function:
+            return here if (type(found) is classmethod) == (at < len(classes)) else None
+        overridden = type(found) is FunctionType or any(_has(each, function) for each in bases[at + 1 :])
+        return None if overridden else name  # a descriptor of its own kind has made it
     return name if statics.lookup(type(owner), "__getattr__") is not None else None
 
 
-def _holds(cls: type, function: Any) -> bool:
+def _mangled(name: str, cls: type) -> str:
+    """Return what *name* is within *cls*: https://docs.python.org/3/reference/expressions.html#private-name-mangling."""
+    stem = cls.__name__.lstrip("_")
+    return f"_{stem}{name}" if stem and name.startswith("__") and not name.endswith("__") else name
+
+
+def _inside(attribute: Any) -> Any:
+    return attribute.__func__ if type(attribute) is classmethod else attribute
+
+
+def _has(cls: type, function: Any) -> bool:
     if getattr(function, "__qualname__", None) == f"{statics.qualname(cls)}.{function.__name__}":
         return True
-    held = statics.class_dict(cls).values()
-    return any((each.__func__ if type(each) is classmethod else each) is function for each in held)
+    return any(_inside(each) is function for each in statics.class_dict(cls).values())
 
 
 def _nothing(_: Any) -> Any:
