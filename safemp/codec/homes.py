@@ -25,6 +25,7 @@ __all__ = [
     "home_of",
     "is_global",
     "is_received",
+    "name_elsewhere",
     "names_by_value",
     "registered",
     "resolve",
@@ -183,6 +184,15 @@ def resolve(module: Any, obj: Any) -> Any:
     """Return what the qualified name of *obj* leads to in *module*."""
     qualname = getattr(obj, "__qualname__", None)
     return _follow(module, qualname.split(".")) if isinstance(qualname, str) else None
+
+
+def name_elsewhere(obj: Any) -> str | None:
+    """Return the qualified name under which other processes find *obj* in its module; ``None``: there is none."""
+    home, name = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    module = sys.modules.get(home) if isinstance(home, str) else None
+    if module is None or not isinstance(name, str) or goes_by_value(module.__name__):
+        return None
+    return name if resolve_name(module, name) is obj else None
 
 
 def resolve_name(module: Any, name: str) -> Any:

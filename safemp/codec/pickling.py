@@ -45,7 +45,16 @@ from safemp.codec.by_value import annotations_of, closed_over, read_in_class_bod
 from safemp.codec.definitions import ATOMS, OfMap, refers_apart
 from safemp.codec.exceptions import reduce_exception
 from safemp.codec.frames import Buffer, Frames
-from safemp.codec.homes import Home, Needs, goes_by_value, home_of, names_by_value, resolve, resolve_name
+from safemp.codec.homes import (
+    Home,
+    Needs,
+    goes_by_value,
+    home_of,
+    name_elsewhere,
+    names_by_value,
+    resolve,
+    resolve_name,
+)
 from safemp.codec.inheritance import Heritage, given
 from safemp.codec.libraries.names import recached
 from safemp.codec.named import find_class
@@ -263,10 +272,7 @@ class _CarefulPickler(_ByValuePickler):
         elif vars(builtins).get(cls.__name__) is cls:
             return NotImplemented
         reduced = _cp._class_reduce(cls)
-        if _is_of_parts(reduced):
-            place = find_class(cls)
-            return _reduce_dynamic_class(cls) if place is None else (getattr, place)
-        return reduced
+        return _found(cls, reduced) or (_reduce_dynamic_class(cls) if _is_of_parts(reduced) else reduced)
 
     def _reduce_function(self, function: FunctionType) -> Any:
         space = function.__globals__
@@ -350,6 +356,12 @@ def _is_of_parts(reduced: Any) -> bool:
     return type(reduced) is tuple and reduced[0] in (_cp._make_skeleton_class, _cp._make_skeleton_enum)
 
 
+def _found(cls: type, reduced: Any) -> tuple[Any, ...] | None:
+    """Refer to a class that is found under another name than its own, where cloudpickle would make it of parts."""
+    place = find_class(cls) if _is_of_parts(reduced) else None
+    return None if place is None else (getattr, place)
+
+
 def _completed(cls: type, reduced: Any) -> Any:
     """Give what cloudpickle makes of a class that goes by value what it leaves out, and nothing that cannot travel."""
     if not _is_of_parts(reduced):
@@ -386,13 +398,7 @@ def _goes_by_value(cls: type) -> bool:
 
 def _cached(function: Any) -> Any:
     """Reduce a function under ``lru_cache`` for a process that has this one's modules, and not its ``__main__``."""
-    module = sys.modules.get(getattr(function, "__module__", None) or "")
-    by_name = module is not None and not goes_by_value(module.__name__)
-    return (
-        function.__reduce__()
-        if by_name and resolve_name(module, function.__qualname__) is function
-        else recached(function)
-    )
+    return name_elsewhere(function) or recached(function)
 
 
 def _by_parts(obj: Any) -> tuple[Any, ...]:
@@ -579,7 +585,7 @@ class _Writer:
         pickler.dump(values)
         shared = self._shared(pickler, values, file, needs, inside)
         met = pickler.dispatch_table.met
-        weak = [obj for repair, obj in met or () if repair.of_global]
+        weak = [obj for repair, obj in met or () if repair.holds]
         orphans = self._orphans(weak, values, shared, inside) if weak else set()
         if shared or orphans:
             file = BytesIO()
@@ -606,10 +612,8 @@ class _Writer:
 
         def written() -> set[int]:
             pickler = _ReferringPickler(BytesIO(), Needs(), inside, heritage=self._heritage, policy=self._policy)
-            pickler.dispatch_table.no_weak = True
             pickler.shared = shared
-            pickler.dump(values)
-            return set(pickler.memo.copy())
+            return _held(pickler, values)
 
         return {id(referent) for _, referent in watch.unheld(containers, written)} - shared.keys()
 
@@ -900,14 +904,18 @@ def _watch(
     if weak:
 
         def written() -> set[int]:
-            pickler = _CarefulPickler(BytesIO(), Needs(), heritage=heritage, policy=policy, found=found)
-            pickler.dispatch_table.no_weak = True
-            pickler.dump(obj)
-            return set(pickler.memo.copy())
+            return _held(_CarefulPickler(BytesIO(), Needs(), heritage=heritage, policy=policy, found=found), obj)
 
         refusals |= watch.orphans(weak, written)
     if refusals:
         raise watch.WatchError(refusals)
+
+
+def _held(pickler: Any, obj: Any) -> set[int]:
+    """Return the ids of what is written of *obj* without what weak references refer to."""
+    pickler.dispatch_table.no_weak = True
+    pickler.dump(obj)
+    return set(pickler.memo.copy())
 
 
 def _texts(pickler: Any, payload: bytes) -> bytes:
@@ -1173,9 +1181,7 @@ class _PortablePickler(_ByValuePickler):
                 return call
             here = _only_here(obj.__module__)
             reduced = _cp._dynamic_class_reduce(obj) if here else super().reducer_override(obj)
-            if _is_of_parts(reduced) and (place := find_class(obj)) is not None:
-                return getattr, place
-            return _completed(obj, reduced)
+            return _found(obj, reduced) or _completed(obj, reduced)
         if cls is _NAMED[0]:
             return _cached(obj)
         return NotImplemented  # cloudpickle would ask for ``__class__``, of which proxies give another's
@@ -1318,10 +1324,7 @@ def _mend(pickler: Any) -> None:
             if policies and may_be_standard(cls):
                 return standard_stream(obj)
         reduced = original(self, obj)
-        if issubclass(cls, type) and _Mending.policies and _is_of_parts(reduced):
-            place = find_class(obj)
-            return reduced if place is None else (getattr, place)
-        return reduced
+        return (issubclass(cls, type) and _Mending.policies and _found(obj, reduced)) or reduced
 
     def undo() -> None:
         del pickler._safemp_mended

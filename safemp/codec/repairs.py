@@ -77,8 +77,8 @@ class Repair:
         talks: It is there to talk to others, so a copy is refused where the user hands
             over the thing itself.
         weak: It refers to others which must travel on their own.
-        of_global: Gives the reduce value in a global of the script, in the place of ``reduce``. Takes also the ids of
-            what nothing else that is written holds.
+        holds: In a global of the script it may hold what it refers to: ``reduce`` takes also the ids of what nothing
+            else does that is written.
         note: Says more of one object (that a lock is held, say), in one sentence.
         otherwise: Why the copy is honest of one that has no name and is made anew.
         plain: Tells whether a reduce value is what plain pickle has, too: ``len``'s, say.
@@ -86,13 +86,13 @@ class Repair:
 
     kind: str
     why: str
-    reduce: Callable[[Any], Any]
+    reduce: Callable[..., Any]
     needs_safemp: bool = False
     family: bool = False
     named: bool = False
     talks: bool = False
     weak: bool = False
-    of_global: Callable[[Any, set[int]], Any] | None = None
+    holds: bool = False
     note: Callable[[Any], str | None] | None = None
     otherwise: str = ""
     plain: Callable[[Any], bool] | None = None

@@ -112,9 +112,9 @@ class Table(dict[type, Callable[[Any], Any]]):
 
     def _reducer(self, repair: Repair) -> Callable[[Any], Any]:
         reduce = repair.reduce
-        if self.orphans and repair.of_global is not None:
-            of_global, orphans = repair.of_global, self.orphans
-            return lambda obj: of_global(obj, orphans)
+        if self.orphans and repair.holds:
+            orphans = self.orphans
+            return lambda obj: reduce(obj, orphans)
         if repair.named:
             return self._named(reduce)
         if not repair.talks and not repair.weak:

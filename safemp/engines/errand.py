@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from safemp import worker
 from safemp.codec import namespaces
 from safemp.codec.calls import Chunk
+from safemp.codec.exception_state import read_links
 from safemp.codec.frames import VERSION, Buffer, Frames, Kind, kind_of
 from safemp.engines.diary import Diary, of_this_thread
 from safemp.engines.lent import writable
@@ -237,7 +238,7 @@ def _comes_of(error: Any, others: Sequence[BaseException]) -> bool:
         if any(error is each for each in others):
             return True
         seen.add(id(error))
-        error = BaseException.__dict__["__context__"].__get__(error)
+        _, error = read_links(error)
     return False
 
 

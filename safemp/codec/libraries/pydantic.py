@@ -16,7 +16,7 @@ __all__ = ["table"]
 def _checker(checker: Any) -> Any:
     function = checker.function
     inner = function.func if isinstance(function, partial) else function
-    places = getattr(getattr(checker, "ns_resolver", None), "_base_ns_tuple", None)  # since pydantic 2.10
+    places = getattr(checker.ns_resolver, "_base_ns_tuple", None)
     space = ChainMap(dict(getattr(places, "locals", ())), getattr(inner, "__globals__", {}))
     named = {name: space[name] for name in _names_in(inner) if name in space}
     return called(type(checker), function, checker.config_wrapper.config_dict, checker.validate_return, named)

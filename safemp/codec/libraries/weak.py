@@ -10,6 +10,7 @@ weak container holds it there itself.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Set
 from typing import Any
 
 from safemp.codec.rebuild import Made
@@ -47,24 +48,17 @@ def _behind(proxy: Any) -> Any:
         raise RefusedError("cannot pickle a dead weak proxy") from None
 
 
-def _by_value(mapping: Any) -> tuple[Any, ...]:
-    return type(mapping), (), None, None, iter(list(mapping.items()))
-
-
-def _members(members: Any) -> tuple[Any, ...]:
-    return type(members), (list(members),)
-
-
-def _mapping_of_global(mapping: Any, orphans: set[int]) -> tuple[Any, ...]:
+def _by_value(mapping: Any, orphans: Set[int] = frozenset()) -> tuple[Any, ...]:
     return type(mapping), (), _holding(mapping, orphans), None, iter(list(mapping.items()))
 
 
-def _members_of_global(members: Any, orphans: set[int]) -> tuple[Any, ...]:
+def _members(members: Any, orphans: Set[int] = frozenset()) -> tuple[Any, ...]:
     return type(members), (list(members),), _holding(members, orphans)
 
 
-def _holding(container: Any, orphans: set[int]) -> dict[str, Any] | None:
-    held = [each for each in referents(container) if id(each) in orphans]
+def _holding(container: Any, orphans: Set[int]) -> dict[str, Any] | None:
+    """Return the state by which *container* holds those of its members whose ids these are."""
+    held = [each for each in referents(container) if id(each) in orphans] if orphans else []
     return {_HELD: held} if held else None
 
 
@@ -94,8 +88,5 @@ def table() -> dict[type, Repair]:
         weakref.WeakKeyDictionary: _by_value,
         weakref.WeakSet: _members,
     }
-    of_global = {_by_value: _mapping_of_global, _members: _members_of_global}
-    return {
-        cls: Repair(REBUILD, why, reduce, weak=True, of_global=of_global.get(reduce))
-        for cls, reduce in reducers.items()
-    }
+    holds = {_by_value, _members}
+    return {cls: Repair(REBUILD, why, reduce, weak=True, holds=reduce in holds) for cls, reduce in reducers.items()}

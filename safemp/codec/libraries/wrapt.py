@@ -8,7 +8,8 @@ from functools import partial, update_wrapper
 from operator import methodcaller
 from typing import Any
 
-from safemp.codec.homes import goes_by_value, resolve_name
+from safemp.codec import statics
+from safemp.codec.homes import name_elsewhere, resolve_name
 from safemp.codec.libraries import loaded
 from safemp.codec.repairs import RECONSTRUCT, RefusedError, Repair
 
@@ -23,7 +24,7 @@ _HOOKS = frozenset(("__new__", "__init__", "__reduce__", "__reduce_ex__", "__get
 
 
 def _function(wrapper: Any) -> Any:
-    name = _name(wrapper)
+    name = name_elsewhere(wrapper)
     if name is not None:
         return name
     cls, inner = type(wrapper), wrapper.__wrapped__
@@ -38,7 +39,7 @@ def _function(wrapper: Any) -> Any:
 
 
 def _adapted(wrapper: Any) -> Any:
-    name = _name(wrapper)
+    name = name_elsewhere(wrapper)
     if name is not None:
         return name
     state = _state(wrapper)
@@ -47,14 +48,6 @@ def _adapted(wrapper: Any) -> Any:
     cls: Any = type(wrapper)
     made = partial(cls, wrapper.__wrapped__, wrapper._self_wrapper, **options)
     return made, (), (None, state) if state else None
-
-
-def _name(wrapper: Any) -> str | None:
-    """Return the name under which other processes find it in a module that they import."""
-    home, name = getattr(wrapper, "__module__", None), getattr(wrapper, "__qualname__", None)
-    if not isinstance(home, str) or not isinstance(name, str) or home not in sys.modules or goes_by_value(home):
-        return None
-    return name if resolve_name(sys.modules[home], name) is wrapper else None
 
 
 def _bound(wrapper: Any) -> Any:
@@ -67,9 +60,10 @@ def _bound(wrapper: Any) -> Any:
     place = type(instance) if instance is not None and not isinstance(instance, type) else holder
     if not isinstance(place, type):
         return _its_own(wrapper)
+    hidden = () if holder is place else statics.instance_dict(holder) or ()
     for base in place.__mro__:
         for name, value in vars(base).items():
-            if value is parent and _first(place, name) is parent and name not in _own_names(holder):
+            if value is parent and statics.lookup(place, name) is parent and name not in hidden:
                 return getattr, (holder, name)
     return methodcaller("__get__", instance, owner or place), (parent,)  # super()'s, or bound by hand
 
@@ -82,14 +76,6 @@ def _owner(wrapper: Any) -> Any:
         return bound
     path = getattr(wrapper, "__qualname__", "").rpartition(".")[0]
     return resolve_name(sys.modules.get(wrapper.__module__), path) if path else None
-
-
-def _first(cls: type, name: str) -> Any:
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
-
-
-def _own_names(obj: Any) -> Any:
-    return () if isinstance(obj, type) else getattr(obj, "__dict__", ())
 
 
 def _proxy(proxy: Any) -> Any:
