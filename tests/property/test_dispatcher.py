@@ -212,9 +212,10 @@ class Model(RuleBasedStateMachine):
     def a_thread_runs(self, which: int) -> None:
         self.engine.run_deferred(which)
 
+    @precondition(lambda self: self.engine.dispatcher.max_workers > 1)
     @rule()
     def somebody_would_have_more(self) -> None:
-        """Workers are asked for items, as they are when another is idle."""
+        """Workers are asked for items, as they are when another is idle: where there is one, nobody asks it."""
         with self.engine.dispatcher.lock:
             self.engine.dispatcher._ask()
 
