@@ -348,6 +348,10 @@ class CallTask(Task):
         del self._call
         self._future._settle(outcomes[0])
 
+    def hand_over(self, outcomes: list[Frames]) -> bool:
+        """Settle the future, if a thread waits for just this one: see ``Task``."""
+        return self._future._give(outcomes[0], self)
+
     def abort(self) -> None:
         """Cancel the future."""
         if self._future.cancel():

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from safemp import lifetime
 from safemp.codec.calls import decode_outcome, failed
+from safemp.codec.frames import Frames
 from safemp.engines import Engine, Outcome, Task
 from safemp.engines.listener import settle
 from safemp.errors import SafempError
@@ -60,6 +61,9 @@ class SafeFuture(Future[T]):
     """
 
     __module__ = "safemp"
+
+    _spent: Any = None
+    """What the call was made of, until the thread lets go of it that has waited."""
 
     def __init__(self, engine: Engine | None = None) -> None:
         # As ``Future.__init__``, but for the condition, and the lists that are read and changed under it.
@@ -138,6 +142,26 @@ class SafeFuture(Future[T]):
         else:
             super().set_result(None)  # type: ignore[arg-type]
 
+    def _give(self, outcome: Frames, task: Any) -> bool:
+        """Finish with *outcome*, if somebody waits for this future by itself; he lets go of the call, too.
+
+        For any thread, also one that must neither wait nor run a user's code: a destructor of what was sent.
+        """
+        if not _changing.acquire(blocking=False):
+            return False
+        try:
+            if self._made is not None or not self._gates:
+                return False
+            self._spent, task._call = task._call, None
+            self._task = self._engine = None
+            self._outcome = outcome
+            self._exception = _UNREAD if failed(outcome) else None
+            self._state = FINISHED
+        finally:
+            _changing.release()
+        self._open()
+        return True
+
     def _open(self) -> None:
         """Let go on who waits for this future by itself. Its state has changed."""
         if self._gates:
@@ -163,6 +187,8 @@ class SafeFuture(Future[T]):
         if not opened:
             with _changing:
                 self._gates = tuple(each for each in self._gates if each is not gate)
+        if self._spent is not None:
+            self._spent = None
         return opened or self.done()
 
     def _decode(self) -> None:

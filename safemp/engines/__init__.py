@@ -239,6 +239,16 @@ class Task:
         """Take the outcomes of items *first*, *first* + 1, … of this task."""
         raise NotImplementedError
 
+    def hand_over(self, outcomes: list[Frames]) -> bool:
+        """Give the outcomes of all items to a thread that waits for them, if there is one, and nothing else to do.
+
+        In any thread, with an engine's lock held: it runs no user code, and does not wait.
+
+        Returns:
+            Whether that is done; ``False``: ``deliver`` them.
+        """
+        return False
+
     def deliver_same(self, outcome: Outcome) -> None:
         """Take one outcome for all items that have had none."""
         first, self.done = self.done, self.count

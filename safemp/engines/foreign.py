@@ -1,16 +1,20 @@
 """What engines have in common whose workers somebody else keeps: an executor, Dask, Ray.
 
-    submit ──▶ queue ──▶ serving thread ──send──▶ theirs: errand.perform, in a worker
+    submit ──(a worker is free)──send_now───────▶ theirs: errand.perform, in a worker
+       └──▶ queue ──▶ serving thread ──send──────▶     │
                               ▲                        │
-              deliver ◀───────┴──────── inbox ◀────────┘ done(answer or error)
+              deliver ◀───────┴──────── inbox ◀────────┤ done(answer or error)
+       result() ◀──(a thread waits for just this)──────┘
 
 They bring the workers and choose among them. The promises of ``safemp.engines`` are kept here,
 once for all of them: order, ``begin``, cancel, one outcome for each item, retries, what does not
 load, what dies. An adapter derives from ``ForeignEngine`` and says how to ``send``, what an
 error of theirs means (``death``), and, where it can, how to ``stop`` what runs.
 
-Rule 1: only the serving thread sends and takes answers; ``done`` may be called in any thread, and
-only puts what it was given into the inbox. Where it costs much that they call it, ``ask`` looks.
+Rule 1: only who has the desk sends: the serving thread, or who submits when there is nothing else to send and
+theirs can ``send_now``. ``done`` may be called in any thread. It puts what it was given into the inbox, or
+gives it to a thread that waits for it: no user's code runs by either, and neither waits. Where it costs much
+that they call it, ``ask`` looks.
 Rule 2: nothing of theirs that may wait is called with the lock held.
 Rule 3: a task is in exactly one place: queued, waiting to be tried again, with them, being mended,
 or done.
@@ -57,6 +61,9 @@ Done = Callable[[Any], None]
 
 _SMALL = 4096
 """Bytes of what tasks share that go with each of them; more goes once to each worker. Picked."""
+
+_LIGHT = 1 << 14
+"""Bytes of a task that may be sent by who submits it. Picked: sending more takes longer than to wake a thread."""
 
 _SHORT = 0.01
 """Seconds: when each task takes a worker less, more are sent than there are workers. Picked: that hides the
@@ -133,6 +140,7 @@ class ForeignEngine:
         self._pid = os.getpid()
         self._token = uuid4().hex
         self._lock = SteadyLock()
+        self._desk = SteadyLock()  # never waited for with the lock
         self._inbox: SimpleQueue[Callable[[Deliveries], None] | None] = SimpleQueue()
         self._queue: deque[Task] = deque()
         self._later = Later()
@@ -169,6 +177,16 @@ class ForeignEngine:
             Exception: Nothing more can be sent, now or ever.
         """
         raise NotImplementedError
+
+    def send_now(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
+        """Do as ``send``, in the thread of who submits, if that takes no longer than to wake another.
+
+        *errand* and *parts* are plain and small, and something has been sent and answered before.
+
+        Returns:
+            What ``stop`` takes; ``None``: it would take longer, and nothing was sent.
+        """
+        return None
 
     def ask(self) -> float | None:
         """Look whether answers are there that nobody calls ``done`` for, and call it for these.
@@ -231,8 +249,11 @@ class ForeignEngine:
         self.stop(ticket)
 
     def may_wait(self) -> bool:
-        """Tell whether this thread may wait for the serving thread, which may want what it holds of theirs."""
-        return True
+        """Tell whether this thread may wait for the serving thread, which may want what it holds, or holds of theirs.
+
+        A finalizer that ends the engine may come in between anything.
+        """
+        return not (self._lock._is_owned() or self._desk._is_owned())
 
     def end(self) -> None:
         """Give back what the engine has of theirs: there will be no more tasks."""
@@ -263,8 +284,32 @@ class ForeignEngine:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if self._thread is None:
                 self._begin()
-            self._queue.append(task)
-            self._inbox.put(None)
+            if not self._is_next(task) or not self._desk.acquire(blocking=False):
+                self._queue.append(task)
+                if len(self._sent) < self._room():  # or the next answer makes room
+                    self._inbox.put(None)
+                return
+            if not task.begin():
+                self._desk.release()
+                return
+            sent = self._note(task)
+        deliveries = Deliveries()
+        try:
+            try:
+                self._hand_out(sent, deliveries, self.send_now)
+            finally:
+                self._desk.release()
+        finally:
+            deliveries.hand_over()
+
+    def _is_next(self, task: Task) -> bool:
+        """Tell whether who submits *task* may send it: a worker is free, and it is small. With the lock held."""
+        if not self._quick or self._queue or len(self._sent) >= self.max_workers or self._desk._is_owned():
+            return False
+        shared = 0 if task.shared is None else task.shared.size
+        if self._start_size > _SMALL or shared > _SMALL:
+            return False
+        return all(type(one) is bytes for one in task.frames) and sum(map(len, task.frames)) <= _LIGHT
 
     def _begin(self) -> None:
         """Start the serving thread. An engine that nobody uses has none."""
@@ -365,18 +410,19 @@ class ForeignEngine:
         except Empty:
             event = self._give_up_if_lost if soon is None else None
         deliveries = Deliveries()
-        with self._lock:
-            while True:
-                if event is not None:
-                    event(deliveries)
-                if self._inbox.empty():  # nobody else takes
-                    break
-                event = self._inbox.get()
-            while (task := self._later.due(time.monotonic())) is not None:
-                self._queue.appendleft(task)
-            ready = self._ready(deliveries)
-        for sent in ready:
-            self._hand_out(sent, deliveries)
+        with self._desk:
+            with self._lock:
+                while True:
+                    if event is not None:
+                        event(deliveries)
+                    if self._inbox.empty():  # nobody else takes
+                        break
+                    event = self._inbox.get()
+                while (task := self._later.due(time.monotonic())) is not None:
+                    self._queue.appendleft(task)
+                ready = self._ready(deliveries)
+            for sent in ready:
+                self._hand_out(sent, deliveries, self.send)
         deliveries.hand_over()
 
     def _patience(self) -> float | None:
@@ -400,23 +446,30 @@ class ForeignEngine:
             for task in self._drop_queued():
                 if task.begin():  # it tells those that wait for a cancelled one, too
                     deliveries.settle(task, again(self._broken) if self._broken else task.last or not_run(task.name))
-        room = least = self.max_workers
-        if self._quick and self._may_send_ahead:
-            # A few at a time: that is cheaper than one whenever one has come.
-            room, least = room * self.ahead, room * self.ahead * 3 // 4
+        room = least = self._room()
+        if room > self.max_workers:
+            least = room * 3 // 4  # a few at a time: that is cheaper than one whenever one has come
         ready, self._lacking = self._lacking, []
         if len(self._sent) > least:
             return ready
         while self._queue and len(self._sent) < room:
             task = self._queue.popleft()
             if task.begin():
-                depth = max(1.0, len(self._sent) / self.max_workers)
-                sent = self._sent[task] = _Sent(task, str(next(self._keys)), time.monotonic(), depth)
-                ready.append(sent)
+                ready.append(self._note(task))
         return ready
 
-    def _hand_out(self, sent: _Sent, deliveries: Deliveries) -> None:
-        """Send one task."""
+    def _room(self) -> int:
+        """Return how many may be with them now. With the lock held."""
+        return self.max_workers * (self.ahead if self._quick and self._may_send_ahead else 1)
+
+    def _note(self, task: Task) -> _Sent:
+        """Count *task* among those that are with them. With the lock held."""
+        depth = max(1.0, len(self._sent) / self.max_workers)
+        sent = self._sent[task] = _Sent(task, str(next(self._keys)), time.monotonic(), depth)
+        return sent
+
+    def _hand_out(self, sent: _Sent, deliveries: Deliveries, send: Callable[..., Any]) -> None:
+        """Send one task. With the desk held."""
         task, shared = sent.task, sent.task.shared
         with self._lock:
             if self._sent.get(task) is not sent or self._is_ended(task, deliveries):
@@ -442,7 +495,7 @@ class ForeignEngine:
                 frames,
             )
             parts = self._brought(sent), *apart
-            ticket = self.send(tuple(todo), parts, lambda answer: self._inbox.put(partial(self._take, sent, answer)))
+            ticket = send(tuple(todo), parts, partial(self._answered, sent))
         except Exception as error:
             with self._lock:
                 del self._sent[task]
@@ -452,6 +505,11 @@ class ForeignEngine:
             self._inbox.put(None)
             return
         with self._lock:
+            if ticket is None and send != self.send:
+                del self._sent[task]
+                self._queue.appendleft(task)
+                self._inbox.put(None)
+                return
             sent.ticket = ticket
             doomed = task in self._doomed
         if doomed:
@@ -489,6 +547,19 @@ class ForeignEngine:
             rest.append(None)
         return rest, apart
 
+    def _answered(self, sent: _Sent, answer: Any) -> None:
+        """Take notice of an answer, in any thread: it never waits."""
+        task = sent.task
+        is_last = isinstance(answer, tuple) and answer[0] == errand.DONE and not (task.limits and task.limits.retries)
+        if is_last and not self._queue and self._lock.acquire(blocking=False):
+            try:
+                if not (self._queue or self._closing) and self._sent.get(task) is sent and task.hand_over(answer[1]):
+                    self._finish(sent)
+                    return
+            finally:
+                self._lock.release()
+        self._inbox.put(partial(self._take, sent, answer))
+
     # -- what comes of a task, with the lock held ----------------------------------------------
 
     def _take(self, sent: _Sent, answer: Any, deliveries: Deliveries) -> None:
@@ -506,10 +577,7 @@ class ForeignEngine:
             sent.key, sent.brings = str(next(self._keys)), True
             self._lacking.append(sent)
             return
-        del self._sent[task]
-        if self._moved:
-            self._moved.pop(task, None)
-        self._quick = time.monotonic() - sent.since < _SHORT * sent.depth
+        self._finish(sent)
         if kind == errand.DONE:
             self._doomed.discard(task)
             first, task.done = task.done, task.count
@@ -524,6 +592,13 @@ class ForeignEngine:
                 self._break(EngineError(f"cannot run tasks on {self.name}: {content}"))
             assert self._broken is not None
             deliveries.settle(task, again(self._broken))
+
+    def _finish(self, sent: _Sent) -> None:
+        """Take notice that a task is not with them any more, since there is an answer."""
+        del self._sent[sent.task]
+        if self._moved:
+            self._moved.pop(sent.task, None)
+        self._quick = time.monotonic() - sent.since < _SHORT * sent.depth
 
     def _lost(self, sent: _Sent, error: BaseException, deliveries: Deliveries) -> None:
         """Take notice that *error* came in the place of an answer."""

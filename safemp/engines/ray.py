@@ -6,6 +6,7 @@ pickle or load a user's exception.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # without the enums, as in ``safemp.steady``
 import marshal
 import signal
 import threading
@@ -46,8 +47,13 @@ a sixteenth of that is little."""
 _GLANCE = 0.05
 """Seconds between two of these looks. Picked."""
 
+_MOMENT = 0.002
+"""Seconds that who submits waits for others to have done with Ray. Picked: mostly one lets go of an answer."""
+
 _SOON = 0.025
 """Seconds after which those are asked that nobody has told of. Picked: in a storm one tells of them earlier."""
+
+_SIGTERM = int(signal.SIGTERM)
 
 _PLAIN = (bytes, type(None))
 """Types of frames that are sent in one text."""
@@ -151,6 +157,18 @@ class RayEngine(ForeignEngine):
         self._fresh.append((kept, done))
         return kept
 
+    def send_now(self, errand: tuple[Any, ...], parts: tuple[Any, ...], done: Done) -> Any:
+        """Start the task, unless somebody uses Ray who may keep it: see ``ForeignEngine``."""
+        if _THERE._is_owned() or not _THERE.acquire(timeout=_MOMENT):
+            return None
+        try:
+            self._check()
+            kept = _Ref(self._perform.remote(marshal.dumps((errand, parts))))
+            _call(kept.ref, done)
+            return kept
+        finally:
+            _THERE.release()
+
     def _check(self) -> None:
         if not self._is_there():
             raise RuntimeError("ray.shutdown() was called")
@@ -173,7 +191,7 @@ class RayEngine(ForeignEngine):
             *others, (ref, done) = fresh[at : at + together]
             if others:
                 self._untold.append((time.monotonic() + _SOON, others))
-            _call(ref.ref, partial(self._tell, others, done))
+            _call(ref.ref, partial(self._tell, others, done) if others else done)
         while self._told:
             self._look(self._told.popleft())
         while self._untold:
@@ -260,7 +278,7 @@ class RayEngine(ForeignEngine):
 
     def may_wait(self) -> bool:
         """Not within ``ray.shutdown``, which a handler of a signal or a finalizer may be: see ``ForeignEngine``."""
-        return not _THERE._is_owned()
+        return not _THERE._is_owned() and super().may_wait()
 
     def end(self) -> None:
         """End Ray if it is the engine's own; else remove what the workers have written down."""
@@ -320,7 +338,7 @@ def _perform(errand: Any, *parts: Any) -> Any:
 
 def _listen() -> None:
     """Have it remembered when Ray ends this worker: at SIGTERM it raises ``SystemExit`` in the midst of what runs."""
-    theirs: Any = signal.getsignal(signal.SIGTERM)
+    theirs: Any = _signal.getsignal(_SIGTERM)
     if getattr(theirs, "__module__", None) != ray._private.worker.__name__:
         return  # one of the program's, or ours
     if threading.current_thread() is threading.main_thread():
