@@ -2,7 +2,7 @@
 
 Bare ``Client.submit`` and ``remote`` against ``SafeExecutor.submit`` on the same cluster of two processes, for
 calls that do nothing. Each way in turn, fifteen rounds: the quickest of each way, and the median of its ratios to
-the bare one in the same round. Beside Ray stands its own ``Pool``.
+the bare one in the same round. Beside Ray stand its own ``Pool`` and its own futures (``remote(...).future()``).
 """
 
 from __future__ import annotations
@@ -82,6 +82,13 @@ def ray_ways() -> tuple[dict[str, Callable[[], Any]], Callable[[], Any]]:
     def rays_pool() -> None:
         assert [one.get() for one in [pool.apply_async(nothing, (n,)) for n in range(TASKS)]] == list(range(TASKS))
 
+    def rays_futures() -> None:
+        assert [one.result() for one in [remote.remote(n).future() for n in range(TASKS)]] == list(range(TASKS))
+
+    def rays_futures_one_by_one() -> None:
+        for n in range(TASKS // 10):
+            assert remote.remote(n).future().result() == n
+
     def one_by_one() -> None:
         for n in range(TASKS // 10):
             assert ray.get(remote.remote(n)) == n
@@ -100,7 +107,9 @@ def ray_ways() -> tuple[dict[str, Callable[[], Any]], Callable[[], Any]]:
         "safemp on Ray, a storm": lambda: with_safemp(executor),
         "Ray, one by one": one_by_one,
         "safemp on Ray, one by one": ours_one_by_one,
-        "ray.util.multiprocessing.Pool, a storm": rays_pool,
+        "futures of Ray, a storm": rays_futures,
+        "futures of Ray, one by one": rays_futures_one_by_one,
+        "Pool of Ray, a storm": rays_pool,
     }, end
 
 
@@ -120,7 +129,7 @@ def main() -> None:
         finally:
             end()
         for name, times in took.items():
-            bare = took[name.removeprefix("safemp on ")] if "Pool" not in name else took["Ray, a storm"]
+            bare = took[name.removeprefix("safemp on ").removeprefix("futures of ").removeprefix("Pool of ")]
             ratio = statistics.median(each / other for each, other in zip(times, bare, strict=True))
             print(f"{name:40} {min(times) * 1e6:8.0f} µs a task, {ratio:5.2f} of bare")
 
