@@ -246,7 +246,7 @@ class Executor(SafeExecutor):
 
     async def __aexit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None and not issubclass(exc_type, Exception):
-            self.terminate_workers()  # cancelled, Ctrl-C: as in ``SafeExecutor.__exit__``
+            self.terminate_workers()  # cancelled, Ctrl-C
         bell = _Bell()
         ended: Future[None] = Future()
         ended.add_done_callback(bell.ring)

@@ -704,8 +704,9 @@ class SafeExecutor(Executor):
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None and not issubclass(exc_type, Exception):
-            # Ctrl-C, sys.exit: nobody will read the answers.
-            self.terminate_workers()
+            # Any other, as what closes a generator or cancels a coroutine, leaves the block like a ``return``.
+            if issubclass(exc_type, KeyboardInterrupt) or lifetime.waiting.broken_off:
+                self.terminate_workers()
         self.shutdown(wait=True)
 
     def __reduce__(self) -> Any:

@@ -573,6 +573,16 @@ def test_ctrl_c_in_the_with_block_does_not_wait(tmp_path: Path) -> None:
     assert not any(map(alive, processes))
 
 
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit, asyncio.CancelledError, ValueError])
+def test_any_other_exception_in_the_with_block_waits(error: type[BaseException]) -> None:
+    """As with the standard library: a generator that is closed, say, or a coroutine that is cancelled."""
+    with pytest.raises(error), safemp.SafeExecutor(2) as executor:
+        futures = [executor.submit(jobs.work, n, 0.05) for n in range(6)]
+        raise error
+
+    assert [future.result(0) for future in futures] == [0, 10, 20, 30, 40, 50]
+
+
 def test_a_forgotten_executor_ends_its_workers() -> None:
     """Nobody refers to it any more: what was submitted is answered, then the workers end."""
     executor = safemp.SafeExecutor(2)
