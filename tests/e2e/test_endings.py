@@ -201,7 +201,8 @@ ENDS = {
         "ZeroDivisionError: division by zero",
     ),
     "with SafeExecutor left by sys.exit": (
-        "with safemp.SafeExecutor(2) as e:\n    e.submit(stay)\n    wait_for_running(1)\n    sys.exit(5)",
+        "with safemp.SafeExecutor(2) as e:\n    future = e.submit(time.sleep, 0.5)\n"
+        "    import atexit; atexit.register(lambda: future.done() or os._exit(9))\n    sys.exit(5)",
         5,
         "",
     ),
