@@ -703,10 +703,10 @@ class SafeExecutor(Executor):
         lifetime.forget(self)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is not None and not issubclass(exc_type, Exception):
-            # Any other, as what closes a generator or cancels a coroutine, leaves the block like a ``return``.
-            if issubclass(exc_type, KeyboardInterrupt) or lifetime.waiting.broken_off:
-                self.terminate_workers()
+        # Any other, as what closes a generator or cancels a coroutine, leaves the block like a ``return``.
+        broken_off = lifetime.waiting.broken_off and exc_type is not None and not issubclass(exc_type, Exception)
+        if broken_off or (exc_type is not None and issubclass(exc_type, KeyboardInterrupt)):
+            self.terminate_workers()
         self.shutdown(wait=True)
 
     def __reduce__(self) -> Any:

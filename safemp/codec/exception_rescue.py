@@ -29,6 +29,7 @@ from safemp.codec.exception_state import (
     write_state,
 )
 from safemp.codec.lost import Lost
+from safemp.codec.sentinels import attribute_of_a_module
 from safemp.codec.statics import type_name
 
 __all__ = ["ATOMS", "Dump", "Load", "rescue"]
@@ -240,7 +241,7 @@ class _Rescue:
         if levels and kind is dict and all(type(key) in ATOMS for key in value):
             pairs = [(key, self._mend(item, f"{path}[{key!r}]", levels - 1)) for key, item in value.items()]
             return _Container("dict", pairs)
-        return Lost(type_name(kind), reason, path)
+        return attribute_of_a_module(value) or Lost(type_name(kind), reason, path)
 
 
 def _makes(function: Callable[..., Any], args: Any, cls: type) -> bool:

@@ -63,12 +63,14 @@ from safemp.codec.repairs import (
     ALL,
     EXCEPTION,
     Policy,
+    RefusedError,
     Repair,
     importable,
     made_by,
     may_be_standard,
     standard_stream,
 )
+from safemp.codec.sentinels import may_be_mark, reduce_mark
 from safemp.codec.table import ByName, Table, is_plain_exception, portable_exception
 from safemp.steady import by_a_handler
 
@@ -206,6 +208,8 @@ class _CarefulPickler(_ByValuePickler):
         self._inside = inside
         self._spaces: dict[int, tuple[Home | str | None, rebuild.Made | None]] = {}
         self._ordinary = _ORDINARY.copy()  # types about whose objects there is nothing to say here
+        self._of_marks: set[type] = set()  # those whose objects may be marks
+        self._of_names: set[type] = set()  # and those whose objects may pickle as the names of globals
         self.direct: set[tuple[str, str]] = set()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -214,6 +218,10 @@ class _CarefulPickler(_ByValuePickler):
             return NotImplemented if obj in _BUILDERS else self._reduce_function(obj)
         if cls in self._ordinary:
             return NotImplemented
+        if cls in self._of_marks:
+            return reduce_mark(obj)
+        if cls in self._of_names:
+            return self._reduce_wrapper(obj)
         if issubclass(cls, type):
             return self._reduce_class(obj)
         if issubclass(cls, BaseException):
@@ -225,6 +233,13 @@ class _CarefulPickler(_ByValuePickler):
                 return self._reduce_named(obj, obj.__name__)
             reduced = self.dispatch_table[cls](obj)
             return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
+        if self.dispatch_table.has_no_rule(cls):
+            if may_be_mark(cls):
+                self._of_marks.add(cls)
+                return reduce_mark(obj)
+            if any(type(statics.lookup(cls, way)) is FunctionType for way in ("__reduce_ex__", "__reduce__")):
+                self._of_names.add(cls)
+                return self._reduce_wrapper(obj)
         self._ordinary.add(cls)
         return NotImplemented
 
@@ -242,6 +257,14 @@ class _CarefulPickler(_ByValuePickler):
         self.direct.add((home.key, root))
         return namespaces.get_global, (home.key, qualname)
 
+    def _reduce_wrapper(self, obj: Any) -> Any:
+        """Place an object that a decorator of a library has put under a script's name, and that pickles as it."""
+        module = getattr(obj, "__module__", None)
+        if not isinstance(module, str) or module == type(obj).__module__ or not goes_by_value(module):
+            return NotImplemented
+        reduced = self.dispatch_table[type(obj)](obj)
+        return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
+
     def _reduce_named(self, obj: Any, name: str) -> Any:
         """Place an object that pickles as the name of a global: a sentinel, say."""
         module = sys.modules.get(getattr(obj, "__module__", None) or "")
@@ -250,6 +273,11 @@ class _CarefulPickler(_ByValuePickler):
             if isinstance(obj, _NAMED) and (module is None or resolve_name(module, name) is not obj):
                 return _by_parts(obj)  # of a local function, say
             return name
+        if not (isinstance(obj, _NAMED) or statics.is_written_in_python(type(obj))):
+            raise RefusedError(
+                "it pickles as the name of a global of the script, and has state of its own in C",
+                "define it in a module, and import that",
+            )
         root = name.partition(".")[0]
         if (home.key, root) in self._inside or not home.has(name, obj):
             return _by_parts(obj)
@@ -411,7 +439,10 @@ def _by_parts(obj: Any) -> tuple[Any, ...]:
         return partial(_make_parameter, type(obj), obj.__name__, obj.__module__, **_settings_of(obj)), ()
     if isinstance(obj, NewType):
         return rebuild.renew, (obj.__name__, obj.__supertype__, obj.__module__)
-    return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None) or None  # type: ignore[attr-defined]
+    cls = type(obj)
+    state = statics.instance_dict(obj) or None
+    slots = dict(statics.members(obj))
+    return copyreg.__newobj__, (cls,), (state, slots) if slots else state  # type: ignore[attr-defined]
 
 
 _SETTINGS = {
@@ -475,12 +506,13 @@ def _prefix(
     policy: Policy,
     apart: list[Buffer] | None = None,
     writer: _Writer | None = None,
+    found: ByName | None = None,
 ) -> bytes:
     """Pickle the by-value globals in *needs*."""
     # What is inherited by one pool's workers means nothing to another's.
     keep = heritage is None and policy is ALL
     _Writer.named.update(needs.names)
-    return definitions.prefix(needs, writer or _Writer(heritage, policy), keep=keep, apart=apart)
+    return definitions.prefix(needs, writer or _Writer(heritage, policy, found), keep=keep, apart=apart)
 
 
 class _Pickled:
@@ -540,14 +572,14 @@ class _Writer:
     Args:
         heritage: As for ``Table``.
         policy: As for ``Table``.
+        found: Objects to look up by name: see ``Table.by_name``.
     """
 
     named: ClassVar[set[definitions.Name]] = set()
     """Globals that some call has needed so far."""
 
-    def __init__(self, heritage: Heritage | None, policy: Policy) -> None:
-        self._heritage = heritage
-        self._policy = policy
+    def __init__(self, heritage: Heritage | None, policy: Policy, found: ByName | None = None) -> None:
+        self._how: dict[str, Any] = {"heritage": heritage, "policy": policy, "found": found}
         self._read: dict[str, set[str]] = {}
         self._ones: dict[definitions.Name, tuple[Any, _Pickled]] = {}
 
@@ -580,7 +612,7 @@ class _Writer:
     def _pickle(self, values: tuple[Any, ...], needs: Needs, inside: frozenset[definitions.Name]) -> _Pickled:
         file = BytesIO()
         buffers: Frames = []
-        pickler = _CarefulPickler(file, needs, inside, _split(buffers), heritage=self._heritage, policy=self._policy)
+        pickler = _CarefulPickler(file, needs, inside, _split(buffers), **self._how)
         tally = pickler.dispatch_table.count = Tally()
         pickler.dump(values)
         shared = self._shared(pickler, values, file, needs, inside)
@@ -590,9 +622,7 @@ class _Writer:
         if shared or orphans:
             file = BytesIO()
             buffers.clear()
-            again = _ReferringPickler(
-                file, needs, inside, _split(buffers), heritage=self._heritage, policy=self._policy
-            )
+            again = _ReferringPickler(file, needs, inside, _split(buffers), **self._how)
             tally = again.dispatch_table.count = Tally()
             again.dispatch_table.orphans = orphans
             again.shared = shared
@@ -611,7 +641,7 @@ class _Writer:
         from safemp.codec import watch
 
         def written() -> set[int]:
-            pickler = _ReferringPickler(BytesIO(), Needs(), inside, heritage=self._heritage, policy=self._policy)
+            pickler = _ReferringPickler(BytesIO(), Needs(), inside, **self._how)
             pickler.shared = shared
             return _held(pickler, values)
 
@@ -1115,7 +1145,7 @@ def dumps_careful(
     if not ship:
         for name in [n for n in needs.names if needs.homes[n[0]].names is not None]:
             del needs.names[name]
-    return _prefix(needs, heritage, policy, apart) + file.getvalue()
+    return _prefix(needs, heritage, policy, apart, found=found) + file.getvalue()
 
 
 def dumps(

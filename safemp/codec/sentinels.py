@@ -9,13 +9,15 @@ attribute of an importable module. What has state could be another there by now.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from safemp.codec import named
+from safemp.codec.inheritance import bound_kind
 from safemp.codec.rebuild import Made, look_up
-from safemp.codec.statics import class_dict, instance_dict, is_heap_type, lookup, members, mro, type_name
+from safemp.codec.statics import instance_dict, is_written_in_python, lookup, members, type_name
 
-__all__ = ["by_name"]
+__all__ = ["attribute_of_a_module", "by_name", "may_be_mark", "reduce_mark"]
 
 _WAYS = ("__reduce_ex__", "__reduce__", "__getstate__")
 
@@ -24,23 +26,42 @@ def by_name(value: Any) -> Any:
     """Return what to send in the place of *value*: itself, unless it is a mark."""
     if not _is_stateless(value):
         return value
+    return attribute_of_a_module(value) or value
+
+
+def attribute_of_a_module(value: Any) -> Made | None:
+    """Return what to send in the place of *value*, which cannot be copied, if a module has it: the name."""
+    if bound_kind(type(value)) is not None:
+        return None  # the other process's module has another
     found = named.find_indexed(value, named.stamp())
-    if found is None:
-        return value
-    module, name = found
-    return Made(look_up, module.__name__, name, type_name(type(value)))
+    return None if found is None else Made(look_up, found[0].__name__, found[1], type_name(type(value)))
+
+
+def may_be_mark(cls: type) -> bool:
+    """Tell whether an object of *cls* is a mark if it has no state, and a module has it."""
+    if cls is object:
+        return True
+    return is_written_in_python(cls) and not any(lookup(cls, way) is not lookup(object, way) for way in _WAYS)
+
+
+def reduce_mark(value: Any) -> Any:
+    """Return the reduce value of a mark of the module of its class, or of any if it has none; else ``NotImplemented``.
+
+    Args:
+        value: Of a class that may be one's.
+    """
+    cls = type(value)
+    if cls is object:
+        made = by_name(value)
+        return NotImplemented if made is value else made.__reduce__()
+    if instance_dict(value) or members(value):
+        return NotImplemented
+    module = sys.modules.get(cls.__module__)
+    for name, each in list(getattr(module, "__dict__", {}).items()):
+        if each is value:
+            return look_up, (cls.__module__, name, type_name(cls))
+    return NotImplemented
 
 
 def _is_stateless(value: Any) -> bool:
-    cls = type(value)
-    if cls is object:
-        return True
-    *classes, _ = mro(cls)
-    return (
-        all(
-            is_heap_type(base) and not class_dict(base).keys().isdisjoint(("__dict__", "__slots__")) for base in classes
-        )
-        and not any(lookup(cls, way) is not lookup(object, way) for way in _WAYS)
-        and not instance_dict(value)
-        and not members(value)
-    )
+    return may_be_mark(type(value)) and not instance_dict(value) and not members(value)

@@ -15,6 +15,7 @@ __all__ = [
     "has_data_descriptor",
     "instance_dict",
     "is_heap_type",
+    "is_written_in_python",
     "lookup",
     "members",
     "module_of",
@@ -67,6 +68,14 @@ def has_data_descriptor(cls: type, name: str) -> bool:
     """Tell whether instances of *cls* get *name* from the class, past their ``__dict__``."""
     kind = type(lookup(cls, name))
     return lookup(kind, "__set__") is not None or lookup(kind, "__delete__") is not None
+
+
+def is_written_in_python(cls: type) -> bool:
+    """Tell whether *cls* and its bases, but ``object``, come of ``class`` statements: there is no state in C."""
+    *classes, _ = mro(cls)
+    return all(
+        is_heap_type(base) and not class_dict(base).keys().isdisjoint(("__dict__", "__slots__")) for base in classes
+    )
 
 
 def instance_dict(obj: Any) -> dict[str, Any] | None:

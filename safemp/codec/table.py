@@ -80,6 +80,10 @@ class Table(dict[type, Callable[[Any], Any]]):
         self[cls] = reducer
         return reducer
 
+    def has_no_rule(self, cls: type) -> bool:
+        """Tell whether objects of *cls* pickle in their own way."""
+        return self._find(cls) is _reduce_default
+
     def _find(self, cls: type) -> Callable[[Any], Any]:
         own = self._policy.given(cls)
         if own is not None:
