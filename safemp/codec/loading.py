@@ -11,10 +11,13 @@ Loading runs what it runs in a worker: constructors, ``__setstate__``, ``__reduc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from safemp.codec import pickling, statics
 from safemp.codec.fixes import fix_for_load, library_object
+from safemp.codec.homes import goes_by_value
 from safemp.codec.paths import Edge, Node, expression, owner_of
 from safemp.codec.repairs import ALL, Policy
 from safemp.codec.walker import ATOMS, Semantics, below, reason_of
@@ -98,7 +101,9 @@ def unloadable_nodes(
     suspects: list[tuple[Node, BaseException]] = []
     memo: dict[int, Any] = {}
     budget = [_MOST_PICKLES, _MOST_BYTES]
-    stack = _failing([(obj, None, Edge.ROOT, name) for name, obj in roots], doomed, budget, policy)[::-1]
+    nodes: list[Node] = [(obj, None, Edge.ROOT, name) for name, obj in roots]
+    # Here the names that a pickle has of what the script defines lead to what there is already: that always loads.
+    stack = (_failing(nodes, doomed, budget, policy) or _definitions(nodes))[::-1]
     while stack and len(found) < limit:
         node, error = stack.pop()
         if id(node[0]) in memo:
@@ -112,7 +117,7 @@ def unloadable_nodes(
             children = []
         # What leads back to where we were fails with everything in that circle, and tells nothing of this object.
         ahead = [child for child in children if id(child[0]) not in memo]
-        failing = _failing(ahead, doomed, budget, policy)
+        failing = _failing(ahead, doomed, budget, policy) or _definitions(ahead)
         # What does not pickle is looked into, and is not to be named here.
         if any(why is not None for _, why in failing) or error is None:
             stack += failing[::-1]
@@ -122,6 +127,18 @@ def unloadable_nodes(
             suspects.append((node, error))
     return found or suspects[-1:]
 
+
+def _definitions(nodes: list[Node]) -> list[tuple[Node, BaseException | None]]:
+    """Return those of *nodes* that may define, or be made of, what a script has defined."""
+    return [
+        (node, None)
+        for node in nodes
+        if issubclass(type(node[0]), _DEFINE) or goes_by_value(statics.module_of(type(node[0])))
+    ]
+
+
+_DEFINE = (FunctionType, MethodType, CellType, partial, type)
+"""Types of such objects."""
 
 _FRAMES = 20
 """Calls of a traceback that are looked at; one of a recursion has a thousand. Picked."""

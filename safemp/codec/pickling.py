@@ -29,6 +29,7 @@ from contextlib import suppress
 from enum import EnumMeta
 from functools import lru_cache, partial, singledispatch
 from io import BytesIO, TextIOWrapper
+from operator import attrgetter
 from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
 from pickle import dumps as _dumps
 from pickle import load as _load
@@ -297,6 +298,8 @@ class _CarefulPickler(_ByValuePickler):
             if isinstance(home, Home):
                 named = self._named(home, cls)
                 return named if named is not None else _reduce_dynamic_class(cls)
+            if type(module) is not str and home is not None and resolve(found, cls) is cls:
+                return attrgetter(cls.__qualname__), (found,)  # pickle would write a text of another class
         elif vars(builtins).get(cls.__name__) is cls:
             return NotImplemented
         reduced = _cp._class_reduce(cls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
-from safemp.codec import calls, homes, pickling, sizes, statics
+from safemp.codec import calls, definitions, homes, pickling, sizes, statics
 from safemp.codec.loading import load_culprit, unloadable_nodes
 from safemp.codec.paths import Node
 from safemp.codec.repairs import REOPEN, Policy, Spec, policy_of
@@ -133,8 +133,8 @@ def _finish(
                 seen.culprits.append(calls.whole(roots[0], error))
                 seen.trails.append([])
         else:
-            if not load or _loads(stream, frames):
-                return seen, size
+            if not load or (_loads(stream, frames) and not definitions.are_in(stream)):
+                return seen, size  # what a script defines is here already, and was not loaded
     if load and (size is not None or seen.culprits[0].path != roots[0][0]):
         steps: dict[int, Any] = {}
         nodes = unloadable_nodes(roots, semantics, culprits=seen.nodes)  # kept: steps are by the nodes' ids

@@ -52,6 +52,16 @@ class Slots(Cached):
         self.calls.append(x)
         return super().__call__(x)
 
+class Text(str):
+    pass
+
+Typed = type("Typed", (), {"__module__": Text(__name__)})
+
+class Bad:
+    def __reduce__(self): return int, ("x",)
+
+BAD = Bad()
+
 class OfC(dict):
     "Has state in C."
     def __init__(self, function):
@@ -65,7 +75,7 @@ SCRIPT = """
 import dataclasses, sys
 from dataclasses import MISSING, fields
 import safemp, library
-from library import EMPTY, HANDLE, LATER, MARK, REGISTERED, UNSET, Cached, OfC, Slots
+from library import BAD, EMPTY, HANDLE, LATER, MARK, REGISTERED, UNSET, Cached, OfC, Slots, Typed
 
 ALSO = [HANDLE, {"it": HANDLE}]
 
@@ -96,6 +106,16 @@ def raises():
     error.handle, error.several = library.HANDLE, [library.HANDLE, 1]
     raise error
 def halved(): return half(3)
+def typed(*given): return [type(one).__name__ for one in given] or Typed.__name__
+def bad(): return BAD
+def bad_default(it=BAD): return it
+
+class Bads:
+    it = [BAD]
+    def method(self): return self.it
+
+def bad_class(): return Bads.it
+def given(it): return it
 
 class Holder:
     it = HANDLE
@@ -113,6 +133,8 @@ RIGHT = {
     "    assert (error.handle, error.several) == (HANDLE, [HANDLE, 1]), vars(error)",
     "a decorated function": "assert e.submit(square, 3).result() == 9",
     "one that is read": "assert e.submit(through).result() == (43, [3], {3: 27})",
+    "a class whose module's name is a text of another class": "assert e.submit(typed).result() == 'Typed'\n"
+    "    assert e.submit(typed, Typed()).result() == ['Typed']",
     "many times": "assert [e.submit(handle).result() for _ in range(20)] == [True] * 20",
 }
 
@@ -123,6 +145,29 @@ def test_it_is_itself_in_the_worker(tmp_path: Path, what: str) -> None:
     (tmp_path / "library.py").write_text(LIBRARY)
     body = f"with safemp.SafeExecutor(1) as e:\n    {RIGHT[what]}\n    print('ok')\n"
     assert quiet(run_script(tmp_path, SCRIPT + body))
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    {
+        "bad": "fn.__globals__['BAD']",
+        "bad_default": "fn.__defaults__[0]",
+        "bad_class": "fn.__globals__['Bads'].it[0]",
+        "given, Bads()": "type(args[0]).it[0]",
+        "given, Bads().method": "type(args[0].__self__).it[0]",
+        "given, lambda: BAD": "args[0].__globals__['BAD']",
+    }.items(),
+)
+def test_what_does_not_load_is_named_by_its_path(tmp_path: Path, call: str, path: str) -> None:
+    """Wherever it is in what the script defines, of which this process has its own; ``inspect`` sees it, too."""
+    (tmp_path / "library.py").write_text(LIBRARY)
+    body = (
+        "with safemp.SafeExecutor(1) as e:\n"
+        f"    error = e.submit({call}).exception()\n"
+        "    print(*[culprit.path for culprit in error.culprits])\n"
+        f"print(len(safemp.inspect([{call}][-1]).culprits))\n"
+    )
+    assert quiet(run_script(tmp_path, SCRIPT + body), out=f"{path}\n1\n")
 
 
 def test_what_cannot_be_made_of_its_parts_is_refused_by_its_path(tmp_path: Path) -> None:
