@@ -15,7 +15,7 @@ import pytest
 from tblib.pickling_support import pickle_exception
 
 import safemp
-from tests.support import errors, jobs, tracing
+from tests.support import errors, jobs, multidicts, tracing
 from tests.support.errors import MAKERS, portrait
 
 # -- that they are hostile -------------------------------------------------------------
@@ -73,6 +73,17 @@ def test_what_a_call_raises_arrives_attribute_by_attribute(executor: safemp.Safe
     assert portrait(error) == portrait(MAKERS[name]())
     assert error is not None
     assert error.__traceback__ is not None
+
+
+def test_the_headers_of_an_answer_arrive() -> None:
+    """An error of aiohttp is its own class, and its headers can be read; a result may be such headers, too."""
+    with safemp.SafeExecutor(1, initializer=multidicts.put) as executor:
+        headers = executor.submit(multidicts.answer).result(30)
+        error = executor.submit(multidicts.make_and_fail).exception(30)
+
+    assert type(headers) is multidicts.CIMultiDictProxy
+    assert type(error) is multidicts.ResponseError
+    assert (error.status, error.headers.getall("set-cookie")) == (404, ["a", "b"])
 
 
 @pytest.mark.parametrize("name", MAKERS)
