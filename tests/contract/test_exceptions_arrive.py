@@ -86,6 +86,18 @@ def test_the_headers_of_an_answer_arrive() -> None:
     assert (error.status, error.headers.getall("set-cookie")) == (404, ["a", "b"])
 
 
+def test_an_error_of_boto3_is_a_client_error(executor: safemp.SafeExecutor) -> None:
+    """Its class is one of the worker's session, so it is not this one's; but of that name, with the answer."""
+    pytest.importorskip("boto3", reason="wants the boto3 package")
+    from botocore.exceptions import ClientError
+
+    error = executor.submit(errors.raise_no_such_key).exception(60)
+
+    assert isinstance(error, ClientError)
+    assert (type(error).__name__, error.response["Error"]["Code"]) == ("NoSuchKey", "NoSuchKey")
+    assert str(error) == "An error occurred (NoSuchKey) when calling the GetObject operation: gone"
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_what_an_apply_raises_arrives_attribute_by_attribute(pool: safemp.Pool, name: str) -> None:
     """``AsyncResult.get`` raises what the task raised, in all that can be seen of it."""
