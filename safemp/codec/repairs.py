@@ -145,6 +145,8 @@ _LIBRARIES = (
     ("starlette.datastructures", "starlette"),
     ("rtree.index", "rtree"),
     ("wrapt", "wrapt"),
+    ("multidict", "multidict"),
+    ("frozenlist", "multidict"),
     ("pydantic._internal._validate_call", "pydantic"),
 )
 """A module, and the file of ``libraries`` to load once that module is."""

@@ -15,7 +15,7 @@ import pytest
 from tblib.pickling_support import pickle_exception
 
 import safemp
-from tests.support import errors, jobs, tracing
+from tests.support import errors, jobs, multidicts, tracing
 from tests.support.errors import MAKERS, portrait
 
 # -- that they are hostile -------------------------------------------------------------
@@ -73,6 +73,29 @@ def test_what_a_call_raises_arrives_attribute_by_attribute(executor: safemp.Safe
     assert portrait(error) == portrait(MAKERS[name]())
     assert error is not None
     assert error.__traceback__ is not None
+
+
+def test_the_headers_of_an_answer_arrive() -> None:
+    """An error of aiohttp is its own class, and its headers can be read; a result may be such headers, too."""
+    with safemp.SafeExecutor(1, initializer=multidicts.put) as executor:
+        headers = executor.submit(multidicts.answer).result(30)
+        error = executor.submit(multidicts.make_and_fail).exception(30)
+
+    assert type(headers) is multidicts.CIMultiDictProxy
+    assert type(error) is multidicts.ResponseError
+    assert (error.status, error.headers.getall("set-cookie")) == (404, ["a", "b"])
+
+
+def test_an_error_of_boto3_is_a_client_error(executor: safemp.SafeExecutor) -> None:
+    """Its class is one of the worker's session, so it is not this one's; but of that name, with the answer."""
+    pytest.importorskip("boto3", reason="wants the boto3 package")
+    from botocore.exceptions import ClientError
+
+    error = executor.submit(errors.raise_no_such_key).exception(60)
+
+    assert isinstance(error, ClientError)
+    assert (type(error).__name__, error.response["Error"]["Code"]) == ("NoSuchKey", "NoSuchKey")
+    assert str(error) == "An error occurred (NoSuchKey) when calling the GetObject operation: gone"
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -410,3 +410,12 @@ def portrait(error: BaseException | None, _seen: tuple[int, ...] = ()) -> Any:
     if hasattr(cls, "exceptions"):
         fields["exceptions"] = [portrait(one, seen) for one in error.exceptions]  # type: ignore[attr-defined]
     return fields
+
+
+def raise_no_such_key() -> None:
+    """Raise what a client of boto3 would, by a class that botocore has made for that client's session."""
+    import boto3
+
+    client = boto3.client("s3", region_name="x", aws_access_key_id="a", aws_secret_access_key="b")
+    answer = {"Error": {"Code": "NoSuchKey", "Message": "gone"}}
+    raise client.exceptions.NoSuchKey(answer, "GetObject")

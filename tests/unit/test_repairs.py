@@ -27,7 +27,7 @@ import pytest
 import safemp
 from safemp.codec import calls, pickling, repairs
 from safemp.codec.repairs import importable
-from tests.support import jobs
+from tests.support import jobs, multidicts
 
 RUNGS = [pickling.dumps, pickling.dumps_careful]
 Dump = Callable[[Any], bytes]
@@ -545,3 +545,74 @@ def test_a_parser_of_arguments_leaves_out_what_it_left_out(dump: Dump) -> None:
         for line in ([], ["--twice", "a", "run", "--rate", "2.5"], ["--left-out", "b"]):
             assert copy.parse_args(line) == parser().parse_args(line)
         assert copy.format_help() == parser().format_help()
+
+
+# -- headers and frozen lists ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the stand-in for multidict and frozenlist."""
+    for name in ("seen", "exact", "families"):
+        monkeypatch.setattr(repairs._Known, name, getattr(repairs._Known, name))
+    for name in ("multidict", "frozenlist"):
+        monkeypatch.setitem(sys.modules, name, multidicts)
+    repairs._Known.seen = (0, "")
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("dump", [*RUNGS, safemp.dumps])
+def test_a_view_of_headers_is_one_of_the_dict_that_travels(dump: Dump) -> None:
+    """Plain pickle refuses it; a view of a dict that minds no case minds none there."""
+    headers = multidicts.CIMultiDict(multidicts.ITEMS)
+    views = [multidicts.CIMultiDictProxy(headers), multidicts.MultiDictProxy(headers)]
+    for view in views:
+        with pytest.raises(TypeError, match="can't pickle"):
+            pickle.dumps(view)
+
+    *found, below = pickle.loads(dump([*views, headers]))
+    below.add("SET-COOKIE", "c")
+
+    assert [type(view) for view in found] == [type(view) for view in views]
+    assert [view.getall("Set-cookie") for view in found] == [["a", "b", "c"]] * 2
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_view_that_does_not_show_its_dict_gets_one(dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The items travel."""
+    monkeypatch.setattr(multidicts.MultiDictProxy, "keeps_dict", False)
+    view = multidicts.CIMultiDictProxy(multidicts.CIMultiDict(multidicts.ITEMS))
+    found = pickling.loads(dump(view))
+
+    assert type(found) is multidicts.CIMultiDictProxy
+    assert found.getall("SET-COOKIE") == ["a", "b"]
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("dump", [*RUNGS, safemp.dumps])
+def test_a_frozen_list_is_frozen_there(dump: Dump) -> None:
+    """When it is filled, also where it holds itself; one that is not frozen can be added to."""
+    free, frozen, inner = multidicts.FrozenList([1]), multidicts.FrozenList([1]), []
+    circle = multidicts.FrozenList([inner])
+    inner.append(circle)
+    circle.freeze()
+    frozen.freeze()
+    with pytest.raises(TypeError, match="can't pickle"):
+        pickle.dumps(free)
+
+    one, two, three, keys = pickle.loads(dump([free, frozen, circle, {frozen: 2}]))
+    one.append(2)
+
+    assert list(one) == [1, 2]
+    assert (one.frozen, two.frozen, list(two), keys[two]) == (False, True, [1], 2)
+    assert three.frozen
+    assert three[0][0] is three
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_frozen_list_that_pickles_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is written in Python does."""
+    monkeypatch.delattr(multidicts.FrozenList, "__reduce__")
+
+    assert repairs.repair_for(multidicts.FrozenList) is None
+    assert pickling.loads(pickling.dumps_careful(multidicts.FrozenList([1])))[0] == 1
