@@ -133,7 +133,7 @@ def _definitions(nodes: list[Node]) -> list[tuple[Node, BaseException | None]]:
     return [
         (node, None)
         for node in nodes
-        if issubclass(type(node[0]), _DEFINE) or goes_by_value(statics.module_of(type(node[0])))
+        if issubclass(type(node[0]), _DEFINE) or goes_by_value(statics.module_of(type(node[0])) or "")
     ]
 
 
