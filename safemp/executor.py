@@ -354,9 +354,10 @@ class CallTask(Task):
 
     def abort(self) -> None:
         """Cancel the future."""
-        if self._future.cancel():
-            self._future.set_running_or_notify_cancel()
-        else:  # it had begun before, on a worker from which it was taken back
+        future = self._future
+        future.cancel()
+        # It may have begun before, on a worker from which it was taken back.
+        if future._begin(self):
             self.deliver_same(not_run(self.name))
 
     def describe(self, index: int) -> str:

@@ -90,7 +90,7 @@ class SafeFuture(Future[T]):
         return self._made
 
     def _begin(self, task: Task) -> bool:
-        """Start running as *task*, unless cancelled; running already is as good."""
+        """Start running as *task*, unless cancelled or settled; running already is as good."""
         with _changing:
             if self._made is None:
                 self._state = RUNNING
@@ -102,6 +102,8 @@ class SafeFuture(Future[T]):
             if self._state == RUNNING:
                 self._task = task
                 return True
+            if self._state != CANCELLED:
+                return False  # the program has settled it by itself
         return self.set_running_or_notify_cancel()
 
     def kill(self) -> bool:
@@ -122,25 +124,29 @@ class SafeFuture(Future[T]):
     def _settle(self, outcome: Outcome) -> None:
         """Finish with *outcome*. Called once, by the engine's thread."""
         self._task = self._engine = None
-        error: BaseException | None = None
+        error: BaseException | None
         if isinstance(outcome, list):
-            self._outcome = outcome
-            if failed(outcome):
-                error = _UNREAD
+            frames, error = outcome, _UNREAD if failed(outcome) else None
         else:
             assert isinstance(outcome, BaseException), "a call's value comes in frames"
-            error = outcome
+            frames, error = None, outcome
         with _changing:
             alone = self._made is None  # nobody waits for several, and there are no callbacks
             if alone:
-                self._exception = error
+                self._outcome, self._exception = frames, error
                 self._state = FINISHED
         if alone:
             self._open()
-        elif error is not None:
-            super().set_exception(error)
-        else:
-            super().set_result(None)  # type: ignore[arg-type]
+            return
+        with self._condition:
+            if self.done():
+                return  # the program has settled it by itself
+            self._outcome, self._exception = frames, error
+            self._state = FINISHED
+            for waiter in self._waiters:  # as ``Future.set_result`` does
+                (waiter.add_result if error is None else waiter.add_exception)(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
 
     def _give(self, outcome: Frames, task: Any) -> bool:
         """Finish with *outcome*, if somebody waits for this future by itself; he lets go of the call, too.

@@ -608,12 +608,14 @@ class Dispatcher:
     def results(self, worker: Worker, results: Sequence[Result], microseconds: int) -> None:
         """Take outcomes; the worker first gets its next task, then they are delivered."""
         deliveries = Deliveries()
-        with self.lock:
-            if self._take(worker, results, deliveries, microseconds):
-                if microseconds:
-                    self._pace.took(1e-6 * microseconds)
-                self._next(worker)
-        deliveries.hand_over()
+        try:
+            with self.lock:
+                if self._take(worker, results, deliveries, microseconds):
+                    if microseconds:
+                        self._pace.took(1e-6 * microseconds)
+                    self._next(worker)
+        finally:
+            deliveries.hand_over()
 
     def _take(self, worker: Worker, results: Sequence[Result], deliveries: Deliveries, microseconds: int = 0) -> int:
         """Match *results* with their tasks, which took so many *microseconds* each, if that is known.

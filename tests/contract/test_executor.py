@@ -583,6 +583,44 @@ def test_any_other_exception_in_the_with_block_waits(error: type[BaseException])
     assert [future.result(0) for future in futures] == [0, 10, 20, 30, 40, 50]
 
 
+@pytest.mark.parametrize("which", [0, 1, -1])
+@pytest.mark.parametrize("by", ["result", "exception", "cancel", "a callback"])
+def test_a_waiting_future_that_the_program_settles_costs_no_other(which: int, by: str) -> None:
+    """Its call is dropped; the one before it, those behind it and later ones have their outcomes, also at the end."""
+    with safemp.SafeExecutor(1) as executor:
+        running = executor.submit(jobs.work, 7, 0.3)
+        waiting = [executor.submit(jobs.work, n, 0.01) for n in range(5)]
+        ours = waiting.pop(which)
+        if by == "result":
+            ours.set_result(99)
+        elif by == "exception":
+            ours.set_exception(KeyError(99))
+        elif by == "cancel":
+            assert ours.cancel()
+            assert not ours.set_running_or_notify_cancel()
+        else:
+            running.add_done_callback(lambda _: ours.done() or ours.set_result(99))
+        assert running.result(30) == 70
+        assert [future.result(30) % 10 for future in waiting] == [0] * 4
+        assert executor.submit(jobs.square, 3).result(30) == 9
+    assert ours.cancelled() or ours.exception(0) is not None or ours.result(0) == 99
+
+
+def test_waiting_futures_that_the_program_has_settled_stay_so_at_the_end() -> None:
+    """``shutdown(cancel_futures=True)`` drops them, and cancels the others."""
+    executor = safemp.SafeExecutor(1)
+    running, *waiting = [executor.submit(jobs.work, n, 0.3) for n in range(4)]
+    assert until(running.running)
+    waiting[0].set_result(99)
+    assert waiting[1].cancel()
+    waiting[1].set_running_or_notify_cancel()
+    executor.shutdown(cancel_futures=True)
+    assert running.result(0) == 0
+    assert waiting[0].result(0) == 99
+    assert waiting[1].cancelled()
+    assert waiting[2].cancelled()
+
+
 def test_a_forgotten_executor_ends_its_workers() -> None:
     """Nobody refers to it any more: what was submitted is answered, then the workers end."""
     executor = safemp.SafeExecutor(2)
