@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-__all__ = ["Doubled", "Gone", "HttpError", "Lengthy", "Longer"]
+__all__ = ["Doubled", "Gone", "HttpError", "Lengthy", "Longer", "answer"]
 
 _FIRST = BaseException.__basicsize__
 """Where the fields begin: an ``int`` that can be set, one that cannot, and one behind a getter only."""
@@ -84,9 +84,18 @@ def _fill(exc: Any, args: tuple[Any, ...], _: Any) -> int:
     return 0
 
 
+_answers: dict[int, object] = {}
+"""What the getter gives in the place of a number, by ``id``."""
+
+
 @_Get
 def _get(exc: object, _: Any) -> object:
-    return _field(exc, 2).value
+    return _answers.get(id(exc), _field(exc, 2).value)
+
+
+def answer(exc: object, value: object) -> None:
+    """Let the getter of *exc*, which must live on, give *value*."""
+    _answers[id(exc)] = value
 
 
 @_Set

@@ -14,7 +14,7 @@ from safemp.codec import pickling
 from safemp.codec.exception_plain import describe, revive
 from safemp.codec.exceptions import decode_error, encode_error
 from safemp.codec.lost import Lost
-from tests.support.extension_errors import Doubled, Gone, HttpError, Lengthy, Longer
+from tests.support.extension_errors import Doubled, Gone, HttpError, Lengthy, Longer, answer
 
 MADE: dict[str, Callable[[], BaseException]] = {
     "fields that can be set": lambda: HttpError("abc"),
@@ -89,6 +89,20 @@ def test_what_has_its_own_attributes_over_them_is_one_more_class() -> None:
     arrived = travel(Doubled("abc"))
 
     assert seen(pickle.loads(pickle.dumps(arrived))) == seen(Doubled("abc"))
+
+
+def test_a_field_that_cannot_travel() -> None:
+    """A ``Lost`` lies over it; in an argument it is named."""
+    exc = Lengthy("abc")
+    with socket.socket() as sock:
+        answer(exc, sock)
+        arrived = travel(exc)
+        with pytest.raises(safemp.PreflightError, match=r"obj\.size:"):
+            safemp.dumps(exc)
+    answer(exc, 5)
+
+    assert isinstance(arrived, Lengthy)
+    assert (type(arrived.size), arrived.code, str(arrived)) == (Lost, 4, "abc")
 
 
 def test_from_a_worker() -> None:
