@@ -23,6 +23,7 @@ from safemp.codec.exception_state import (
     group_of,
     is_builtin,
     make,
+    may_have_fields,
     new_args,
     raw_dict,
     same_text,
@@ -86,7 +87,7 @@ def settle(exc: BaseException, state: State, *, constructing: bool = True) -> Se
     """
     cls = type(exc)
     plain = make, (cls, *new_args(exc))
-    fields = fields_of(cls) if "members" in state and not is_builtin(cls) else {}
+    fields = fields_of(cls) if may_have_fields(state) else {}
     if not fields:
         return Settled(*plain, state)
     values = {key: _read(exc, descriptor) for key, descriptor in fields.items()}
@@ -132,7 +133,7 @@ def has_fields(exc: BaseException, values: dict[str, Any]) -> bool:
 
 def shadowed(exc: BaseException, state: State) -> State:
     """Return *state* for a stand-in, whose own slots lie over the C fields of the class of *exc*."""
-    fields = fields_of(type(exc)) if "members" in state else {}
+    fields = fields_of(type(exc)) if may_have_fields(state) else {}
     if not fields:
         return state
     own = qualname(type(exc))

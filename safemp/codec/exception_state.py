@@ -29,6 +29,7 @@ __all__ = [
     "is_builtin",
     "linked",
     "make",
+    "may_have_fields",
     "new_args",
     "raw_dict",
     "read_links",
@@ -131,10 +132,14 @@ def _members(cls: type) -> list[tuple[str, Any, type]]:
         space = class_dict(owner)
         for name, descriptor in list(space.items()):
             kind = type(descriptor)
-            if (kind is MemberDescriptorType and descriptor not in _NOT_STATE and name not in _NOT_STATE_NAMES) or (
-                kind is GetSetDescriptorType
-                and descriptor.__name__[:2] != "__"
-                and _is_stored(descriptor, owner, found)
+            if (
+                (kind is MemberDescriptorType and descriptor not in _NOT_STATE and name not in _NOT_STATE_NAMES)
+                or (
+                    kind is GetSetDescriptorType
+                    and owner is not BaseException  # it has none; asked first, for speed
+                    and descriptor.__name__[:2] != "__"
+                    and _is_stored(descriptor, owner, found)
+                )
             ):
                 found.append((f"{_qualname_of(owner)}.{name}", descriptor, owner))
     return found
@@ -163,6 +168,14 @@ def fields_of(cls: type) -> dict[str, Any]:
             if type(descriptor) is GetSetDescriptorType or "__slots__" not in class_dict(owner):
                 found[key] = descriptor
     return found
+
+
+_BUILTIN_KEYS = frozenset(key for cls in _BUILTIN if issubclass(cls, BaseException) for key, *_ in _members(cls))
+
+
+def may_have_fields(state: State) -> bool:
+    """Tell whether there can be C fields of an extension class in *state*."""
+    return "members" in state and not state["members"].keys() <= _BUILTIN_KEYS
 
 
 def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
