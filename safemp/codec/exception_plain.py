@@ -21,8 +21,10 @@ from dataclasses import dataclass, field, fields
 from types import MemberDescriptorType
 from typing import Any, TypeAlias
 
+from safemp.codec.exception_fields import has_fields
 from safemp.codec.exception_state import (
     State,
+    fields_of,
     group_of,
     is_builtin,
     make,
@@ -234,7 +236,7 @@ def _revive(plain: PlainError) -> BaseException:
         try:
             made = make(cls, *(group or ()))
             write_state(made, _with_slots(made, state))
-            if text_of(made) == plain.text:
+            if text_of(made) == plain.text and has_fields(made, space):
                 return made
         except BaseException:  # a class that cannot be made so
             pass
@@ -243,12 +245,16 @@ def _revive(plain: PlainError) -> BaseException:
 
 
 def _with_slots(exc: BaseException, state: State) -> State:
-    """Move the attributes that are slots of the class of *exc* from its dict to them."""
+    """Move the attributes that are slots or C fields of the class of *exc* from its dict to them."""
     space, members = dict(state["dict"]), dict(state["members"])
     for cls in mro(type(exc)):
         for name, descriptor in class_dict(cls).items():
             if name in space and type(descriptor) is MemberDescriptorType:
                 members[f"{cls.__qualname__}.{name}"] = space.pop(name)
+    for key in fields_of(type(exc)):
+        name = key.rpartition(".")[2]
+        if name in space:
+            members[key] = space.pop(name)
     return {**state, "dict": space, "members": members}
 
 
@@ -326,7 +332,7 @@ def stand_in_class(
 def _new_class(module: str, qualname: str, bases: tuple[type, ...], key: tuple[Any, ...]) -> type[BaseException] | None:
     name = qualname.rpartition(".")[2]
     space = {
-        "__slots__": ("_safemp_text",),
+        "__slots__": ("_safemp_text", *_names_of_fields(bases)),
         "__module__": module,
         "__qualname__": qualname,
         "__doc__": "Stands for an exception whose class could not be had in this process.",
@@ -345,6 +351,11 @@ def _new_class(module: str, qualname: str, bases: tuple[type, ...], key: tuple[A
         except BaseException:  # a metaclass, an __init_subclass__, or two layouts in one
             continue
     return None
+
+
+def _names_of_fields(bases: tuple[type, ...]) -> list[str]:
+    """Name the C fields of extension classes: over a read-only one, what the original had can still be put."""
+    return sorted({key.rpartition(".")[2] for base in bases if not is_builtin(base) for key in fields_of(base)})
 
 
 def _text(self: BaseException) -> str:

@@ -6,7 +6,8 @@ constructor does not take exactly its ``args``. Here:
 1. A class of the user that says itself how to be pickled (``__reduce__``,
    ``__reduce_ex__``, ``copyreg``, ``__getstate__``, ``__setstate__``) has its way, if
    trying it here gives the same class and the same text. It may drop a lock on purpose.
-2. Otherwise ``exception_state.make`` and ``write_state``: no user code on loading.
+2. Otherwise ``exception_state.make`` and ``write_state``: no user code on loading, but for
+   an extension class with read-only fields its constructor in C (``exception_fields``).
 
 In both, the object is made first and filled afterwards, so that pickle's memo closes
 cycles, and cause, context, traceback and notes travel along.
@@ -23,8 +24,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakSet
 
+from safemp.codec.exception_fields import settle, shadowed
+from safemp.codec.exception_plain import names_of, stand_in, stand_in_class
 from safemp.codec.exception_state import (
     State,
+    group_of,
     is_builtin,
     linked,
     make,
@@ -34,6 +38,7 @@ from safemp.codec.exception_state import (
     read_state,
     read_tail,
     same_text,
+    text_of,
     write_state,
 )
 from safemp.codec.sentinels import by_name
@@ -74,8 +79,16 @@ def reduce_exception(exc: BaseException) -> tuple[Any, ...] | str:
 
 
 def without_constructor(exc: BaseException) -> tuple[Any, ...]:
-    """Return the reduce value that runs no code of the class."""
-    return make, (type(exc), *new_args(exc)), marked(read_state(exc)), None, None, write_state
+    """Return the reduce value that runs no code of the class in Python."""
+    state = marked(read_state(exc))
+    function, args, mine, whole = settle(exc, state)
+    if not whole:
+        cls, group = type(exc), group_of(exc)
+        module, qualname, bases = names_of(cls)
+        if issubclass(stand_in_class(module, qualname, (cls, *bases), group is not None), cls):
+            made = (module, qualname, (cls, *bases), text_of(exc), group)
+            return stand_in, made, shadowed(exc, state), None, None, write_state
+    return function, args, mine, None, None, write_state
 
 
 def marked(state: State) -> State:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from safemp.codec.exception_fields import construct, settle, shadowed
 from safemp.codec.exception_plain import names_of, stand_in, stand_in_class
 from safemp.codec.exception_reduce import in_order, marked, own_way, same_class, write_own
 from safemp.codec.exception_state import (
@@ -172,7 +173,13 @@ class _Rescue:
             # Not followed into here: in_order has every member in the list already.
             group = group[0], [self._positions.get(id(member)) for member in group[1]]  # type: ignore[misc]
         cls = type(exc)
-        if id(exc) not in self.keep_text and self._class_travels(cls):
+        settled = settle(exc, state)
+        if settled.function is construct and self._class_travels(cls):
+            if id(exc) not in self.keep_text and self._travels(settled.args):
+                return "made", construct, settled.args, settled.state, ties
+            settled = settle(exc, state, constructing=False)
+        state, shadows = settled.state, shadowed(exc, state)
+        if id(exc) not in self.keep_text and self._class_travels(cls) and settled.whole:
             args = () if group is not None else new_args(exc)
             if args and self._travels(args):
                 return "made", make, (cls, *args), state, ties
@@ -193,7 +200,7 @@ class _Rescue:
             args = _Container("tuple", [cls, *(given if new_args(exc) else ())])
             if _makes(make, args, cls):
                 return "made", make, args, state, ties
-        return "stand-in", (module, qualname, (first, *bases), text_of(exc)), group, state, ties
+        return "stand-in", (module, qualname, (first, *bases), text_of(exc)), group, shadows, ties
 
     def _class_travels(self, cls: type) -> bool:
         key = id(cls)  # not the class: a metaclass may refuse to hash it

@@ -1,7 +1,7 @@
 """The state of an exception, read and written past all code of its class.
 
-An exception keeps state in four places: ``args``; C members of its builtin bases
-(``OSError.errno``, ``StopIteration.value``, ...); slots; ``__dict__``. All are reached
+An exception keeps state in four places: ``args``; C members of its bases (``OSError.errno``,
+``StopIteration.value``, those of extension classes); slots; ``__dict__``. All are reached
 through the descriptors of the class that defines them, so neither a constructor nor a
 property, ``__getattr__``, ``__setattr__`` or read-only ``args`` of the user's runs.
 
@@ -22,11 +22,14 @@ from safemp.codec.tracebacks import decode_traceback, encode_traceback
 
 __all__ = [
     "State",
+    "args_of",
     "can_make",
+    "fields_of",
     "group_of",
     "is_builtin",
     "linked",
     "make",
+    "may_have_fields",
     "new_args",
     "raw_dict",
     "read_links",
@@ -59,6 +62,9 @@ _NOT_STATE = frozenset(
     | ({class_dict(_GROUP)["message"], class_dict(_GROUP)["exceptions"]} if _GROUP else set())
 )
 """Members that travel by themselves (the last two, which are read-only, through ``make``)."""
+
+_NOT_STATE_NAMES = ("__dict__", "__weakref__")
+"""The same, in classes whose compiler lists these as members."""
 
 _GETSETS: dict[type, tuple[str, ...]] = {
     OSError: ("characters_written",),
@@ -102,6 +108,12 @@ def group_of(exc: BaseException) -> tuple[str, list[BaseException]] | None:
     return space["message"].__get__(exc), list(space["exceptions"].__get__(exc))
 
 
+def args_of(exc: BaseException) -> tuple[Any, ...]:
+    """Return the true ``args`` of *exc*."""
+    found: tuple[Any, ...] = _args.__get__(exc)
+    return found
+
+
 def read_links(exc: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Return ``(__cause__, __context__)``."""
     return _cause.__get__(exc), _context.__get__(exc)
@@ -113,32 +125,70 @@ def linked(exc: BaseException) -> list[BaseException]:
     return [other for other in (*read_links(exc), *(group[1] if group else ())) if other is not None]
 
 
-def _members(exc: BaseException) -> list[tuple[str, Any, type]]:
-    """List ``(key, descriptor, owner)`` of every C member and slot."""
-    found = []
-    for owner in mro(type(exc)):
+def _members(cls: type) -> list[tuple[str, Any, type]]:
+    """List ``(key, descriptor, owner)`` of every C member and slot of exceptions of *cls*."""
+    found: list[tuple[str, Any, type]] = []
+    for owner in mro(cls):
         space = class_dict(owner)
-        getsets = _GETSETS.get(owner, ()) if is_builtin(owner) else ()
         for name, descriptor in list(space.items()):
             kind = type(descriptor)
-            if (kind is MemberDescriptorType and descriptor not in _NOT_STATE) or (
-                kind is GetSetDescriptorType and name in getsets
+            if (
+                (kind is MemberDescriptorType and descriptor not in _NOT_STATE and name not in _NOT_STATE_NAMES)
+                or (
+                    kind is GetSetDescriptorType
+                    and owner is not BaseException  # it has none; asked first, for speed
+                    and descriptor.__name__[:2] != "__"
+                    and _is_stored(descriptor, owner, found)
+                )
             ):
                 found.append((f"{_qualname_of(owner)}.{name}", descriptor, owner))
     return found
 
 
+def _is_stored(getset: GetSetDescriptorType, owner: type, found: list[tuple[str, Any, type]]) -> bool:
+    """Tell whether a getter in C may be one of a field: most of extension classes, few of Python's own."""
+    name = getset.__name__
+    if is_builtin(owner):
+        return name in _GETSETS.get(owner, ())
+    hidden = any(other.__name__ == name for _, other, _ in found)  # as by a slot of a stand-in
+    return getset.__objclass__ is owner and not hidden
+
+
+def fields_of(cls: type) -> dict[str, Any]:
+    """Return the descriptors, by key, of what extension classes keep in C; of each name the first.
+
+    Slots of classes in Python are not among them.
+    """
+    found: dict[str, Any] = {}
+    names: set[str] = set()
+    for key, descriptor, owner in _members(cls):
+        name = descriptor.__name__
+        if name not in names and not is_builtin(owner):
+            names.add(name)
+            if type(descriptor) is GetSetDescriptorType or "__slots__" not in class_dict(owner):
+                found[key] = descriptor
+    return found
+
+
+_BUILTIN_KEYS = frozenset(key for cls in _BUILTIN if issubclass(cls, BaseException) for key, *_ in _members(cls))
+
+
+def may_have_fields(state: State) -> bool:
+    """Tell whether there can be C fields of an extension class in *state*."""
+    return "members" in state and not state["members"].keys() <= _BUILTIN_KEYS
+
+
 def read_members(exc: BaseException, *, slots: bool = True) -> dict[str, Any]:
-    """Return the C members and, unless *slots* is false, the slots of *exc*."""
+    """Return the C members of *exc*; unless *slots* is false, also its slots and what extensions keep."""
     values: dict[str, Any] = {}
     given_none = _errno_given(exc)
-    for key, descriptor, owner in _members(exc):
+    for key, descriptor, owner in _members(type(exc)):
         builtin = is_builtin(owner)
         if key in values or not (slots or builtin):
             continue
         try:
             value = descriptor.__get__(exc)
-        except Exception:  # AttributeError: empty; C getters may raise others
+        except BaseException:  # AttributeError: empty; C getters may raise any other
             continue
         # An empty C member reads as None too, and for some that is not the same:
         # OSError with filename None prints a file called "None".
@@ -179,7 +229,7 @@ def read_tail(exc: BaseException) -> State:
 def read_state(exc: BaseException) -> State:
     """Return the whole state of *exc*, for ``write_state``. Borrows its values."""
     state = read_tail(exc)
-    state["args"] = _args.__get__(exc)
+    state["args"] = args_of(exc)
     members = read_members(exc)
     if members:
         state["members"] = members
@@ -221,7 +271,7 @@ def new_args(exc: BaseException) -> tuple[Any, ...]:
     new, owner = _new_of(cls)
     if is_builtin(owner):
         return ()
-    args: tuple[Any, ...] = _args.__get__(exc)
+    args = args_of(exc)
     try:
         new(cls, *args)
     except Exception:  # C code of somebody's
@@ -255,7 +305,7 @@ def write_state(exc: BaseException, state: State) -> None:
         raw_dict(exc).update(state["dict"])
     members = state.get("members")
     if members:
-        descriptors = {key: descriptor for key, descriptor, _ in reversed(_members(exc))}
+        descriptors = {key: descriptor for key, descriptor, _ in reversed(_members(type(exc)))}
         for key, value in members.items():
             try:
                 descriptors[key].__set__(exc, value)

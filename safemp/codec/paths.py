@@ -20,6 +20,7 @@ from types import CodeType, FunctionType, MappingProxyType, MemberDescriptorType
 from typing import Any, TypeAlias
 
 from safemp.codec import statics
+from safemp.codec.exception_state import read_members
 from safemp.codec.rebuild import Made
 
 __all__ = ["Edge", "Node", "expression", "holders_of", "key_text", "owner_of", "steps_to"]
@@ -269,6 +270,8 @@ def _named(parent: Any, wanted: Any) -> _Step | None:
         return "type(", ")"
     space = statics.instance_dict(parent)
     held = statics.members(parent)
+    if issubclass(type(parent), BaseException):  # behind getters of an extension class
+        held += [(key.rpartition(".")[2], value) for key, value in read_members(parent).items()]
     if space is not None:
         if space is wanted:
             return "", ".__dict__"

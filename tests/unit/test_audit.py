@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+import json
 import pickle
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -208,6 +209,16 @@ def test_another_class_is_caught_or_not() -> None:
 
     assert [judge(original, other).kind for other in (ValueError("no"), Sub("no"), 3)] == [CLASS] * 3
     assert [judge(original, other).caught for other in (ValueError("no"), Sub("no"), 3)] == [False, True, False]
+
+
+def test_a_class_with_another_name_is_the_same() -> None:
+    """As those of beartype, which change their ``__module__`` when an instance is made."""
+    exc = json.JSONDecodeError("no", "{", 1)
+    original = replace(portrait(exc), cls=("json", "JSONDecodeError"))
+    other = replace(portrait(exc), cls=("json", "JSONEncoder"))
+
+    assert judge(original, exc).kind == FAITHFUL
+    assert judge(other, exc).kind == CLASS
 
 
 def test_what_was_lost_is_told() -> None:
