@@ -910,12 +910,6 @@ def _bar(**options: Any) -> Any:
     return bar
 
 
-def _frozen_list() -> Any:
-    made = _module("frozenlist").FrozenList([1])
-    made.freeze()
-    return made
-
-
 _OTHERS: dict[str, Arrives] = {
     "httpx client": in_holder(_httpx_client, lambda c: c.headers["x"] == "1" and not c.is_closed, "httpx"),
     "httpx client with a proxy": in_holder(
@@ -1004,17 +998,6 @@ _OTHERS: dict[str, Arrives] = {
     "instance of a pydantic model": in_holder(
         lambda: _model()(x=4), lambda v: v.model_dump() == {"x": 5, "items": ["a"]}, "pydantic"
     ),
-    "headers of aiohttp": in_holder(
-        lambda: _module("multidict").CIMultiDictProxy(_module("multidict").CIMultiDict([("A", "1"), ("a", "2")])),
-        lambda h: h.getall("A") == ["1", "2"],
-        "multidict",
-    ),
-    "view of a multidict": in_holder(
-        lambda: _module("multidict").MultiDictProxy(_module("multidict").MultiDict(a=1)),
-        lambda v: v["a"] == 1 and not hasattr(v, "add"),
-        "multidict",
-    ),
-    "frozen list": in_holder(_frozen_list, lambda f: f.frozen and list(f) == [1], "frozenlist"),
     "tqdm bar": in_holder(_bar, lambda b: b.n == 2, "tqdm"),
     "tqdm bar that shows nothing": in_holder(lambda: _bar(disable=True), lambda b: b.disable, "tqdm"),
     "tokenizer": in_holder(

@@ -644,24 +644,6 @@ def test_all_builtin_exceptions() -> None:
             assert portrait(revived(exc)) == portrait(exc)
 
 
-def test_aiohttp_errors() -> None:
-    """The real errors of aiohttp arrive as their own classes, with the headers of request and response."""
-    aiohttp = pytest.importorskip("aiohttp", reason="wants the aiohttp package")
-    multidict = pytest.importorskip("multidict", reason="wants the multidict package")
-    yarl = pytest.importorskip("yarl", reason="wants the yarl package")
-    url = yarl.URL("http://127.0.0.1/x")
-    headers = multidict.CIMultiDictProxy(multidict.CIMultiDict([("Server", "s"), ("Set-Cookie", "a")]))
-    request = aiohttp.RequestInfo(url, "GET", headers, url)
-    for cls in (aiohttp.ClientResponseError, aiohttp.ContentTypeError, aiohttp.WSServerHandshakeError):
-        exc = caught(lambda cls=cls: cls(request, (), status=404, message="gone", headers=headers))
-
-        arrived = travel(exc, WHERE)
-
-        assert type(arrived) is cls
-        assert (repr(arrived), arrived.headers["set-cookie"]) == (repr(exc), "a")
-        assert arrived.request_info == request
-
-
 def test_openai_errors() -> None:
     """The real errors of openai, with a real response, arrive whole; in the plain tier they are still caught."""
     openai = pytest.importorskip("openai")
