@@ -27,7 +27,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import EnumMeta
-from functools import lru_cache, partial, singledispatch
+from functools import lru_cache, partial, singledispatch, wraps
 from io import BytesIO, TextIOWrapper
 from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
 from pickle import dumps as _dumps
@@ -1453,6 +1453,31 @@ class Semantics:
         needs = Needs()
         _CarefulPickler(BytesIO(), needs, heritage=self._heritage, policy=self._policy, found=self._found).dump(obj)
         _prefix(needs, self._heritage, self._policy)
+
+
+def _with_room(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let *function* raise a ``RecursionError``, if it will, before it takes a lock.
+
+    What gives the lock back is a call like others: at the end of the stack it fails, and all wait for ever.
+    """
+
+    @wraps(function)
+    def with_room(*args: Any) -> Any:
+        _go_deeper(_DEEPER)
+        return function(*args)
+
+    return with_room
+
+
+def _go_deeper(levels: int) -> int:
+    return min((levels - 1,), key=_go_deeper) if levels else 0  # a call from C takes of both stacks, Python's and C's
+
+
+_DEEPER = 8
+"""Calls within calls. Picked: what has the lock makes one, from C none."""
+
+_cp._get_or_create_tracker_id = _with_room(_cp._get_or_create_tracker_id)
+_cp._lookup_class_or_track = _with_room(_cp._lookup_class_or_track)
 
 
 def _after_fork() -> None:
