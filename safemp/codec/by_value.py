@@ -113,6 +113,8 @@ def function_parts(function: FunctionType, global_values: Mapping[str, Any], put
     else:
         for name, value in annotations.items():
             put((value, "", f".{attribute}[{name!r}]"))
+    for i, value in enumerate(getattr(function, "__type_params__", ())):  # from Python 3.12 on
+        put((value, "", f".__type_params__[{i}]"))
     for name, value in function.__dict__.items():
         put((value, "", dot(name)))
     for attribute in ("__module__", "__doc__"):

@@ -25,9 +25,8 @@ import sys
 import threading
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from enum import EnumMeta
-from functools import lru_cache, partial, singledispatch
+from functools import lru_cache, singledispatch, wraps
 from io import BytesIO, TextIOWrapper
 from operator import attrgetter
 from pickle import PickleBuffer, Pickler, PicklingError, Unpickler
@@ -41,7 +40,7 @@ from zlib import crc32
 
 from cloudpickle import cloudpickle as _cp
 
-from safemp.codec import definitions, homes, named, namespaces, rebuild, statics, structures
+from safemp.codec import definitions, homes, named, namespaces, parameters, rebuild, statics, structures
 from safemp.codec.by_value import annotations_of, closed_over, read_in_class_bodies
 from safemp.codec.definitions import ATOMS, OfMap, refers_apart
 from safemp.codec.exceptions import reduce_exception
@@ -146,12 +145,15 @@ _BUILDERS = frozenset(
 class _ByValuePickler(_cp.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     """cloudpickle, with what it leaves out of functions."""
 
+    _type_params = False
+    """Whether the parameters of a generic function go with it: what it takes to make them is here."""
+
     def _dynamic_function_reduce(self, function: FunctionType) -> tuple[Any, ...]:
-        state = _function_state(function)
+        state = _function_state(function, self._type_params)
         return _cp._make_function, self._function_getnewargs(function), state, None, None, _cp._function_setstate
 
 
-def _function_state(function: FunctionType) -> tuple[dict[str, Any], dict[str, Any]]:
+def _function_state(function: FunctionType, type_params: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     attribute, annotations = annotations_of(function)
     bare = function
     if attribute != "__annotations__":
@@ -165,6 +167,8 @@ def _function_state(function: FunctionType) -> tuple[dict[str, Any], dict[str, A
     if names := read_in_class_bodies(function.__code__):
         space = function.__globals__
         slots["__globals__"] |= {name: space[name] for name in names if name in space}
+    if type_params and (params := getattr(function, "__type_params__", None)):  # from Python 3.12 on
+        slots["__type_params__"] = params
     return state, slots
 
 
@@ -188,6 +192,8 @@ class _CarefulPickler(_ByValuePickler):
         found: Objects to look up by name: see ``Table.by_name``.
     """
 
+    _type_params = True
+
     def __init__(
         self,
         file: Any,
@@ -200,7 +206,7 @@ class _CarefulPickler(_ByValuePickler):
         found: ByName | None = None,
     ) -> None:
         # Before the C pickler looks for it.
-        table = self.dispatch_table = Table(_THEIRS, heritage, policy, bool(inside), at_once=_AT_ONCE_OURS)
+        table = self.dispatch_table = Table(_OURS, heritage, policy, bool(inside), at_once=_AT_ONCE_OURS)
         table.by_name = found
         Pickler.__init__(self, file, 5, buffer_callback=buffer_callback)
         self.globals_ref: dict[int, dict[str, Any]] = {}  # as cloudpickle's __init__ does
@@ -322,7 +328,7 @@ class _CarefulPickler(_ByValuePickler):
             return rebuild.redispatch, (list(function.registry.items()),)  # type: ignore[attr-defined]
         if reference is None:
             return self._dynamic_function_reduce(function)
-        state, slots = _function_state(function)
+        state, slots = _function_state(function, self._type_params)
         slots["__globals__"] = {}
         if isinstance(home, Home):
             # Those that are not there, too: in a notebook a helper is often defined after its user.
@@ -436,10 +442,10 @@ def _by_parts(obj: Any) -> tuple[Any, ...]:
     """Reduce the one object that has the name under which it pickles."""
     if isinstance(obj, _NAMED[0]):
         return recached(obj)
-    if isinstance(obj, TypeVar):
-        return _cp._make_typevar, _cp._decompose_typevar(obj)
-    if isinstance(obj, _PARAMETERS):
-        return partial(_make_parameter, type(obj), obj.__name__, obj.__module__, **_settings_of(obj)), ()
+    if isinstance(obj, (TypeVar, *_PARAMETERS)):
+        args, state = parameters.take_apart(obj)
+        tracker = _cp._get_or_create_tracker_id(obj) if isinstance(obj, TypeVar) else None
+        return _make_parameter, (tracker, *args), state, None, None, None if state is None else parameters.fill
     if isinstance(obj, NewType):
         return rebuild.renew, (obj.__name__, obj.__supertype__, obj.__module__)
     cls = type(obj)
@@ -448,28 +454,18 @@ def _by_parts(obj: Any) -> tuple[Any, ...]:
     return copyreg.__newobj__, (cls,), (state, slots) if slots else state  # type: ignore[attr-defined]
 
 
-_SETTINGS = {
-    "bound": "__bound__",
-    "covariant": "__covariant__",
-    "contravariant": "__contravariant__",
-    "infer_variance": "__infer_variance__",
-    "default": "__default__",
-    "value": "__value__",
-    "type_params": "__type_params__",
-}
-"""What the classes in ``_PARAMETERS`` are given, and where that is found again, on the Pythons that have it."""
+def _make_parameter(tracker: str | None, *args: Any) -> Any:
+    return _cp._lookup_class_or_track(tracker, parameters.make(*args))
 
 
-def _settings_of(obj: Any) -> dict[str, Any]:
-    found = {name: getattr(obj, attribute) for name, attribute in _SETTINGS.items() if hasattr(obj, attribute)}
-    return {name: value for name, value in found.items() if value is not getattr(typing, "NoDefault", _NOTHING)}
+def _reduce_type_variable(variable: Any) -> tuple[Any, ...]:
+    """Reduce as cloudpickle does, but for what it holds, which may not be there."""
+    place = _cp._lookup_module_and_qualname(variable, name=variable.__name__)
+    by_parts = place is None or _cp._is_registered_pickle_by_value(place[0])
+    return _by_parts(variable) if by_parts else (getattr, place)
 
 
-def _make_parameter(kind: Any, name: str, module: str | None, **settings: Any) -> Any:
-    made = kind(name, **settings)
-    with suppress(AttributeError):  # an alias does not let itself be told
-        made.__module__ = module
-    return made
+_OURS = {**_THEIRS, TypeVar: _reduce_type_variable}
 
 
 _foreign: Any = _cp.weakref.WeakSet()
@@ -1486,6 +1482,31 @@ class Semantics:
         needs = Needs()
         _CarefulPickler(BytesIO(), needs, heritage=self._heritage, policy=self._policy, found=self._found).dump(obj)
         _prefix(needs, self._heritage, self._policy)
+
+
+def _with_room(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let *function* raise a ``RecursionError``, if it will, before it takes a lock.
+
+    What gives the lock back is a call like others: at the end of the stack it fails, and all wait for ever.
+    """
+
+    @wraps(function)
+    def with_room(*args: Any) -> Any:
+        _go_deeper(_DEEPER)
+        return function(*args)
+
+    return with_room
+
+
+def _go_deeper(levels: int) -> int:
+    return min((levels - 1,), key=_go_deeper) if levels else 0  # a call from C takes of both stacks, Python's and C's
+
+
+_DEEPER = 8
+"""Calls within calls. Picked: what has the lock makes one, from C none."""
+
+_cp._get_or_create_tracker_id = _with_room(_cp._get_or_create_tracker_id)
+_cp._lookup_class_or_track = _with_room(_cp._lookup_class_or_track)
 
 
 def _after_fork() -> None:

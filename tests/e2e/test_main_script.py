@@ -5,6 +5,7 @@ Each test writes a script as a user would, runs it, and expects ``ok`` and nothi
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -1036,6 +1037,75 @@ if __name__ == "__main__":
     with safemp.SafeExecutor(1) as executor:
         print(*(executor.submit(f).result() for f in (looked_at, calls, boxed, made, through)))
 """
+
+LAZY = """
+import typing
+import safemp
+if typing.TYPE_CHECKING:
+    from nowhere import Missing
+
+type Json = dict[str, Json] | list[Json] | str | int | None
+type Tree[T] = T | list[Tree[T]]
+type Nested[T: Nested] = list[T]
+type Later = Node | Forest
+type Forest = list[Later]
+type Unknown = list[Missing]
+type Optional[T] = Missing | T
+
+class Node: kids: Later = ()
+class Box[T: Missing]:
+    def get(self) -> T: return 3
+class Ord[T: Ord]: pass
+class One[T: (int, Json)]: pass
+
+def json(x: Json, y: Tree[int], z: Nested): return Json.__value__.__args__[1] == list[Json], Tree.__value__.__args__[1]
+def later(x: Later): return Later.__value__.__args__[0] is Node, Forest.__value__
+def unknown(x: Unknown, y: Optional[int]): return told(lambda: Unknown.__value__)
+def bound[T: Missing](x: T): return told(lambda: bound.__type_params__[0].__bound__)
+def constrained[T: (Missing, int)](x: T): return told(lambda: constrained.__type_params__[0].__constraints__)
+def own[T: Json, *Ts, **P](x: T): return own.__type_params__, own.__type_params__[0].__bound__ is Json
+def box(): return Box[int]().get(), told(lambda: Box.__type_params__[0].__bound__)
+def itself(): return Ord.__type_params__[0].__bound__ is Ord, Ord.__parameters__ == Ord.__type_params__
+def one(): return One.__type_params__[0].__constraints__, One.__type_params__[0].__infer_variance__
+def params(): return Tree[int].__origin__ is Tree, Tree.__module__, Nested.__type_params__, Nested.__value__
+
+def told(f):
+    try: return f()
+    except NameError as error: return str(error)
+
+if __name__ == "__main__":
+    calls = [(json, (1, 2, 3)), (later, (1,)), (unknown, (1, 2)), (bound, (1,)), (constrained, (1,)), (own, (1,)),
+             (box, ()), (itself, ()), (one, ()), (params, ())]
+    with safemp.Pool(1) as pool:
+        for f, args in calls:
+            print(f.__name__, str(pool.apply(f, args)) == str(f(*args)) or (pool.apply(f, args), f(*args)))
+"""
+
+DEFAULTS = """
+import safemp
+
+def f[T: int = bool, *Ts = *tuple[int], **P = [str]](x: T) -> T: return [p.__default__ for p in f.__type_params__]
+class Box[T = int, U = Box]: pass
+def box(x): return Box[str].__args__[0], Box.__type_params__[1].__default__ is Box, Box.__type_params__[0].__default__
+
+if __name__ == "__main__":
+    with safemp.Pool(1) as pool:
+        print(pool.apply(f, (1,)) == f(1), pool.apply(box, (1,)) == box(1))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_types_that_are_made_late_may_name_themselves_or_what_is_not_there(tmp_path: Path) -> None:
+    """What an alias, a bound or constraints hold is the same in the worker, where there is anything."""
+    ended = run_script(tmp_path, LAZY)
+
+    assert quiet(ended, out="".join(f"{name} True\n" for name in re.findall(r"\((\w+), \(", LAZY))), str(ended)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="syntax of Python 3.13")
+def test_parameters_of_types_keep_their_defaults(tmp_path: Path) -> None:
+    """Those of functions and of classes, in which they may name the class."""
+    assert quiet(run_script(tmp_path, DEFAULTS), out="True True\n")
 
 
 @pytest.mark.parametrize(

@@ -635,6 +635,48 @@ def test_a_lock_that_was_held_at_a_fork_is_free_in_the_child() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@pytest.mark.parametrize("step", range(0, 80, 4))
+def test_a_recursion_without_end_leaves_no_lock_behind(step: int) -> None:
+    """Wherever on the stack it strikes, the next class that goes by value is pickled."""
+    variable = typing.TypeVar("variable")  # type: ignore[misc]
+
+    class Endless:
+        def __reduce__(self) -> Any:
+            return cp._make_typevar, ("T", self, (), False, False, cp._get_or_create_tracker_id(variable))
+
+    class Local:
+        pass
+
+    def recurse(deep: int) -> None:
+        if deep:
+            recurse(deep - 1)
+        else:
+            with pytest.raises((pickle.PicklingError, RecursionError)):
+                pickling.dumps_careful(Endless())
+
+    def run() -> None:
+        try:
+            recurse(step)
+        finally:
+            done.append(cp._DYNAMIC_CLASS_TRACKER_LOCK.locked())
+
+    done: list[bool] = []
+    # From Python 3.14 on it is bytes of the stack that count; before, calls.
+    before = threading.stack_size((1 << 20) + 4096 * step) if sys.version_info >= (3, 14) else None
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+    finally:
+        if before is not None:
+            threading.stack_size(before)
+    thread.join()
+    try:
+        assert done == [False]
+    finally:
+        cp._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()  # for the tests to come
+    assert pickling.dumps_careful(Local)
+
+
 def test_a_sentinel_of_a_module_that_goes_by_value_since_is_not_looked_up_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
