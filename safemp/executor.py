@@ -578,7 +578,7 @@ class SafeExecutor(Executor):
         """
         check_callable(fn)
         check_on_error(on_error)
-        if chunksize < 1:
+        if operator.index(chunksize) < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None:
             if not isinstance(buffersize, int):

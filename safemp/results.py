@@ -314,7 +314,6 @@ class Feed:
             if end is not None and not isinstance(end, StopIteration):
                 self.fault = self._sent
                 self._outcomes[self._sent] = end
-                self._arrived.append(self._sent)
                 self._sent += 1
                 self._received += 1
             self._exhausted = True
@@ -396,7 +395,10 @@ class Feed:
     def _ready(self) -> int | None:
         if self._ordered:
             return self._next if self._next in self._outcomes else None
-        return self._arrived.popleft() if self._arrived else None
+        if self._arrived:
+            return self._arrived.popleft()
+        # What the iterable raised comes behind the results of the items before it.
+        return self.fault if self.fault in self._outcomes and self._received == self._sent else None
 
     @property
     def total(self) -> int:

@@ -53,6 +53,12 @@ def test_an_unknown_engine_is_refused() -> None:
         safemp.SafeExecutor(1, engine="nonsense")
 
 
+def test_a_chunk_has_a_whole_number_of_items(executor: safemp.SafeExecutor) -> None:
+    """As with the standard library, a float is a ``TypeError``."""
+    with pytest.raises(TypeError, match="float"):
+        executor.map(jobs.square, [1], chunksize=1.5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("chunksize", [0, -1])
 def test_empty_chunks_are_refused(executor: safemp.SafeExecutor, pool: safemp.Pool, chunksize: int) -> None:
     """``chunksize=0`` is a ``ValueError`` at the call, whatever the method."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import safemp
+from tests.support import jobs
 from tests.support.child import run_python
 from tests.support.errors import KeywordOnly
 from tests.support.jobs import die_by_sigkill, square
@@ -276,6 +277,19 @@ def test_what_the_iterable_raises_is_no_items_failure(on_error: Any) -> None:
         assert [type(each) for each in found] == [int, int, KeywordOnly, int]
 
 
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_it_comes_behind_the_results_of_the_items_before_it(chunksize: int) -> None:
+    """Also where results come as they are ready: a loop ends there, and has had them all."""
+    with safemp.Pool(2) as pool:
+        results, found = pool.imap_unordered(jobs.work, breaking(), chunksize), []
+        with pytest.raises(LookupError, match="no more pages"):
+            for each in results:
+                found.append(each)
+        assert sorted(found) == [0, 10, 20, 30]
+        with pytest.raises(StopIteration):
+            next(results)
+
+
 # -- the error itself ------------------------------------------------------------------
 
 
@@ -327,6 +341,7 @@ WITHOUT_BACKPORT = """
 import pickle, sys
 sys.modules["exceptiongroup"] = None
 import safemp
+from tests.support import jobs
 try:
     safemp.map(divmod, [1, 2], [0, 1], on_error="collect")
 except safemp.MapError as error:
