@@ -59,8 +59,11 @@ have begun one and the same task: its message ends them."""
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
 
+_MAX_UNABLE = 5
+"""Workers in a row that could not be started, after which nobody is kept waiting: the fault stays."""
+
 _RETRY_START = 1.0
-"""Seconds after which a worker that could not be started is tried again."""
+"""Seconds after which the next worker is tried then; sooner the fewer have failed."""
 
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -128,6 +131,7 @@ class Dispatcher:
         self._starting = 0
         self._leaving = 0
         self._in_vain = 0
+        self._unable = 0
         self._retry_at = 0.0
         self._closing = False
         self._broken: BaseException | None = None
@@ -567,6 +571,7 @@ class Dispatcher:
         """Take a worker that has been started."""
         with self.lock:
             self.workers[worker.pid] = worker
+            self._unable = 0
             worker.tally = self._counts.joined(worker.pid, self._clock())
             self._record(worker, "started")
             self._starting += 1
@@ -574,10 +579,16 @@ class Dispatcher:
                 self._end(worker, self._killed)
 
     def unable(self, error: Exception) -> None:
-        """Take notice that a worker could not be started."""
+        """Take notice that a worker could not be started.
+
+        It may be no more than one process that the kernel has ended, for want of memory. So it
+        is tried again, soon at first; what has not answered in time has had its time.
+        """
         with self.lock:
-            self._retry_at = self._clock() + _RETRY_START
-            lost = self._drop_queued() if not self.workers else []  # nobody is left to do it
+            self._unable = _MAX_UNABLE if isinstance(error, TimeoutError) else min(self._unable + 1, _MAX_UNABLE)
+            self._retry_at = self._clock() + _RETRY_START / 2 ** (_MAX_UNABLE - self._unable)
+            stays = self._unable == _MAX_UNABLE
+            lost = self._drop_queued() if stays and not self.workers else []  # nobody is left to do it
         _fail(lost, no_worker(error))
 
     def reads(self, worker: Worker) -> None:

@@ -248,6 +248,46 @@ def test_a_pool_goes_on_after_workers_that_could_not_begin() -> None:
     assert isinstance(later.outcomes[0], list)
 
 
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_worker_that_could_not_be_started_is_tried_again(times: int) -> None:
+    """One process that the kernel has ended meanwhile, say, is no call's fault."""
+    engine = FakeEngine(2)
+    engine.unable = times
+    records = [engine.submit() for _ in range(3)]
+    engine.drain()
+
+    assert all(record is not None and isinstance(record.outcomes[0], list) for record in records)
+
+
+def test_a_fault_that_stays_fails_the_calls_within_a_second() -> None:
+    """Five workers in a row could not be started; so it is for later calls, until one has been."""
+    engine = FakeEngine(1)
+    began = engine.now
+    engine.unable = 6
+    for allowed in (1.0, 2.1):
+        records = [engine.submit() for _ in range(3)]
+        engine.drain(allowed)
+        for record in records:
+            assert record is not None
+            assert "cannot start a worker: OSError: no process is to be had" in str(record.outcomes[0])
+        assert engine.now - began < 2 * allowed
+    later = engine.submit()
+    assert later is not None
+    engine.drain()
+    assert isinstance(later.outcomes[0], list)
+
+
+def test_what_gives_no_answer_is_waited_for_once() -> None:
+    """It has had its time."""
+    engine = FakeEngine(1)
+    record = engine.submit()
+    assert record is not None
+    engine.most_unable = 5  # it counts for as many
+    engine.dispatcher.unable(TimeoutError("timed out"))
+
+    assert "cannot start a worker: TimeoutError" in str(record.outcomes[0])
+
+
 def test_idle_workers_that_are_killed_from_outside_harm_no_call() -> None:
     """However many they are, and though they never had anything to do."""
     engine = FakeEngine(8, eager=True)
