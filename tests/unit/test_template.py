@@ -7,6 +7,7 @@ import operator
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -269,6 +270,38 @@ def test_one_that_is_killed_as_it_is_asked_fails_no_call(monkeypatch: pytest.Mon
     with safemp.SafeExecutor(1) as executor:
         assert executor.submit(jobs.square, 3).result(30) == 9
     assert len(set(asked)) == 2
+
+
+_WAITS = """
+import os, sys
+from safemp.engines.template_main import _wait_for
+caller = int(sys.argv[1])
+watched = os.pidfd_open(caller)
+print("waits", flush=True)
+_wait_for(caller, watched)
+"""
+
+
+def test_a_worker_that_was_only_just_forked_ends_with_the_caller() -> None:
+    """Before the caller is its parent, when the kernel would not end it yet."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as caller,
+        subprocess.Popen(
+            [sys.executable, "-c", _WAITS, str(caller.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as worker,
+    ):
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        try:
+            assert worker.stdout.readline() == b"waits\n"
+            caller.kill()
+            began = time.monotonic()
+            assert worker.wait(30) == 1
+            assert time.monotonic() - began < 1
+            assert worker.stderr.read() == b""
+        finally:
+            caller.kill()
+            worker.kill()
 
 
 def test_a_process_of_the_context_works_like_any_other() -> None:
