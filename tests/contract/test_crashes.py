@@ -328,3 +328,34 @@ def test_an_outcome_is_not_lost_by_a_destructor_that_ends_the_process(tmp_path: 
         if isinstance(each, crash_jobs.EndsWhenDestroyed):
             each.home = 0
     values.clear()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds descriptors as Linux shows them")
+@pytest.mark.parametrize("over", [("safemp-ledger", "socket:"), ("socket:",)])
+def test_a_task_that_writes_to_descriptors_of_its_worker_runs_once(tmp_path: Path, over: tuple[str, ...]) -> None:
+    """Over the ledger and into the stream: nothing that the worker says is believed, so the task is to blame."""
+    path = tmp_path / "ran"
+    with safemp.SafeExecutor(1) as executor:
+        error = executor.submit(crash_jobs.scribble, str(path), *over).exception(60)
+        others = [executor.submit(jobs.square, i) for i in range(20)]
+
+        assert isinstance(error, safemp.WorkerCrashed)
+        assert "while it ran tests.support.crash_jobs.scribble" in str(error)
+        assert lines(path) == ["ran"]
+        assert [future.result(60) for future in others] == [i * i for i in range(20)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds descriptors as Linux shows them")
+def test_a_worker_sends_nothing_that_was_written_over(tmp_path: Path) -> None:
+    """What it holds as a call writes over it: no answer is wrong, nothing runs twice, the pool goes on."""
+    with safemp.SafeExecutor(1) as executor:
+        executor.submit(jobs.square, 3).result(60)
+        calls = [executor.submit(jobs.square, i) for i in range(300)]
+        guilty = executor.submit(crash_jobs.scribble, str(tmp_path / "ran"), "safemp-ledger")
+        calls += [executor.submit(jobs.square, i) for i in range(300)]
+        for i, future in enumerate(calls):
+            error = future.exception(60)
+            assert isinstance(error, safemp.WorkerCrashed) or future.result() == (i % 300) ** 2
+        assert guilty.exception(60) is None or isinstance(guilty.exception(), safemp.WorkerCrashed)
+        assert lines(tmp_path / "ran") == ["ran"]
+        assert executor.submit(jobs.square, 3).result(60) == 9
