@@ -311,6 +311,7 @@ class _Child:
             self._ledger.rest()
         self._busy += now - begun
         self._finished += whole
+        self._look_at_seal()
         self._ledger.close_row(n, lambda kind, cells: self._send(ROW, first, task, [bytes((kind,)), cells]))
         return now
 
@@ -373,7 +374,13 @@ class _Child:
     def _flush(self) -> None:
         if self._since:
             self._since = 0.0
+            self._look_at_seal()
             self._ledger.flush(lambda records: self._send(RESULTS, 0, 0, [records]))
+
+    def _look_at_seal(self) -> None:
+        """End, if what is held may not be what was written."""
+        if not self._ledger.is_sealed():
+            sys.exit("a task has written to file descriptors that are not its own: its worker ends")
 
     def _send(self, kind: int, items: int, task: int, frames: Frames) -> None:
         pace = 0

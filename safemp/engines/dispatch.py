@@ -59,8 +59,11 @@ have begun one and the same task: its message ends them."""
 _GRACE = 10.0
 """Seconds that a worker which was told to leave may take for its exit handlers."""
 
+_MAX_UNABLE = 5
+"""Workers in a row that could not be started, after which nobody is kept waiting: the fault stays."""
+
 _RETRY_START = 1.0
-"""Seconds after which a worker that could not be started is tried again."""
+"""Seconds after which the next worker is tried then; sooner the fewer have failed."""
 
 _TERM_GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -128,6 +131,7 @@ class Dispatcher:
         self._starting = 0
         self._leaving = 0
         self._in_vain = 0
+        self._unable = 0
         self._retry_at = 0.0
         self._closing = False
         self._broken: BaseException | None = None
@@ -567,6 +571,7 @@ class Dispatcher:
         """Take a worker that has been started."""
         with self.lock:
             self.workers[worker.pid] = worker
+            self._unable = 0
             worker.tally = self._counts.joined(worker.pid, self._clock())
             self._record(worker, "started")
             self._starting += 1
@@ -574,10 +579,16 @@ class Dispatcher:
                 self._end(worker, self._killed)
 
     def unable(self, error: Exception) -> None:
-        """Take notice that a worker could not be started."""
+        """Take notice that a worker could not be started.
+
+        It may be no more than one process that the kernel has ended, for want of memory. So it
+        is tried again, soon at first; what has not answered in time has had its time.
+        """
         with self.lock:
-            self._retry_at = self._clock() + _RETRY_START
-            lost = self._drop_queued() if not self.workers else []  # nobody is left to do it
+            self._unable = _MAX_UNABLE if isinstance(error, TimeoutError) else min(self._unable + 1, _MAX_UNABLE)
+            self._retry_at = self._clock() + _RETRY_START / 2 ** (_MAX_UNABLE - self._unable)
+            stays = self._unable == _MAX_UNABLE
+            lost = self._drop_queued() if stays and not self.workers else []  # nobody is left to do it
         _fail(lost, no_worker(error))
 
     def reads(self, worker: Worker) -> None:
@@ -694,26 +705,23 @@ class Dispatcher:
         """Settle what a worker leaves that has ended, when all that it said has been taken."""
         deliveries = Deliveries()
         progress, held, report = worker.ledger.progress(), worker.ledger.held(), worker.report(exitcode)
+        believed = worker.ledger.is_sound() and not worker.babbled
         lost: list[Task] = []
         initializing = False
         with self.lock:
             self._take(worker, held, deliveries)
             self._remove(worker)
-            first = worker.tasks[0] if worker.tasks else None
-            begun = None
-            if first is not None and first.id == progress.task and first.done <= progress.item:  # not between two items
-                begun = worker.tasks.popleft()
-                begun.moves = 0
-            elif worker.tasks:
+            begun = self._take_begun(worker, progress, believed)
+            if not begun and worker.tasks:
                 self._count_move(worker, report, deliveries)
             for task in reversed(worker.tasks):
                 self._requeue(task, deliveries)
             worker.tasks.clear()
-            if not progress.task and worker.state != LEAVING:
+            if not progress.task and not begun and worker.state != LEAVING:
                 initializing = self._initializes and worker.state == STARTING
                 lost = self._ended_in_vain()
-            if begun is not None:
-                self._blame(worker, begun, report, progress, deliveries)
+            for task, last in reversed(begun):
+                self._blame(worker, task, last, report, progress, deliveries)
             self._counts.ended(worker.tally, exitcode, self._clock())
             self._record(worker, f"ended: {how_it_ended(exitcode)}")
             self._feed_idle()
@@ -722,6 +730,33 @@ class Dispatcher:
             text = ended_in_vain(worker.pid, exitcode, _MAX_IN_VAIN, initializing)
             _fail(lost, WorkerCrashed.of(report, text))
         deliveries.hand_over()
+
+    def _take_begun(self, worker: Worker, progress: Progress, believed: bool) -> list[tuple[Task, int]]:
+        """Take off *worker*, which is dead, the tasks that it had begun.
+
+        One that is not *believed* has spoken nonsense, or its ledger has been written over. What
+        it may have done is not to be done again: so it counts as having begun all but what its
+        tokens show that it has not.
+
+        Returns:
+            The tasks, each with the last item that had begun.
+        """
+        if not believed:
+            left = worker.recall()
+            begun = [task for task in worker.tasks if task.id not in left]
+            worker.tasks = deque(task for task in worker.tasks if task.id in left)
+        elif worker.tasks and worker.tasks[0].id == progress.task and worker.tasks[0].done <= progress.item:
+            begun = [worker.tasks.popleft()]
+        else:  # it was between two items, or had not begun
+            begun = []
+        found = []
+        for task in begun:
+            task.moves = 0
+            last = task.done
+            if not believed:  # outcomes before it may have been lost
+                last = min(progress.item if task.id == progress.task else task.count, task.count - 1)
+            found.append((task, max(last, task.done)))
+        return found
 
     def _count_move(self, worker: Worker, report: Report, deliveries: Deliveries) -> None:
         """Count that *worker* has ended before it had begun the first task it has; fail that if it is one too many."""
@@ -766,14 +801,17 @@ class Dispatcher:
         self._stacked.pop(worker, None)
         self._used.discard(worker)
 
-    def _blame(self, worker: Worker, task: Task, report: Report, progress: Progress, deliveries: Deliveries) -> None:
-        """Fail the item that a dead worker was at; move the others."""
+    def _blame(
+        self, worker: Worker, task: Task, last: int, report: Report, progress: Progress, deliveries: Deliveries
+    ) -> None:
+        """Fail the item that a dead worker was at, *last*, and those before it without an outcome; move the others."""
         verdict = worker.verdict
         condemned = verdict is not None and verdict.step == KILLED and verdict.fits(progress)
         doomed = task in self._doomed
         if (
             not doomed
             and progress.state == LOADING
+            and progress.task == task.id
             and task.count - task.done > 1
             and self._killed is None
             and not condemned
@@ -781,36 +819,33 @@ class Dispatcher:
             self._mending.add(task)
             self._defer_or(lambda: self._mend(task, None), task, deliveries)
             return
-        index = task.done
-        item = task.first + index if task.is_chunk else None
-        report = replace(
-            report,
-            call=task.name,
-            item=item,
-            arguments=task.describe(index),
-            tries=task.tries + 1,
-            poison=is_poison(task),
-        )
-        if doomed:
-            self._doomed.discard(task)
-            killed = TaskKilled.of(report)
-            self._count_crash(worker, task, index, killed, progress)
-            deliveries.settle(task, killed)
-            return
-        task.done += 1
-        error = verdict.error_for(report) if verdict is not None and condemned else WorkerCrashed.of(report)
-        self._count_crash(worker, task, index, error, progress)
-        more = task.done < task.count
-        self._fail_item(task, index, error, deliveries)
+        report = replace(report, call=task.name, tries=task.tries + 1, poison=is_poison(task))
+        more = last + 1 < task.count
+        for index in range(task.done, last + 1):
+            item = task.first + index if task.is_chunk else None
+            report = replace(report, item=item, arguments=task.describe(index))
+            at = index == last and progress.task == task.id
+            began = progress.began if at and progress.began else self._clock()
+            if doomed:
+                self._doomed.discard(task)
+                killed = TaskKilled.of(report)
+                self._count_crash(worker, task, index, killed, began)
+                deliveries.settle(task, killed)
+                return
+            task.done = index + 1
+            guilty = condemned and index == last
+            error = verdict.error_for(report) if verdict is not None and guilty else WorkerCrashed.of(report)
+            self._count_crash(worker, task, index, error, began)
+            self._fail_item(task, index, error, deliveries)
         if more:
             self._requeue(task, deliveries)
 
-    def _count_crash(self, worker: Worker, task: Task, index: int, error: Outcome, progress: Progress) -> None:
+    def _count_crash(self, worker: Worker, task: Task, index: int, error: Outcome, began: float) -> None:
         """Count a call that ended with its worker."""
         now = self._clock()
         worker.tally.calls += 1
         worker.tally.failures += 1
-        worker.tally.busy += max(0.0, now - progress.began)
+        worker.tally.busy += max(0.0, now - began)
         self._counts.crashes += 1
         if self._recorder is not None:
             self._recorder.come(task, index, 1, error)

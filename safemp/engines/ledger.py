@@ -4,7 +4,7 @@ It says which item of which task the worker has begun and when, and it holds out
 that were not sent yet. So a crash is blamed on exactly one item, the outcomes before it
 are not lost, and nothing that had finished runs again.
 
-    task, began, item, state, flushes, held, row, blank, asked | record, record, ...
+    seal, task, began, item, state, flushes, held, row, blank, asked | record, record, ...
     record = task, index, number of frames, their sizes, the frames
 
 or, instead of records, the cells of a row (see ``rows``). ``row`` says of which kind it is,
@@ -12,7 +12,8 @@ and which item is its first; the cells that are not ``blank`` any more say how m
 finished. So there is one store for each item, of its value. ``asked`` is the caller's: it
 would have items of that task back, for a worker that has nothing to do.
 
-The page outlives its writer, whatever ended it; it has no name in any file system.
+The page outlives its writer, whatever ended it; it has no name in any file system. A task that writes
+to descriptors which are not its own breaks the seal: then nothing in the page is believed.
 
 Rule: a number of eight bytes at a multiple of eight is written and read whole. What is
 held grows by such a number, after the record; and ``flushes`` is another one before a
@@ -51,16 +52,18 @@ Result = tuple[int, int, Outcome | Values]
 
 _NO_ITEM = 0xFFFFFFFF
 
+_SEAL = b"\xa5safemp\x5a"
 _HEADER = struct.Struct("<QdII")
+_HEADER_AT = len(_SEAL)
 _STATE = struct.Struct("<I")
-_STATE_AT = 20
+_STATE_AT = 28
 _NUMBER = struct.Struct("<Q")
-_FLUSHES_AT = 24
-_HELD_AT = 32
-_ROW_AT = 40
-_BLANK_AT = 48
-_ASKED_AT = 56
-_DATA = 64
+_FLUSHES_AT = 32
+_HELD_AT = 40
+_ROW_AT = 48
+_BLANK_AT = 56
+_ASKED_AT = 64
+_DATA = 72
 SIZE = 1 << 16
 """Bytes up to the end of the records. What does not fit is sent at once, which is as durable."""
 
@@ -88,6 +91,9 @@ class Progress(NamedTuple):
     began: float
     item: int
     state: int
+
+
+_NO_PROGRESS = Progress(0, 0.0, 0, IDLE)
 
 
 def pack_result(task: int, index: int, frames: Frames) -> bytes:
@@ -124,6 +130,7 @@ class Ledger:
 
     def __init__(self, fd: int) -> None:
         self._page = mmap.mmap(fd, PAGE)
+        self._page[: len(_SEAL)] = _SEAL
         self._held = 0
         self._flushes = 0
         self._row: memoryview | None = None
@@ -131,9 +138,13 @@ class Ledger:
 
     # -- the worker's side ------------------------------------------------------------
 
+    def is_sealed(self) -> bool:
+        """Tell whether nobody has written over the beginning of the page."""
+        return self._page[: len(_SEAL)] == _SEAL
+
     def begin(self, task: int, item: int, state: int, now: float) -> None:
         """Write down that *item* of *task* begins."""
-        _HEADER.pack_into(self._page, 0, task, now, item, state)
+        _HEADER.pack_into(self._page, _HEADER_AT, task, now, item, state)
 
     def rest(self) -> None:
         """Write down that what had begun is finished."""
@@ -141,7 +152,7 @@ class Ledger:
 
     def refuse(self, task: int) -> None:
         """Write down that *task* did not load: nothing runs, and none of its items is finished."""
-        _HEADER.pack_into(self._page, 0, task, 0.0, _NO_ITEM, IDLE)
+        _HEADER.pack_into(self._page, _HEADER_AT, task, 0.0, _NO_ITEM, IDLE)
 
     def add(self, record: bytes) -> bool:
         """Hold one more outcome.
@@ -229,8 +240,11 @@ class Ledger:
         _NUMBER.pack_into(self._page, _ASKED_AT, task)
 
     def progress(self) -> Progress:
-        """Return how far the worker is."""
-        progress, kind, first, held = self._read()
+        """Return how far the worker is; as if it had begun nothing, if the seal is broken."""
+        found = self._read()
+        if found is None:
+            return _NO_PROGRESS
+        progress, kind, first, held = found
         if not kind:
             return progress
         at = first + len(held) // rows.CELL - (progress.state == IDLE)
@@ -238,13 +252,29 @@ class Ledger:
 
     def held(self) -> list[Result]:
         """Return the outcomes held, among them all that were there when this was called and were not sent since."""
-        progress, kind, first, held = self._read()
-        if not kind:
-            return unpack_results(held)
-        return [(progress.task, first, rows.unpack(kind, held))] if held else []
+        return self._held_results() or []
 
-    def _read(self) -> tuple[Progress, int, int, bytes]:
+    def is_sound(self) -> bool:
+        """Tell whether the page is as a worker writes it."""
+        return self._held_results() is not None
+
+    def _held_results(self) -> list[Result] | None:
+        """Return the outcomes held; ``None``: the page is not as a worker writes it."""
+        found = self._read()
+        if found is None:
+            return None
+        progress, kind, first, held = found
+        try:
+            if not kind:
+                return unpack_results(held)
+            return [(progress.task, first, rows.unpack(kind, held))] if held else []
+        except (struct.error, IndexError):
+            return None
+
+    def _read(self) -> tuple[Progress, int, int, bytes] | None:
         """Return the header, the kind of the row (0: there is none), its first item, and what is held.
+
+        ``None``: the seal is broken.
 
         The worker may go on meanwhile: then we look again, which takes us less than it
         takes it to get there; and what is held now may be behind a task that takes for ever.
@@ -254,8 +284,10 @@ class Ledger:
             (held,) = _NUMBER.unpack_from(self._page, _HELD_AT)
             (row,) = _NUMBER.unpack_from(self._page, _ROW_AT)
             data = self._page[_DATA : _DATA + held] if not row else self._cells()
+            if not before.startswith(_SEAL):
+                return None
             if before == self._page[:_HELD_AT]:
-                return Progress(*_HEADER.unpack_from(before)), row >> 32, row & 0xFFFFFFFF, data
+                return Progress(*_HEADER.unpack_from(before, _HEADER_AT)), row >> 32, row & 0xFFFFFFFF, data
 
     def _cells(self) -> bytes:
         """Return the cells of the row that are not blank any more."""

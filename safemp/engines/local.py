@@ -287,7 +287,10 @@ class LocalEngine:
                 n, messages = wire.read(worker.stream, worker.reader)
             except BlockingIOError:
                 return
-            except (OSError, FrameError):
+            except OSError:
+                n, messages = 0, []
+            except FrameError:
+                worker.babbled = True
                 n, messages = 0, []
             if not n:  # its end of the stream is closed; the process ends, or has ended
                 self._deaf(worker)

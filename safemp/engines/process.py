@@ -46,6 +46,7 @@ class Worker:
             is to be done.
         verdict: Why it is being ended, if it is.
         deaf: It has closed its stream, so it cannot answer any more.
+        babbled: It has said what no worker says: a task has written into its stream.
         source: Its log records and output, as they are received; ``None``: unwanted.
         fd: Becomes readable when the process ends.
         box: Its black box.
@@ -85,6 +86,7 @@ class Worker:
         self._asked_for: Verdict | None = None
         self._is_telling = False
         self.deaf = False
+        self.babbled = False
         self._tokens = tokens
         pidfd = system.open_pidfd(self.pid)
         self.fd: int = process.sentinel if pidfd is None else pidfd

@@ -132,7 +132,7 @@ def serve(fd: int, caller: int) -> None:
                 sock.close()
                 if ignored:
                     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as it would be in a child of the caller
-                _wait_for(caller)
+                _wait_for(caller, watched)
                 _work(watched, *parts)
             for each in Descriptor.given.values():
                 os.close(each)
@@ -196,13 +196,13 @@ def _fork(sock: socket.socket) -> bool:
     return False
 
 
-def _wait_for(caller: int) -> None:
-    """Wait until the caller is our parent."""
+def _wait_for(caller: int, watched: int) -> None:
+    """Wait until the caller is our parent, or end with it: *watched* becomes readable when it ends."""
     deadline = time.monotonic() + _PATIENCE
     while os.getppid() != caller:
-        if time.monotonic() > deadline:
+        ended, _, _ = select.select([watched], [], [], 0.0002)
+        if ended or time.monotonic() > deadline:
             os._exit(1)
-        time.sleep(0.0002)
 
 
 def _work(sentinel: int, plan: bytes, process_object: bytes) -> NoReturn:

@@ -328,3 +328,32 @@ def test_an_outcome_is_not_lost_by_a_destructor_that_ends_the_process(tmp_path: 
         if isinstance(each, crash_jobs.EndsWhenDestroyed):
             each.home = 0
     values.clear()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds descriptors as Linux shows them")
+@pytest.mark.parametrize("over", [("safemp-ledger", "socket:"), ("socket:",)])
+def test_a_task_that_writes_to_descriptors_of_its_worker_runs_once(tmp_path: Path, over: tuple[str, ...]) -> None:
+    """Over the ledger and into the stream: nothing that the worker says is believed, so the task is to blame."""
+    path = tmp_path / "ran"
+    with safemp.SafeExecutor(1) as executor:
+        error = executor.submit(crash_jobs.scribble, str(path), *over).exception(60)
+        others = [executor.submit(jobs.square, i) for i in range(20)]
+
+        assert isinstance(error, safemp.WorkerCrashed)
+        assert "while it ran tests.support.crash_jobs.scribble" in str(error)
+        assert lines(path) == ["ran"]
+        assert [future.result(60) for future in others] == [i * i for i in range(20)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="finds descriptors as Linux shows them")
+def test_a_worker_sends_nothing_that_was_written_over(tmp_path: Path) -> None:
+    """The outcomes of a chunk that it holds as an item writes over them: none is wrong, and none runs twice."""
+    path = tmp_path / "ran"
+    with safemp.SafeExecutor(1) as executor:
+        found = executor.map(partial(crash_jobs.scribble_at, 3, str(path)), range(6), chunksize=6, on_error="return")
+        for i, outcome in enumerate(found):
+            assert isinstance(outcome, safemp.WorkerCrashed) or outcome == f"done {i}"
+        ran = lines(path)
+
+        assert len(ran) == len(set(ran)) <= 6
+        assert executor.submit(jobs.square, 3).result(60) == 9

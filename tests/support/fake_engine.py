@@ -46,7 +46,7 @@ class FakeEngine:
         self.killed = self.cancelled = self.broken = self.closed = self.draining = False
         self.unused = 0  # workers that ended while they were at nothing
         self.unable = 0  # starts that fail, from now on
-        self.was_unable = False
+        self.most_unable = self._unable = 0  # starts that failed in a row
         self.threadless = 0  # threads that do not start, from now on
         self.was_threadless = False
         self.bad_start = 0  # workers whose initializer fails
@@ -251,9 +251,11 @@ class FakeEngine:
     def _grow(self) -> None:
         if self.unable:
             self.unable -= 1
-            self.was_unable = True
+            self._unable += 1
+            self.most_unable = max(self.most_unable, self._unable)
             self.dispatcher.unable(OSError("no process is to be had"))
             return
+        self._unable = 0
         broken = FAILED if self.bad_start else None
         self.bad_start -= bool(self.bad_start)
         worker = FakeWorker(

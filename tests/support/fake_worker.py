@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from safemp.codec.frames import Frames
 from safemp.engines import Task, child, wire
-from safemp.engines.ledger import _DATA, LOADING, PAGE, RUNNING, SIZE, Ledger, Result, pack_result
+from safemp.engines.ledger import _DATA, _SEAL, LOADING, PAGE, RUNNING, SIZE, Ledger, Result, pack_result
 from safemp.engines.process import LEAVING, STARTING
 from safemp.engines.report import Report
 from safemp.engines.verdict import KILLED, Verdict
@@ -121,6 +121,7 @@ class _Ledger(Ledger):
         super().__init__(-1)
         self._page.close()
         self._page = _Page(-1, PAGE)
+        self._page[: len(_SEAL)] = _SEAL
         self._page.pause = pause
         self._pause = pause
 
@@ -200,6 +201,7 @@ class FakeWorker:
         self.deadline = 0.0
         self.verdict: Verdict | None = None
         self.deaf = False
+        self.babbled = False
         self.outbox = _Pipe()
 
         self.sent: deque[Message] = deque()  # what it has said and nobody has read

@@ -11,10 +11,11 @@ import pytest
 from safemp.engines import Function, Outcome, Task, Values
 from safemp.engines.crash import TaskKilled, TaskTimeout, WorkerCrashed
 from safemp.engines.deliveries import Deliveries
+from safemp.engines.ledger import RUNNING
 from safemp.engines.process import STARTING
 from safemp.engines.settings import RETRY_ON, Limits
 from tests.support.fake_engine import FakeEngine
-from tests.support.fake_task import ERROR, HANG
+from tests.support.fake_task import ERROR, HANG, VALUE
 from tests.support.fake_worker import FakeWorker
 
 
@@ -82,6 +83,46 @@ def test_a_worker_that_dies_between_two_items_is_blamed_on_neither() -> None:
 
     assert sorted(record.kept) == [0, 1]
     assert all(isinstance(outcome, list) for outcome in record.outcomes.values())
+
+
+@pytest.mark.parametrize("how", ["ledger", "stream", "zeros"])
+def test_what_a_worker_was_sent_that_cannot_be_believed_is_not_run_again(how: str) -> None:
+    """A task has written over the ledger, or into the stream: it counts as begun, and those behind it are moved."""
+    engine = FakeEngine(1)
+    engine.warm()
+    engine.dispatcher._pace.seconds = 1e-5
+    guilty, *others = [engine.submit(plan=[plan]) for plan in (HANG, VALUE, VALUE)]
+    assert guilty is not None
+    (worker,) = engine.workers
+    while not guilty.runs:
+        worker.step()
+    if how == "stream":
+        worker.babbled = True
+        worker.ledger.rest()  # the outcome was lost in the nonsense
+    else:
+        worker.ledger._page[:64] = b"GARBAGE!" * 8 if how == "ledger" else bytes(64)
+    worker.die(-9, "outside")
+    engine.drain()
+
+    assert isinstance(guilty.outcomes[0], WorkerCrashed)
+    assert len(guilty.runs[0]) == 1
+    assert all(record is not None and isinstance(record.outcomes[0], list) for record in others)
+
+
+def test_items_whose_outcomes_may_have_been_lost_are_not_run_again() -> None:
+    """A worker that has spoken nonsense is at the third item of a chunk: of the first two nothing has come."""
+    engine = FakeEngine(1)
+    engine.warm()
+    task = _Kept(4)
+    engine.dispatcher.submit(task)
+    (worker,) = engine.workers
+    worker.ledger.begin(task.id, 2, RUNNING, engine.now)
+    worker.babbled = True
+    worker.exitcode, worker.closed = -9, True
+    engine._bury(worker)
+
+    assert [(index, type(outcome)) for index, outcome in task.kept] == [(i, WorkerCrashed) for i in range(3)]
+    assert [(each.done, each.count) for each in engine.dispatcher._queue] == [(3, 4)]
 
 
 def test_a_call_that_was_only_just_sent_can_be_ended() -> None:
@@ -246,6 +287,46 @@ def test_a_pool_goes_on_after_workers_that_could_not_begin() -> None:
     engine.drain()
 
     assert isinstance(later.outcomes[0], list)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_worker_that_could_not_be_started_is_tried_again(times: int) -> None:
+    """One process that the kernel has ended meanwhile, say, is no call's fault."""
+    engine = FakeEngine(2)
+    engine.unable = times
+    records = [engine.submit() for _ in range(3)]
+    engine.drain()
+
+    assert all(record is not None and isinstance(record.outcomes[0], list) for record in records)
+
+
+def test_a_fault_that_stays_fails_the_calls_within_a_second() -> None:
+    """Five workers in a row could not be started; so it is for later calls, until one has been."""
+    engine = FakeEngine(1)
+    began = engine.now
+    engine.unable = 6
+    for allowed in (1.0, 2.1):
+        records = [engine.submit() for _ in range(3)]
+        engine.drain(allowed)
+        for record in records:
+            assert record is not None
+            assert "cannot start a worker: OSError: no process is to be had" in str(record.outcomes[0])
+        assert engine.now - began < 2 * allowed
+    later = engine.submit()
+    assert later is not None
+    engine.drain()
+    assert isinstance(later.outcomes[0], list)
+
+
+def test_what_gives_no_answer_is_waited_for_once() -> None:
+    """It has had its time."""
+    engine = FakeEngine(1)
+    record = engine.submit()
+    assert record is not None
+    engine.most_unable = 5  # it counts for as many
+    engine.dispatcher.unable(TimeoutError("timed out"))
+
+    assert "cannot start a worker: TimeoutError" in str(record.outcomes[0])
 
 
 def test_idle_workers_that_are_killed_from_outside_harm_no_call() -> None:

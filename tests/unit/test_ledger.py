@@ -15,6 +15,8 @@ from safemp.codec.frames import Frames
 from safemp.engines import rows, system
 from safemp.engines.ledger import (
     _DATA,
+    _HELD_AT,
+    _SEAL,
     IDLE,
     LOADING,
     PAGE,
@@ -159,6 +161,7 @@ def test_what_is_held_behind_a_flush_is_seen() -> None:
     with contextlib.closing(Ledger(-1)) as worker:
         worker._page.close()
         worker._page = Page(-1, PAGE)
+        worker._page[: len(_SEAL)] = _SEAL
         worker.add(pack_result(*RESULTS[0]))
         meanwhile.append(meanwhile_flush)
 
@@ -185,6 +188,33 @@ def test_a_page_that_is_written_is_not_misread(both: tuple[Ledger, Ledger]) -> N
         assert [i for _, i, _ in held] == list(range(held[0][1], held[0][1] + len(held))) if held else True
 
     assert reads
+
+
+@pytest.mark.parametrize("garbage", [b"x", bytes(64), b"GARBAGE!" * 8, bytes(range(256)) * 40])
+def test_a_page_that_was_written_over_is_not_believed(both: tuple[Ledger, Ledger], garbage: bytes) -> None:
+    """By a task that writes to descriptors which are not its own."""
+    worker, caller = both
+    worker.begin(5, 2, RUNNING, 0.0)
+    worker.add(pack_result(*RESULTS[0]))
+    assert caller.is_sound()
+    assert worker.is_sealed()
+    worker._page[: len(garbage)] = garbage
+
+    assert not worker.is_sealed()
+    assert not caller.is_sound()
+    assert caller.held() == []
+    assert caller.progress().task == 0
+
+
+@pytest.mark.parametrize("held", [7, 2**63])
+def test_records_that_do_not_parse_are_not_believed(both: tuple[Ledger, Ledger], held: int) -> None:
+    """Nor do they end who reads them."""
+    worker, caller = both
+    worker._page[_HELD_AT : _HELD_AT + 8] = held.to_bytes(8, "little")
+    worker._page[_DATA : _DATA + 64] = b"\xff" * 64
+
+    assert not caller.is_sound()
+    assert caller.held() == []
 
 
 def test_a_page_outlives_its_writer(both: tuple[Ledger, Ledger]) -> None:

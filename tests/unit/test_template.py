@@ -7,6 +7,7 @@ import operator
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -228,10 +229,79 @@ def test_a_template_that_has_threads_is_not_forked(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_template_that_does_not_start_is_told_about(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An interpreter that ends at once: the call fails, and says so."""
+    """An interpreter that ends at once, each time: the call fails within seconds, and says so."""
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
     with safemp.SafeExecutor(1) as executor, pytest.raises(safemp.WorkerCrashed, match="cannot start a worker"):
-        executor.submit(jobs.square, 3).result(30)
+        executor.submit(jobs.square, 3).result(10)
+
+
+@pytest.mark.parametrize("max_tasks", [None, 1])
+def test_one_that_is_killed_while_it_starts_fails_no_call(
+    monkeypatch: pytest.MonkeyPatch, max_tasks: int | None
+) -> None:
+    """The kernel ends it for want of memory, say: there is another one."""
+    made: list[int] = []
+
+    class Killed(template._Template):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self.pid)
+            if len(made) == 1:
+                os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(template, "_Template", Killed)
+    with safemp.SafeExecutor(2, max_tasks_per_child=max_tasks) as executor:
+        assert list(executor.map(jobs.square, range(6))) == [0, 1, 4, 9, 16, 25]
+    assert len(made) == 2
+
+
+def test_one_that_is_killed_as_it_is_asked_fails_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was ready, and had forked nothing."""
+    ask, asked = template._Template.ask, []
+
+    def kill(self: Any, parts: tuple[bytes, bytes], fds: list[int]) -> None:
+        asked.append(self.pid)
+        if len(asked) == 1:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        ask(self, parts, fds)
+
+    monkeypatch.setattr(template._Template, "ask", kill)
+    with safemp.SafeExecutor(1) as executor:
+        assert executor.submit(jobs.square, 3).result(30) == 9
+    assert len(set(asked)) == 2
+
+
+_WAITS = """
+import os, sys
+from safemp.engines.template_main import _wait_for
+caller = int(sys.argv[1])
+watched = os.pidfd_open(caller)
+print("waits", flush=True)
+_wait_for(caller, watched)
+"""
+
+
+def test_a_worker_that_was_only_just_forked_ends_with_the_caller() -> None:
+    """Before the caller is its parent, when the kernel would not end it yet."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as caller,
+        subprocess.Popen(
+            [sys.executable, "-c", _WAITS, str(caller.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as worker,
+    ):
+        assert worker.stdout is not None
+        assert worker.stderr is not None
+        try:
+            assert worker.stdout.readline() == b"waits\n"
+            caller.kill()
+            began = time.monotonic()
+            assert worker.wait(30) == 1
+            assert time.monotonic() - began < 1
+            assert worker.stderr.read() == b""
+        finally:
+            caller.kill()
+            worker.kill()
 
 
 def test_a_process_of_the_context_works_like_any_other() -> None:
