@@ -202,7 +202,7 @@ class _ChunkTask(Task):
         assert reason is not None
         if self.shared is batch._careful:
             roots = [("fn", batch._fn), *((f"items[{first + i}]", item) for i, item in enumerate(items))]
-            return calls.blame_load(reason.text, roots, batch._engine.policy)
+            return calls.blame_load(reason, roots, batch._engine.policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
         return Tasks([batch._encode_carefully(items, first)])

@@ -375,7 +375,7 @@ class CallTask(Task):
         if engine is None:  # nobody waits for it any more
             return not_run(self.name)
         if self._careful:
-            return calls.blame_load(reason.text, calls.roots_of(fn, args, kwargs), engine.policy)
+            return calls.blame_load(reason, calls.roots_of(fn, args, kwargs), engine.policy)
         if reason.module is not None:
             homes.send_by_value(reason.module)
         self.frames: Frames = engine.hold(calls.encode_call(fn, args, kwargs, careful=True, policy=engine.policy))

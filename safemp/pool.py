@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from safemp.batch import default_chunksize
 from safemp.codec.repairs import Spec
 from safemp.engines import Engine, Outcome
 from safemp.engines.crash import FORKED as FORKED_TEXT
+from safemp.engines.imports import aside
 from safemp.engines.settings import RETRY_ON, Limits, RetryOn
 from safemp.engines.stats import Stats
 from safemp.executor import AnyEngine, CallTask, check_callable, make_engine, processes_of, stats_of
@@ -499,9 +501,8 @@ class Pool:
         """Have *result* call back, in the pool's thread for that."""
         with self._callback_lock:
             if self._callback_thread is None:
-                thread = threading.Thread(
-                    target=_run_callbacks, args=(self._callbacks,), name="safemp-callbacks", daemon=True
-                )
+                run = partial(_run_callbacks, self._callbacks)
+                thread = threading.Thread(target=aside, args=(run,), name="safemp-callbacks", daemon=True)
                 try:
                     thread.start()
                     self._callback_thread = thread

@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -21,6 +22,7 @@ from safemp.batch import Batch, chunked
 from safemp.codec import calls
 from safemp.engines import Engine, Outcome, failed
 from safemp.engines.crash import not_run
+from safemp.engines.imports import aside
 from safemp.engines.listener import settle
 from safemp.engines.settings import Limits
 from safemp.failures import MapError, OnError
@@ -283,9 +285,8 @@ class Feed:
         self._exhausted = False
         self.fault: int | None = None
         self._stopped = False
-        self._thread = threading.Thread(
-            target=copy_context().run, args=(self._feed, iter(items), chunksize), name="safemp-feeder", daemon=True
-        )
+        feed = partial(copy_context().run, self._feed, iter(items), chunksize)
+        self._thread = threading.Thread(target=aside, args=(feed,), name="safemp-feeder", daemon=True)
         self._thread.start()
 
     # -- the feeding thread -----------------------------------------------------------

@@ -203,7 +203,7 @@ def not_loaded(error: BaseException) -> Frames:
     """Make the outcome of a task that *error* has kept from being loaded."""
     if isinstance(error, FrameError):
         return calls.encode_failure(error, Where("", None, os.getpid(), node()))
-    return calls.encode_not_loaded(error)
+    return calls.encode_not_loaded(error, Where("<load>", None, os.getpid(), node()))
 
 
 def name_of(fn: Any) -> str:

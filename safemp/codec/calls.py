@@ -15,13 +15,15 @@ Rule 2: a value is never sent as its repr.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safemp.codec import homes, named, namespaces, pickling, rebuild
+from safemp.codec.definitions import ATOMS
 from safemp.codec.exceptions import Where, decode_error, encode_error, plain_of
 from safemp.codec.frames import Buffer, Frames, Kind, kind_of, pack, unpack
 from safemp.codec.inheritance import Heritage, bound_kind
@@ -86,10 +88,12 @@ class NotLoaded:
     Attributes:
         text: The error, as text.
         module: The module that is missing there, if that is why.
+        record: The error itself, as ``encode_error`` writes it, if that could be sent.
     """
 
     text: str
     module: str | None
+    record: Buffer | None = field(default=None, repr=False, compare=False)
 
 
 # -- the caller's side ----------------------------------------------------------------
@@ -167,7 +171,7 @@ def _seen_by_users(error: BaseException) -> BaseException:
     trace = error.__traceback__
     while trace is not None and str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _PICKLERS:
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return BaseException.with_traceback(error, trace)
 
 
 def attributes_of_modules(culprits: Iterable[Culprit], policy: Policy) -> ByName | None:
@@ -499,10 +503,13 @@ def _dump_error(obj: Any) -> bytes:
     return pickling.dumps_careful(obj, ship=False, by_name=namespaces.main_is_shared())
 
 
-def encode_not_loaded(error: BaseException) -> Frames:
+def encode_not_loaded(error: BaseException, where: Where | None = None) -> Frames:
     """Tell the caller that a call did not load. Never raises."""
     module = error.name if isinstance(error, ModuleNotFoundError) and isinstance(error.name, str) else None
-    return pack(Kind.NOT_LOADED, pickling.dumps((text_of(error), module)))
+    record: Frames = []
+    with suppress(BaseException):  # no memory for it: the text may do
+        record.append(encode_error(_seen_by_users(error), dump=_dump_error, load=pickling.loads, where=where))
+    return pack(Kind.NOT_LOADED, pickling.dumps((text_of(error), module)), record)
 
 
 # -- the caller's side again ----------------------------------------------------------
@@ -542,8 +549,8 @@ def read_not_loaded(frames: Frames) -> NotLoaded | None:
     """Return why the call did not load; ``None`` for any other outcome."""
     if kind_of(frames) != Kind.NOT_LOADED:
         return None
-    _, payload, _ = unpack(frames)
-    return NotLoaded(*pickling.loads(payload))
+    _, payload, record = unpack(frames)
+    return NotLoaded(*pickling.loads(payload), *record)
 
 
 def decode_outcome(frames: Frames) -> tuple[bool, Any]:
@@ -564,8 +571,7 @@ def decode_outcome(frames: Frames) -> tuple[bool, Any]:
         if kind is Kind.UNSENDABLE:
             return False, _result_error(pickling.loads(payload))
         if kind is Kind.NOT_LOADED:
-            text, _ = pickling.loads(payload)
-            return False, _not_loadable("the call", text, [])
+            return False, _not_loadable(NotLoaded(*pickling.loads(payload), *buffers), [])
         return False, FrameError(f"cannot read frames: an outcome expected, {kind.name} found")
     except FrameError as error:
         return False, error
@@ -616,25 +622,56 @@ def _module_of(obj: Any) -> str | None:
     return module if isinstance(module, str) else None
 
 
-def _not_loadable(what: str, text: str, roots: Sequence[tuple[str, Any]]) -> PreflightError:
-    if text.startswith("ModuleNotFoundError"):
+def _not_loadable(why: NotLoaded, roots: Sequence[tuple[str, Any]]) -> PreflightError:
+    error = None if why.record is None else decode_error(why.record, load=pickling.loads)
+    module = _imported_in(error)
+    if why.text.startswith("ModuleNotFoundError"):
         fix = _IMPORT_FIX
-    elif text.startswith("MemoryError"):
+    elif why.text.startswith("MemoryError"):
         fix = _MEMORY_FIX
+    elif module is not None:
+        fix = f"have {module} be importable in the worker: to import it there raised this, see the cause's traceback"
     elif any(namespaces.is_main(_module_of(obj)) for _, obj in roots):
         fix = _SCRIPT_FIX
     else:
         fix = _LOAD_FIX
-    return PreflightError((Culprit(what, "part of it", text, fix, problem="does not load in the worker"),))
+    problem = "does not load in the worker"
+    parts = [
+        Culprit(path, type_name(type(obj)), why.text, fix, _obj=obj, problem=problem)
+        for path, obj in _to_blame(roots, (why.module, module))
+    ]
+    made = PreflightError(tuple(parts) or (Culprit("the call", "part of it", why.text, fix, problem=problem),))
+    made.__cause__ = error
+    return made
 
 
-def blame_load(text: str, roots: list[tuple[str, Any]], policy: Policy = ALL) -> PreflightError:
+def _imported_in(error: BaseException | None) -> str | None:
+    """Return the module whose import *error* has ended; ``None``: it was raised elsewhere."""
+    trace = None if error is None else BaseException.__dict__["__traceback__"].__get__(error)
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__")
+        if trace.tb_frame.f_code.co_name == "<module>" and isinstance(name, str) and not namespaces.is_main(name):
+            return name
+        trace = trace.tb_next
+    return None
+
+
+def _to_blame(roots: Sequence[tuple[str, Any]], modules: Sequence[str | None]) -> Sequence[tuple[str, Any]]:
+    """Return those of *roots* that cannot load without *modules*, or the only one that may not have; else none."""
+    of_them = [(path, obj) for path, obj in roots if (module := _module_of(obj)) is not None and module in modules]
+    given = {id(value) for value in vars(builtins).values()}
+    able = [root for root in roots if type(root[1]) not in ATOMS and id(root[1]) not in given]
+    return of_them or (able if len(able) == 1 else [])
+
+
+def blame_load(why: NotLoaded, roots: list[tuple[str, Any]], policy: Policy = ALL) -> PreflightError:
     """Make the error for a call that no worker could load, on either rung.
 
     Args:
-        text: What the worker said.
-        roots: The parts of the call; the smallest objects in it that do not load here
-            are named, or, where all of them do (a module is missing in the worker), the call.
+        why: What the worker said.
+        roots: The parts of the call; the smallest objects in it that do not load here are named. Where all of
+            them do (a module is missing in the worker, or cannot be imported there), it is those parts of which
+            that is sure, or the call.
         policy: As for ``encode_call``.
     """
     from safemp.codec.loading import find_unloadable  # no worker needs it
@@ -644,4 +681,4 @@ def blame_load(text: str, roots: list[tuple[str, Any]], policy: Policy = ALL) ->
         made = PreflightError(tuple(culprits))
         made.__cause__ = culprits[0]._error
         return made
-    return _not_loadable("the call", text, roots)
+    return _not_loadable(why, roots)

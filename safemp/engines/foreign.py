@@ -50,6 +50,7 @@ from safemp.engines.crash import (
 )
 from safemp.engines.deliveries import Deliveries, show_error
 from safemp.engines.diary import Entry, clear, parse
+from safemp.engines.imports import aside
 from safemp.engines.retry import Later, is_poison, may_retry, wants_decoding
 from safemp.errors import EngineError, SafempError
 from safemp.steady import SteadyLock
@@ -744,7 +745,7 @@ class ForeignEngine:
     # -- what runs user code, in threads made for it -------------------------------------------
 
     def _in_a_thread(self, function: Callable[[], object]) -> None:
-        threading.Thread(target=function, name=f"safemp-{self.name}-mend", daemon=True).start()
+        threading.Thread(target=aside, args=(function,), name=f"safemp-{self.name}-mend", daemon=True).start()
 
     def _defer(
         self, task: Task, function: Callable[[], None], deliveries: Deliveries, outcome: Outcome | None = None

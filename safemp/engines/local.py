@@ -41,6 +41,7 @@ from safemp.codec.repairs import ALL, Policy
 from safemp.engines import Capabilities, Outcome, Task, blocks, child, process, rows, running, system, wire
 from safemp.engines.crash import FORKED
 from safemp.engines.dispatch import Dispatcher
+from safemp.engines.imports import aside
 from safemp.engines.ledger import unpack_results
 from safemp.engines.listener import Listener
 from safemp.engines.process import Worker
@@ -185,7 +186,8 @@ class LocalEngine:
                 self._wake_w.send(b"x")
 
     def _in_a_thread(self, function: Callable[[], None]) -> None:
-        threading.Thread(target=function, name=f"{self._settings.name}-mend", daemon=True).start()
+        name = f"{self._settings.name}-mend"
+        threading.Thread(target=aside, args=(function,), name=name, daemon=True).start()
 
     # -- the serving thread -----------------------------------------------------------
 

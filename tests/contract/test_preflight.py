@@ -503,7 +503,7 @@ def test_what_one_worker_cannot_import_another_may(tmp_path: Path) -> None:
     ended = run_script(tmp_path, SPOILT)
 
     said = (
-        "['cannot send the call: part of it does not load in the worker', "
+        "['cannot send fn: function does not load in the worker', "
         "\"  reason: ModuleNotFoundError: No module named 'beside'\", "
         "'  fix:    install it, or put its folder on the path, where the workers run']\n"
     )
@@ -519,3 +519,67 @@ def test_a_traceback_has_no_frames_of_picklers(bad: Any, frames: list[str]) -> N
     cause = caught.value.__cause__
     assert cause is not None
     assert [frame.name for frame in traceback.extract_tb(cause.__traceback__)] == frames
+
+
+BREAKS = """
+import multiprocessing
+
+def read():
+    open("there is no such file.json")
+
+if multiprocessing.parent_process() is not None:
+    read()
+
+def sq(x):
+    return x * x
+
+def add(x, y):
+    return x
+
+class C:
+    pass
+"""
+
+BROKEN = """
+import traceback
+import safemp
+import breaks
+
+def submit(fn, *args):
+    with safemp.SafeExecutor(1) as executor:
+        return executor.submit(fn, *args).result()
+
+def imap(fn, items):
+    with safemp.Pool(1) as pool:
+        return list(pool.imap(fn, items))
+
+if __name__ == "__main__":
+    for call in (
+        lambda: submit(breaks.sq, 1),
+        lambda: submit(str, [breaks.C()]),
+        lambda: submit(divmod, [breaks.C()], [breaks.C()]),
+        lambda: submit(breaks.sq, breaks.C()),
+        lambda: safemp.map(str, [1, breaks.C()]),
+        lambda: imap(breaks.sq, [1]),
+    ):
+        try:
+            call()
+        except safemp.PreflightError as error:
+            cause = error.__cause__
+            frames = traceback.extract_tb(cause.__traceback__)
+            said = str(error).count("have breaks be importable in the worker")
+            print([culprit.path for culprit in error.culprits], said)
+            names = [frame.name for frame in frames if "breaks.py" in frame.filename]
+            print(type(cause).__name__, cause.filename, names)
+"""
+
+
+def test_a_module_that_breaks_where_the_worker_imports_it_is_shown(tmp_path: Path) -> None:
+    """The cause is the worker's error, with the lines that raised it; what is of the module is named."""
+    (tmp_path / "breaks.py").write_text(BREAKS)
+
+    ended = run_script(tmp_path, BROKEN)
+
+    cause = "FileNotFoundError there is no such file.json ['<module>', 'read']\n"
+    paths = ["['fn']", "['args[0]']", "['the call']", "['fn', 'args[0]']", "['items[1]']", "['fn']"]
+    assert quiet(ended, out="".join(f"{path} 1\n{cause}" for path in paths)), str(ended)

@@ -55,7 +55,7 @@ def refused(*written: tuple[int, int]) -> safemp.EngineError:
 COMPOSED: list[Callable[[], BaseException]] = [
     lambda: PreflightError((CULPRIT,)),
     lambda: PreflightError((Culprit("a", "b", "c", "d", problem="does not load"),)),
-    lambda: calls.blame_load("ModuleNotFoundError: no", [("fn", len)]),
+    lambda: calls.blame_load(calls.NotLoaded("ModuleNotFoundError: no", None), [("fn", len)]),
     lambda: ResultError((CULPRIT,)),
     lambda: safemp.MapError.of({1: ValueError()}, 2),
     lambda: calls._result_not_loaded(ValueError()),

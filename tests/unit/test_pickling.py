@@ -28,7 +28,7 @@ import safemp
 from safemp import worker
 from safemp.codec import calls, homes, named, pickling
 from safemp.codec.exceptions import Where
-from safemp.codec.frames import Kind
+from safemp.codec.frames import Kind, pack
 from safemp.codec.repairs import ALL
 from safemp.engines import blocks
 from tests.support import jobs
@@ -588,6 +588,11 @@ def test_an_outcome_says_what_it_is() -> None:
     assert calls.failed(not_loaded)
     assert calls.read_not_loaded(not_loaded) == calls.NotLoaded("ModuleNotFoundError: No module named 'x'", "x")
     assert calls.read_not_loaded(calls.encode_outcome(5)) is None
+    with_text = pack(Kind.NOT_LOADED, pickling.dumps(("KeyError: 'x'", None)))
+    assert calls.read_not_loaded(with_text) == calls.NotLoaded("KeyError: 'x'", None)
+    assert calls.decode_outcome(with_text)[1].__cause__ is None
+    caused = calls.decode_outcome(calls.encode_not_loaded(KeyError("x"), where))[1].__cause__
+    assert (type(caused), caused.args) == (KeyError, ("x",))
 
 
 def test_an_exception_that_is_returned_is_a_value() -> None:
