@@ -27,6 +27,7 @@ INTERNAL = {
     "safemp/audit/find.py": "the audit prints it, with the package",
     "safemp/audit/look.py": "the audit prints it, with the class",
     "safemp/audit/samples.py": "of an exception that the audit makes",
+    "safemp/codec/exception_fields.py": "caught where it is called",
     "safemp/codec/exception_rescue.py": "caught there: the next way is tried",
     "safemp/codec/exception_state.py": "caught where it is called",
     "safemp/codec/exceptions.py: it is damaged": "the end of another text",
