@@ -68,25 +68,6 @@ WORK = {
 }
 
 
-JOBLIB = """
-import multiprocessing
-R = None
-
-class Given:
-    pass
-
-def name(given):
-    return type(given).__name__
-
-if multiprocessing.parent_process() is None:
-    import joblib
-    import safemp.integrations.joblib
-    safemp.integrations.joblib.register()
-    with joblib.parallel_config("safemp", n_jobs=2):
-        R = joblib.Parallel()(joblib.delayed(name)(Given()) for _ in range(20)) == ["Given"] * 20
-"""
-
-
 def _imported(folder: Path, source: str) -> str:
     """Import *source* as a module of its own, and return what came out, if that was all."""
     (folder / "at_import.py").write_text(source)
@@ -112,13 +93,6 @@ def test_what_other_threads_pickle_and_load_for_it_is_there(tmp_path: Path, way:
     source = HERE + f"got, R = [], None\nif multiprocessing.parent_process() is None:\n    R = {WORK[way]}\n"
 
     assert _imported(tmp_path, source) in {"items of imap": "['Given']", "a callback": "1", "retry_on": "Error"}[way]
-
-
-def test_joblib_may_be_used_there_too(tmp_path: Path) -> None:
-    """It pickles in a thread that calls it back."""
-    pytest.importorskip("joblib")
-
-    assert _imported(tmp_path, JOBLIB) == "True"
 
 
 WAITS = """
