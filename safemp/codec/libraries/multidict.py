@@ -12,6 +12,7 @@ from typing import Any
 from safemp.codec.libraries import loaded, says_how
 from safemp.codec.rebuild import Made
 from safemp.codec.repairs import RECONSTRUCT, Repair
+from safemp.codec.statics import instance_dict
 
 __all__ = ["table"]
 
@@ -21,8 +22,9 @@ def _proxy(proxy: Any) -> tuple[Any, ...]:
 
     Only the dict knows whether it minds case: a ``MultiDictProxy`` may show a ``CIMultiDict``.
     """
-    below = [part for part in get_referents(proxy) if isinstance(part, loaded("multidict", "MultiDict"))]
-    return type(proxy), (below[0] if len(below) == 1 else proxy.copy(),)
+    parts = [*get_referents(proxy), *(instance_dict(proxy) or {}).values()]  # of one in C, and of one in Python
+    below = {id(part): part for part in parts if isinstance(part, loaded("multidict", "MultiDict"))}
+    return type(proxy), (*below.values(),) if len(below) == 1 else (proxy.copy(),)
 
 
 def _frozen_list(items: Any) -> tuple[Any, ...]:
