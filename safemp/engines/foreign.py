@@ -511,7 +511,8 @@ class ForeignEngine:
                 self._queue.appendleft(task)
                 self._inbox.put(None)
                 return
-            sent.ticket = ticket
+            if self._sent.get(task) is sent:  # or it has been answered already
+                sent.ticket = ticket
             doomed = task in self._doomed
         if doomed:
             self.stop(ticket)
@@ -596,6 +597,7 @@ class ForeignEngine:
 
     def _finish(self, sent: _Sent) -> None:
         """Take notice that a task is not with them any more, since there is an answer."""
+        sent.ticket = None
         del self._sent[sent.task]
         if self._moved:
             self._moved.pop(sent.task, None)

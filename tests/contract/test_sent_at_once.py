@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,10 +15,12 @@ from typing import Any
 import pytest
 
 import safemp
+from safemp.engines import foreign
 from safemp.engines.foreign import Done
 from safemp.engines.futures import ExecutorEngine
 from safemp.testing import EngineContract
 from tests.support import jobs
+from tests.support.child import until
 
 WAIT = 30
 
@@ -55,9 +59,15 @@ class TestContractOfOneThatIsBusy(EngineContract):
         yield AtOnce(max_workers, lambda: next(turns) % 2 or None)
 
 
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, calls count as short."""
+    monkeypatch.setattr(foreign, "_SHORT", 1e9)
+
+
 @contextmanager
 def quick(engine: AtOnce) -> Iterator[safemp.SafeExecutor]:
-    """Open an executor on *engine* that knows its calls to be short."""
+    """Open an executor on *engine* that has had an answer."""
     with safemp.SafeExecutor(engine=engine) as executor:
         assert executor.submit(jobs.square, 2).result(WAIT) == 4
         yield executor
@@ -142,14 +152,33 @@ class Told:
         self.threads.append(threading.current_thread())
 
 
-def test_destructors_run_in_the_thread_that_waits() -> None:
-    """Not in the one in which theirs tell of an answer: what it may wait for would never come."""
+def test_destructors_run_in_no_thread_of_theirs() -> None:
+    """In which they tell of an answer: what a destructor may wait for would never come."""
     Told.threads.clear()
-    with quick(AtOnce()) as executor:
+    engine = AtOnce()
+    with quick(engine) as executor:
         for _ in range(50):
             assert executor.submit(abs, Told()).result(WAIT) == 0
-    assert set(Told.threads) == {threading.current_thread()}
+        theirs = set(engine.threads._threads)
     assert len(Told.threads) == 50
+    assert theirs.isdisjoint(Told.threads)
+
+
+def test_an_answer_leaves_no_cycle() -> None:
+    """What a call was given, and what theirs keep of it, is let go at once."""
+    engine = AtOnce()
+    with quick(engine) as executor:
+        gc.disable()
+        try:
+            tickets = []
+            for n in range(20):
+                future = executor.submit(jobs.square, n)
+                tickets += [weakref.ref(sent.ticket) for sent in engine._sent.values() if sent.ticket is not None]
+                assert future.result(WAIT) == n * n
+            del future
+            assert until(lambda: not any(ticket() for ticket in tickets))
+        finally:
+            gc.enable()
 
 
 def test_callbacks_run_in_the_engines_thread() -> None:
