@@ -122,11 +122,16 @@ def _mark(space: dict[str, Any]) -> None:
         spec._initializing = False
 
 
-def aside(function: Callable[[], object]) -> None:
-    """Call *function*, in a thread for whose work another may wait while it imports a module."""
+def _mark_all() -> None:
+    """Mark the modules whose bodies run now. Apart from what follows, which must keep no frame."""
     for frame, _, _ in _bodies():
         with suppress(Exception):  # another's importer may make specs of its own
             _mark(frame.f_globals)
+
+
+def aside(function: Callable[[], object]) -> None:
+    """Call *function*, in a thread for whose work another may wait while it imports a module."""
+    _mark_all()
     here = get_ident()
     _aside[here] = set()
     try:

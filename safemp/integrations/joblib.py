@@ -37,6 +37,7 @@ from safemp.batch import Batch
 from safemp.codec.calls import decode_outcome
 from safemp.codec.describe import describe_call
 from safemp.engines import Outcome, Task, failed
+from safemp.engines.imports import aside
 from safemp.engines.listener import settle
 from safemp.executor import SafeExecutor, default_workers
 from safemp.results import unwrap
@@ -244,7 +245,7 @@ class _Callbacks:
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.put = self._calls.put
         # A daemon: it may be waiting for the user's iterable when the interpreter ends.
-        self._thread = threading.Thread(target=self._run, name="safemp-joblib", daemon=True)
+        self._thread = threading.Thread(target=aside, args=(self._run,), name="safemp-joblib", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

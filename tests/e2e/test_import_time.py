@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.child import ROOT, quiet, run_python
+from tests.support.child import ROOT, quiet, run_python, run_script
 
 MAIN_ONLY = """
 import multiprocessing
@@ -93,6 +93,33 @@ def test_what_other_threads_pickle_and_load_for_it_is_there(tmp_path: Path, way:
     source = HERE + f"got, R = [], None\nif multiprocessing.parent_process() is None:\n    R = {WORK[way]}\n"
 
     assert _imported(tmp_path, source) in {"items of imap": "['Given']", "a callback": "1", "retry_on": "Error"}[way]
+
+
+LETS_GO = """
+import weakref
+import safemp
+
+class Big:
+    pass
+
+def with_a_callback(pool):
+    big, got = Big(), []
+    pool.apply_async(abs, (-1,), callback=got.append).get()
+    return weakref.ref(big), got
+
+def with_an_iterator():
+    big = Big()
+    return weakref.ref(big), safemp.imap(abs, iter([-1]))
+
+with safemp.Pool(1) as pool:
+    for ref, _ in (with_a_callback(pool), with_an_iterator()):
+        print(ref() is None)
+"""
+
+
+def test_threads_that_look_at_others_keep_nothing_of_theirs(tmp_path: Path) -> None:
+    """What a function had that made a pool begin such a thread is let go when the function returns."""
+    assert quiet(run_script(tmp_path, LETS_GO), out="True\nTrue\n")
 
 
 WAITS = """

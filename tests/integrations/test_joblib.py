@@ -461,3 +461,29 @@ def test_joblibs_own_workers_are_its_own_beside_ours(tmp_path: Path) -> None:
     ended = run_script(tmp_path, BESIDE)
 
     assert (ended.returncode, ended.out.split("\n")[-2], ended.err) == (0, "removed", ""), str(ended)
+
+
+AT_IMPORT = """
+import multiprocessing
+R = None
+
+class Given:
+    pass
+
+def name(given):
+    return type(given).__name__
+
+if multiprocessing.parent_process() is None:
+    import joblib
+    import safemp.integrations.joblib
+    safemp.integrations.joblib.register()
+    with joblib.parallel_config("safemp", n_jobs=2):
+        R = joblib.Parallel()(joblib.delayed(name)(Given()) for _ in range(20)) == ["Given"] * 20
+"""
+
+
+def test_a_module_may_use_it_while_it_is_imported(tmp_path: Path) -> None:
+    """It pickles in a thread that calls it back, and that does not wait for who imports the module."""
+    (tmp_path / "at_import.py").write_text(AT_IMPORT)
+    ended = run_script(tmp_path, "import at_import\nprint(at_import.R)\n")
+    assert (ended.returncode, ended.out, ended.left) == (0, "True\n", ()), ended
