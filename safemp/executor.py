@@ -704,9 +704,9 @@ class SafeExecutor(Executor):
         lifetime.forget(self)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc_val: Any, exc_tb: Any) -> None:
+        kind = exc_type or Exception
         # Any other, as what closes a generator or cancels a coroutine, leaves the block like a ``return``.
-        broken_off = lifetime.waiting.broken_off and exc_type is not None and not issubclass(exc_type, Exception)
-        if broken_off or (exc_type is not None and issubclass(exc_type, KeyboardInterrupt)):
+        if issubclass(kind, KeyboardInterrupt) or (lifetime.waiting.broken_off and not issubclass(kind, Exception)):
             self.terminate_workers()
         self.shutdown(wait=True)
 

@@ -189,8 +189,7 @@ def attributes_of_modules(culprits: Iterable[Culprit], policy: Policy) -> ByName
         rule, place = policy.find(type(obj)), named.find(obj)
         if place is None or (rule is not None and rule.talks):
             return None
-        args = (place[0].__name__, place[1], type_name(type(obj)))
-        found[id(obj)] = obj, (rebuild.look_up, args)
+        found[id(obj)] = obj, rebuild.reference(obj, place[0].__name__, place[1])
     return found
 
 

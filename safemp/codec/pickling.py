@@ -238,9 +238,8 @@ class _CarefulPickler(_ByValuePickler):
         if cls in _NAMED or _goes_by_value(cls):
             if cls is TypeVar and goes_by_value(obj.__module__):
                 return self._reduce_named(obj, obj.__name__)
-            reduced = self.dispatch_table[cls](obj)
-            return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
-        if self.dispatch_table.has_no_rule(cls):
+            return self._reduce_or_place(obj)
+        if (statics.is_heap_type(cls) or cls is object) and self.dispatch_table.has_no_rule(cls):
             if may_be_mark(cls):
                 self._of_marks.add(cls)
                 return reduce_mark(obj)
@@ -269,6 +268,10 @@ class _CarefulPickler(_ByValuePickler):
         module = getattr(obj, "__module__", None)
         if not isinstance(module, str) or module == type(obj).__module__ or not goes_by_value(module):
             return NotImplemented
+        return self._reduce_or_place(obj)
+
+    def _reduce_or_place(self, obj: Any) -> Any:
+        """Reduce *obj* in its own way, and place it if that is the name of a global."""
         reduced = self.dispatch_table[type(obj)](obj)
         return self._reduce_named(obj, reduced) if type(reduced) is str else reduced
 

@@ -13,7 +13,17 @@ from typing import Any, Generic, NewType, Protocol, get_origin, is_typeddict
 from safemp.codec.frames import Buffer
 from safemp.codec.statics import type_name
 
-__all__ = ["Made", "look_up", "look_up_or_make", "make_quietly", "redispatch", "renew", "set_attributes", "unshare"]
+__all__ = [
+    "Made",
+    "look_up",
+    "look_up_or_make",
+    "make_quietly",
+    "redispatch",
+    "reference",
+    "renew",
+    "set_attributes",
+    "unshare",
+]
 
 
 class Made:
@@ -48,6 +58,11 @@ def look_up(module: str, name: str, kind: str) -> Any:
             "it is set when the program runs, so set it here too, in an initializer"
         )
     return found
+
+
+def reference(obj: Any, module: str, name: str) -> tuple[Callable[..., Any], tuple[str, str, str]]:
+    """Return the reduce value of *obj*, which is attribute *name* of *module*: see ``look_up``."""
+    return look_up, (module, name, type_name(type(obj)))
 
 
 def look_up_or_make(module: str, name: str, make: Callable[[], Any]) -> Any:

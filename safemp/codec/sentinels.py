@@ -14,12 +14,12 @@ from typing import Any
 
 from safemp.codec import named
 from safemp.codec.inheritance import bound_kind
-from safemp.codec.rebuild import Made, look_up
-from safemp.codec.statics import instance_dict, is_written_in_python, lookup, members, type_name
+from safemp.codec.rebuild import Made, reference
+from safemp.codec.statics import instance_dict, is_written_in_python, lookup, members
 
 __all__ = ["attribute_of_a_module", "by_name", "may_be_mark", "reduce_mark"]
 
-_WAYS = ("__reduce_ex__", "__reduce__", "__getstate__")
+_WAYS = {way: lookup(object, way) for way in ("__reduce_ex__", "__reduce__", "__getstate__")}
 
 
 def by_name(value: Any) -> Any:
@@ -34,14 +34,17 @@ def attribute_of_a_module(value: Any) -> Made | None:
     if bound_kind(type(value)) is not None:
         return None  # the other process's module has another
     found = named.find_indexed(value, named.stamp())
-    return None if found is None else Made(look_up, found[0].__name__, found[1], type_name(type(value)))
+    if found is None:
+        return None
+    function, args = reference(value, found[0].__name__, found[1])
+    return Made(function, *args)
 
 
 def may_be_mark(cls: type) -> bool:
     """Tell whether an object of *cls* is a mark if it has no state, and a module has it."""
     if cls is object:
         return True
-    return is_written_in_python(cls) and not any(lookup(cls, way) is not lookup(object, way) for way in _WAYS)
+    return all(lookup(cls, way) is of_object for way, of_object in _WAYS.items()) and is_written_in_python(cls)
 
 
 def reduce_mark(value: Any) -> Any:
@@ -52,14 +55,14 @@ def reduce_mark(value: Any) -> Any:
     """
     cls = type(value)
     if cls is object:
-        made = by_name(value)
-        return NotImplemented if made is value else made.__reduce__()
+        made = attribute_of_a_module(value)
+        return NotImplemented if made is None else made.__reduce__()
     if instance_dict(value) or members(value):
         return NotImplemented
-    module = sys.modules.get(cls.__module__)
+    module = sys.modules.get(cls.__module__)  # of others there are too many without state to look everywhere
     for name, each in list(getattr(module, "__dict__", {}).items()):
         if each is value:
-            return look_up, (cls.__module__, name, type_name(cls))
+            return reference(value, cls.__module__, name)
     return NotImplemented
 
 

@@ -70,11 +70,14 @@ class Table(dict[type, Callable[[Any], Any]]):
         self._policy = policy
         self._of_globals = of_globals
         self._portable = portable
+        self._without_rule: set[type] = set()
         self.rules: dict[type, Repair] = {}
         """The repairs that are in use, for reports."""
 
     def __missing__(self, cls: type) -> Callable[[Any], Any]:
         reducer = self._find(cls)
+        if reducer is _reduce_default:
+            self._without_rule.add(cls)
         if self.by_name is not None:
             reducer = self._first_by_name(reducer)
         self[cls] = reducer
@@ -82,7 +85,9 @@ class Table(dict[type, Callable[[Any], Any]]):
 
     def has_no_rule(self, cls: type) -> bool:
         """Tell whether objects of *cls* pickle in their own way."""
-        return self._find(cls) is _reduce_default
+        if cls not in self:
+            self.__missing__(cls)
+        return cls in self._without_rule
 
     def _find(self, cls: type) -> Callable[[Any], Any]:
         own = self._policy.given(cls)
